@@ -1,0 +1,1 @@
+"""The engine: picks rules, runs them, applies suppressions and policies."""

@@ -1,0 +1,91 @@
+"""Devices: where bytes can live, parsed once from what people write."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from functools import total_ordering
+
+from devmap.config.quoting import shown
+
+__all__ = ["CPU", "DISK", "Device", "Tier", "parse_device"]
+
+
+class Tier(enum.IntEnum):
+    """Kinds of memory, from the fastest to the slowest; a model fills them in this order."""
+
+    ACCELERATOR = 0
+    CPU = 1
+    DISK = 2
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device. Accelerators compare by index: `cuda:1`, `xpu:1` and `1` are the same device of one machine.
+
+    Devices sort in tier order: accelerators by index, then cpu, then disk.
+    """
+
+    tier: Tier
+    index: int = 0
+    backend: str | None = field(default=None, compare=False)
+    """What torch calls this kind of accelerator (`cuda`, `xpu`, `sim`), where the config said so."""
+
+    def __lt__(self, other: Device) -> bool:
+        return (self.tier, self.index) < (other.tier, other.index)
+
+    @property
+    def is_accelerator(self) -> bool:
+        """Whether kernels run here on something other than the CPU."""
+        return self.tier is Tier.ACCELERATOR
+
+    @property
+    def plain(self) -> int | str:
+        """The value that accelerate's and transformers' device maps use: an int, `cpu` or `disk`."""
+        return self.index if self.tier is Tier.ACCELERATOR else self.tier.name.lower()
+
+    def __str__(self) -> str:
+        return str(self.plain)
+
+
+CPU = Device(Tier.CPU)
+DISK = Device(Tier.DISK)
+
+_TORCH_DEVICE = re.compile(r"(?P<backend>[a-z][a-z0-9_]*)(?::(?P<index>[0-9]{1,6}))?\Z")
+_INDEX = re.compile(r"[0-9]{1,6}\Z")
+_NOT_FOR_WEIGHTS = frozenset({"meta", "auto", "balanced", "balanced_low_0", "sequential", "fastest", "none", "null"})
+
+
+def parse_device(value: object) -> Device:
+    """Parse an int, `cpu`, `disk` or a torch device string (`cuda:1`, `mps`).
+
+    >>> parse_device("cuda:1") == parse_device(1) == parse_device("1")
+    True
+
+    Raises:
+        ValueError: with a sentence for people, when the value names no device.
+    """
+    if isinstance(value, Device):
+        return value
+    if isinstance(value, bool) or value is None:
+        msg = f"expected a device, found {shown(value)}"
+        raise ValueError(msg)
+    if isinstance(value, int):
+        if value < 0:
+            msg = f"device index {value} is negative"
+            raise ValueError(msg)
+        return Device(Tier.ACCELERATOR, value)
+    text = str(value)
+    if text == "cpu":
+        return CPU
+    if text == "disk":
+        return DISK
+    if _INDEX.match(text):
+        return Device(Tier.ACCELERATOR, int(text))
+    match = _TORCH_DEVICE.match(text)
+    if match is None or match["backend"] in _NOT_FOR_WEIGHTS or match["backend"] in {"cpu", "disk"}:
+        msg = f"{shown(text)} is no device; expected an index such as 0, 'cpu', 'disk' or a torch device such as 'cuda:0'"
+        raise ValueError(msg)
+    return Device(Tier.ACCELERATOR, int(match["index"] or 0), match["backend"])

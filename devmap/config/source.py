@@ -1,0 +1,51 @@
+"""Source texts and places in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+__all__ = ["Place", "Position", "Source"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A place in a text: line and column, both from 1, columns in code points."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's name as the user gave it, and its text."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The lines without their ends; only LF, CR LF and CR end a line, as in YAML 1.2."""
+        return tuple(self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+
+    def line(self, number: int) -> str:
+        """The text of a line counted from 1; empty past the end."""
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A stretch of a source, from `start` up to but not including `end`."""
+
+    source: Source
+    start: Place
+    end: Place
+
+    @property
+    def file(self) -> str:
+        """The source's name."""
+        return self.source.name
+
+    def sort_key(self) -> tuple[str, int, int]:
+        """File, then line, then column."""
+        return (self.source.name, self.start.line, self.start.column)

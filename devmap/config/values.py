@@ -1,0 +1,160 @@
+"""Types of the config's values: parsed once by pydantic, located by it when they are wrong, never parsed again.
+
+A parser here raises `ValueError` with a sentence for people; it becomes an error of the type `DMnnn`, which
+`devmap.config.shape` turns into a fault at the value's place.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from devmap.config.device import CPU, DISK, Device, parse_device
+from devmap.config.quoting import shown
+from devmap.config.size import Bytes, Percent, parse_amount, parse_size
+from devmap.config.strategy import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AMOUNT_SCHEMA", "Amount", "DeviceKey", "DtypeName", "MapKey", "Size", "Target"]
+
+T = TypeVar("T")
+
+
+def _coded(code: str, parse: Callable[[Any], T]) -> Callable[[Any], T]:
+    """The parser, its ValueError turned into an error that carries a rule's code."""
+
+    def parse_or_report(value: Any) -> T:  # noqa: ANN401 - whatever stands in the file
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise PydanticCustomError(code, "{reason}", {"reason": str(error)}) from None
+
+    return parse_or_report
+
+
+_STRATEGIES = frozenset(strategy.value for strategy in Strategy)
+
+
+def _parse_target(value: object) -> Device | Strategy:
+    if isinstance(value, Device | Strategy):
+        return value
+    if isinstance(value, str) and value in _STRATEGIES:
+        return Strategy(value)
+    try:
+        return parse_device(value)
+    except ValueError as error:
+        strategies = ", ".join(Strategy)
+        msg = f"{error}, or one of {strategies}"
+        raise ValueError(msg) from None
+
+
+_SEGMENT = r"(?:[^.\[\]\s]+)"
+_MAP_KEY = re.compile(rf"(?:{_SEGMENT}(?:\[[0-9]+-[0-9]+\])?(?:\.{_SEGMENT}(?:\[[0-9]+-[0-9]+\])?)*)?\Z")
+
+
+def _parse_map_key(value: object) -> str:
+    if not isinstance(value, str) or not _MAP_KEY.match(value):
+        msg = (
+            f"{shown(value)} is no module path; expected names joined by dots, ranges such as 'model.layers[0-39]' "
+            "or globs such as 'model.layers.*.mlp'"
+        )
+        raise ValueError(msg)
+    for first, last in re.findall(r"\[([0-9]+)-([0-9]+)\]", value):
+        if len(last) > 6 or int(first) > int(last):  # noqa: PLR2004 - no model has a million layers
+            msg = f"the range [{first}-{last}] in {shown(value)} is empty or too long; write the lower number first"
+            raise ValueError(msg)
+    return value
+
+
+_DTYPES = (
+    "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2",
+    "float8_e4m3fnuz", "float8_e5m2fnuz", "int8", "uint8", "int4", "uint4",
+)  # fmt: skip
+_DTYPE_ALIASES = {
+    "fp64": "float64",
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+}
+
+
+def _parse_dtype(value: object) -> str:
+    name = str(value).removeprefix("torch.")
+    name = _DTYPE_ALIASES.get(name, name)
+    if not isinstance(value, str) or name not in _DTYPES:
+        msg = f"{shown(value)} is no dtype that weights run in; expected one of {', '.join(_DTYPES)}"
+        raise ValueError(msg)
+    return name
+
+
+def _plain(value: object) -> int | str:
+    if isinstance(value, Device):
+        return value.plain
+    if isinstance(value, Strategy):
+        return value.value
+    return str(value) if isinstance(value, Percent) else value  # type: ignore[return-value]  # Bytes is an int
+
+
+_SIZE_PATTERN = r"^\s*[0-9]{1,18}(\.[0-9]{1,18})?\s*([KkMmGgTt][Ii]?)?B?\s*$"
+_SIZE_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SIZE_PATTERN}],
+    "examples": ["20GB", "16GiB", 21474836480],
+}
+AMOUNT_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": _SIZE_PATTERN},
+        {"type": "string", "pattern": r"^\s*[0-9]{1,3}(\.[0-9]{1,6})?\s*%\s*$"},
+    ],
+    "examples": ["20GB", "90%"],
+}
+_DEVICE_PATTERN = r"^([0-9]{1,6}|[a-z][a-z0-9_]*(:[0-9]{1,6})?)$"
+
+_as_plain = PlainSerializer(_plain, return_type=int | str)
+
+Size = Annotated[Bytes, PlainValidator(_coded("DM104", parse_size)), _as_plain, WithJsonSchema(_SIZE_SCHEMA)]
+"""A number of bytes: an int, or text with a unit."""
+
+Amount = Annotated[Bytes | Percent, PlainValidator(_coded("DM104", parse_amount)), _as_plain, WithJsonSchema(AMOUNT_SCHEMA)]
+"""A number of bytes, or a share of the device's memory."""
+
+DeviceKey = Annotated[
+    Device,
+    PlainValidator(_coded("DM105", parse_device)),
+    _as_plain,
+    WithJsonSchema({"type": "string", "pattern": _DEVICE_PATTERN, "examples": ["0", "cpu", "disk"]}),
+]
+"""A device as the key of a mapping."""
+
+Target = Annotated[
+    Device | Strategy,
+    PlainValidator(_coded("DM105", _parse_target)),
+    _as_plain,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": [*Strategy, CPU.plain, DISK.plain]},
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": _DEVICE_PATTERN},
+            ],
+            "examples": [0, "cpu", "disk", "balanced"],
+        }
+    ),
+]
+"""What a key of a device map stands for: a device, or a strategy for the rest of that subtree."""
+
+MapKey = Annotated[
+    str, PlainValidator(_coded("DM108", _parse_map_key)), WithJsonSchema({"type": "string", "examples": ["model.layers[0-39]", ""]})
+]
+"""A module or parameter path, a range or a glob."""
+
+DtypeName = Annotated[str, BeforeValidator(_coded("DM106", _parse_dtype)), WithJsonSchema({"enum": [*_DTYPES, *_DTYPE_ALIASES]})]
+"""A torch dtype by name."""

@@ -1,0 +1,1 @@
+"""What a check says and what a check is."""

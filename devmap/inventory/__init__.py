@@ -1,0 +1,1 @@
+"""What a model is made of, with no weights and no torch."""

@@ -1,0 +1,145 @@
+"""What a model is made of, with no weights and no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NewType
+
+from devmap.inventory.dtypes import storage_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from torch import nn
+
+    from devmap.inventory.checkpoint import Checkpoint
+    from devmap.inventory.mapping import WeightMapping
+
+__all__ = ["Architecture", "Inventory", "ModulePath", "Tensor", "TensorKind"]
+
+ModulePath = NewType("ModulePath", str)
+"""The dotted path of a module or tensor as `named_modules()` and `state_dict()` give it; `""` is the root."""
+
+TensorKind = Literal["parameter", "buffer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One parameter or buffer, under the name that the running model gives it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """torch's name without `torch.`: `bfloat16`, `float8_e4m3fn`. For a header this is the checkpoint's dtype."""
+    kind: TensorKind = "parameter"
+    persistent: bool = True
+    """Whether `state_dict()` holds it. Parameters always are; a buffer that is not is computed, never loaded."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes at its own dtype."""
+        return storage_bytes(self.shape, self.dtype)
+
+    @property
+    def module(self) -> str:
+        """The path of the module that owns it."""
+        return self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What `config.json` says of the model, as far as planning uses it."""
+
+    model_type: str
+    """transformers' word for the family: `llama`, `t5`."""
+    class_name: str
+    """The class of the root module: `LlamaForCausalLM`."""
+    figures: Mapping[str, int | float | str | bool | None | list[int | str]] = field(default_factory=lambda: MappingProxyType({}))
+    """Figures for KV cache and activations: hidden_size, num_hidden_layers, num_key_value_heads, head_dim, sliding_window, ..."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A model's modules and tensors in registration order.
+
+    The three readers give equal inventories for the same model: `checkpoint`, `mapping` and `notes` say where an inventory
+    came from and do not count in the comparison.
+
+    `modules` maps the path of every module that holds a tensor, or has a descendant that does, to its class name; the root
+    is `""`. Order is `named_modules()`'s: depth first, in registration order. `tensors` is in the same order: a module's
+    own parameters, its own buffers, then its children. A tied tensor stands under each of its names.
+    """
+
+    modules: Mapping[str, str]
+    tensors: Mapping[str, Tensor]
+    ties: tuple[tuple[str, ...], ...] = ()
+    """Groups of tensor names that share one storage; each group, and the groups, in tensor order. The first name owns the bytes."""
+    no_split_module_classes: tuple[str, ...] = ()
+    """Class names that the model's own code, or the built-in table, says must not be spread over devices. Sorted."""
+    architecture: Architecture | None = None
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
+    """The files behind the tensors, if this came from (or was matched with) a checkpoint."""
+    mapping: WeightMapping | None = field(default=None, compare=False, repr=False)
+    """How the checkpoint's tensors make the model's; None without a checkpoint."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What a reader could not know, in sentences: an architecture that no table has, tensors that nothing maps to."""
+
+    @classmethod
+    def from_checkpoint(cls, path: str | PathLike[str]) -> Inventory:
+        """Describe a safetensors checkpoint (a folder, a file or an index) from its headers and `config.json`, without torch.
+
+        Raises:
+            CheckpointError: when it is absent, damaged or no safetensors.
+        """
+        from devmap.inventory.reader import read_checkpoint  # noqa: PLC0415 - the reader builds this class
+
+        return read_checkpoint(path)
+
+    @classmethod
+    def from_manifest(cls, path: str | PathLike[str]) -> Inventory:
+        """Read a manifest file that `devmap inspect -o` wrote.
+
+        Raises:
+            ManifestError: listing what is wrong with it.
+        """
+        from devmap.inventory.manifest import read_manifest  # noqa: PLC0415 - the reader builds this class
+
+        return read_manifest(path)
+
+    @classmethod
+    def from_module(cls, model: nn.Module) -> Inventory:
+        """Describe a live module, on any device or on meta."""
+        from devmap.inventory.module import read_module  # noqa: PLC0415 - the reader builds this class, and imports torch
+
+        return read_module(model)
+
+    @cached_property
+    def owner(self) -> Mapping[str, str]:
+        """For each name of a tie group, the group's first name, which owns the bytes. Untied names are absent."""
+        return {name: group[0] for group in self.ties for name in group}
+
+    @cached_property
+    def children(self) -> Mapping[str, tuple[str, ...]]:
+        """The paths of each module's direct child modules, in order."""
+        found: dict[str, list[str]] = {path: [] for path in self.modules}
+        for path in self.modules:
+            if path:
+                found[path.rpartition(".")[0]].append(path)
+        return {path: tuple(paths) for path, paths in found.items()}
+
+    @cached_property
+    def own_tensors(self) -> Mapping[str, tuple[Tensor, ...]]:
+        """The tensors that sit directly on each module, in order."""
+        found: dict[str, list[Tensor]] = {path: [] for path in self.modules}
+        for tensor in self.tensors.values():
+            found[tensor.module].append(tensor)
+        return {path: tuple(tensors) for path, tensors in found.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors at their own dtypes, a tied one once."""
+        owner = self.owner
+        return sum(tensor.nbytes for name, tensor in self.tensors.items() if owner.get(name, name) == name)

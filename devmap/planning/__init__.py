@@ -1,0 +1,1 @@
+"""Partition algorithms, strategies, reserves and explanation: pure functions over an inventory."""

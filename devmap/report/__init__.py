@@ -1,0 +1,1 @@
+"""How findings and plans are shown, one file a format."""

@@ -1,0 +1,1 @@
+"""A plan applied over backends: readers, slots, hooks, load, dispatch."""

@@ -1,0 +1,1 @@
+"""Fake execution: a plan run over fake tensors with a ledger of bytes."""
