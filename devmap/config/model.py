@@ -7,17 +7,31 @@ pydantic checks the shape and parses each value once. Everything that has a mean
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_before_validator_function
 
-from devmap.config.device import Device
 from devmap.config.size import Bytes, Percent
 from devmap.config.strategy import Objective, Optimizer, Strategy, WorkloadKind
-from devmap.config.values import AMOUNT_SCHEMA, Amount, DeviceKey, DtypeName, MapKey, Size, Target
+from devmap.config.values import (
+    AMOUNT_SCHEMA,
+    DTYPE_SCHEMA,
+    TARGET_SCHEMA,
+    Amount,
+    DeviceKey,
+    DtypeName,
+    FormatVersion,
+    MapKey,
+    Size,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+    from devmap.config.device import Device
 
 __all__ = ["Headroom", "MachineDevice", "MachineProfile", "ModelSource", "OffloadSettings", "PlacementConfig", "Workload"]
 
@@ -25,7 +39,14 @@ __all__ = ["Headroom", "MachineDevice", "MachineProfile", "ModelSource", "Offloa
 class Shape(BaseModel):
     """Strict, closed, frozen: what every part of a config is."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # the parts are built once, inside PlacementConfig, rather than each for itself at import
+    )
 
 
 class ModelSource(Shape):
@@ -48,7 +69,8 @@ class Workload(Shape):
     """What the model will do, so that room is kept for it beside the weights."""
 
     kind: Annotated[WorkloadKind, Field(strict=False)] = WorkloadKind.INFERENCE
-    """`inference` keeps room for the KV cache and activations; `training` for gradients and optimizer states too; `server` keeps device 0 light."""
+    """`inference` keeps room for the KV cache and activations; `training` for gradients and optimizer states too; `server`
+    keeps device 0 light."""
 
     batch_size: int = Field(default=1, ge=1, le=1_000_000)
     """Sequences that run at once."""
@@ -85,7 +107,9 @@ class MachineDevice(Shape):
     memory: Size
     """The device's whole memory."""
 
-    flops: dict[DtypeName, float] | None = Field(default=None, examples=[{"bfloat16": 165e12}])
+    flops: dict[DtypeName, float] | None = Field(
+        default=None, examples=[{"bfloat16": 165e12}], json_schema_extra={"propertyNames": DTYPE_SCHEMA}
+    )
     """Floating-point operations a second by dtype."""
 
     memory_bandwidth: float | None = Field(default=None, gt=0, examples=[1.0e12])
@@ -154,22 +178,26 @@ class ShortForm:
         return value
 
 
+def _all_by_auto() -> dict[str, Device | Strategy]:
+    return {"": Strategy.AUTO}
+
+
 DeviceMapField = Annotated[
     dict[MapKey, Target],
-    ShortForm("", {"enum": [*Strategy, "cpu", "disk"]}),
+    ShortForm("", TARGET_SCHEMA),
 ]
 
 
 class PlacementConfig(Shape):
     """Where the modules of a PyTorch model live: on accelerators, in CPU memory, on disk."""
 
-    version: Literal[1]
+    version: FormatVersion
     """The version of this format: 1."""
 
     model: ModelSource
     """Where the model's description and weights come from."""
 
-    device_map: DeviceMapField = Field(default_factory=lambda: {"": Strategy.AUTO})
+    device_map: DeviceMapField = Field(default_factory=_all_by_auto)
     """A strategy (`auto`, `sequential`, `balanced`, `balanced_low_0`, `fastest`), or a mapping from module paths, ranges
     (`model.layers[0-39]`) and globs (`model.layers.*.mlp`) to an accelerator's index, `cpu`, `disk`, a torch device, or a
     strategy for the rest of that subtree. The longest match wins; `""` stands for everything that no other key names."""
@@ -179,7 +207,8 @@ class PlacementConfig(Shape):
     disk also when `offload.folder` is given). Left out: this machine's devices."""
 
     headroom: Annotated[Headroom, ShortForm("default", AMOUNT_SCHEMA, others="devices")] | None = Field(default=None, examples=["15%"])
-    """What stays free on each accelerator, or a mapping for single devices. Left out: 0% where `max_memory` is given in bytes, 15% otherwise."""
+    """What stays free on each accelerator, or a mapping for single devices. Left out: 0% where `max_memory` is given in
+    bytes, 15% otherwise."""
 
     no_split_module_classes: list[str] | None = Field(default=None, examples=[["LlamaDecoderLayer"]])
     """Classes of modules that are never spread over two devices. Left out: what the model's own code says."""

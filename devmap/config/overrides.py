@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from devmap.config.faults import DocumentPath
-from devmap.config.source import Place, Position, Source
-from devmap.config.yaml_reader import NodePosition, Plain, read_yaml
+from devmap.config.positions import NodePosition
+from devmap.config.source import Source
+from devmap.config.yaml_reader import read_yaml
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml_reader import Plain
+
 __all__ = ["apply_override"]
+
+_TOO_LATE = ("extends", "profiles")
 
 
 def apply_override(
@@ -25,22 +31,20 @@ def apply_override(
     Raises:
         UsageError: when the text is no `key=value`, or a part of the path is no mapping.
     """
-    name, separator, text = override.partition("=") if "]=" not in override else _split_after_bracket(override)
-    path = _path(name.strip())
-    if not separator or not path:
-        raise UsageError(f"--set {override}: expected key=value", help="for example --set max_memory.cpu=64GB")
-    parsed = read_yaml(f"value: {text}\n".encode(), f"--set {override}")
-    if parsed.data is None or parsed.faults:
-        reason = parsed.faults[0].message if parsed.faults else "no value"
+    path, text = _split(override)
+    if path[0] in _TOO_LATE:
+        raise UsageError(f"--set {override}: '{path[0]}' is read before --set is", help="change the file, or use --profile")
+    parsed = read_yaml(f"value: {text}\n".encode("utf-8", "surrogateescape"), f"--set {override}")
+    if parsed.data is None or parsed.faults or len(parsed.data) != 1:
+        reason = parsed.faults[0].message if parsed.faults else "the value is no single value"
         raise UsageError(f"--set {override}: {reason}", help="the value is read as YAML; quote it if it is text")
-    source = Source(f"--set {override}", override)
-    position = Position(source, Place(1, 1), Place(1, len(override) + 1))
+    position = Source(f"--set {override}", override).stretch(1, 1, len(override))
     result = dict(data)
     node = result
-    for part in path[:-1]:
+    for depth, part in enumerate(path[:-1], 1):
         inner = node.get(part, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"--set {override}: '{part}' holds no keys", help=f"set it whole: --set {part}=...")
+            raise UsageError(f"--set {override}: '{part}' holds no keys", help=f"set it whole: --set {'.'.join(path[:depth])}=...")
         node[part] = inner = dict(inner)
         node = inner
     node[path[-1]] = parsed.data["value"]
@@ -50,14 +54,37 @@ def apply_override(
     return result, changed
 
 
-def _split_after_bracket(override: str) -> tuple[str, str, str]:
-    name, separator, text = override.partition("]=")
-    return name + "]", separator, text
+def _split(override: str) -> tuple[tuple[str, ...], str]:
+    """The path and the value's text of `a.b[c.d]=value`."""
+    usage = UsageError(f"--set {override}: expected key=value", help="for example --set max_memory.cpu=64GB")
+    parts: list[str] = []
+    offset = 0
+    while offset < len(override) and override[offset] != "=":
+        if override[offset] == "[":
+            end = _closing(override, offset)
+            if end is None:
+                raise usage
+            parts.append(override[offset + 1 : end])
+            offset = end + 1
+        else:
+            match = _WORD.match(override, offset)
+            if match is None:
+                raise usage
+            parts.append(match["word"].strip())
+            offset = match.end()
+    if not parts or offset >= len(override) or not all(parts[:1]):
+        raise usage
+    return tuple(parts), override[offset + 1 :]
 
 
-def _path(name: str) -> tuple[str, ...]:
-    head, bracket, rest = name.partition("[")
-    parts = tuple(head.split(".")) if head else ()
-    if bracket and rest.endswith("]"):
-        return (*parts, rest[:-1])
-    return parts
+def _closing(text: str, opening: int) -> int | None:
+    """The offset of the bracket that closes the one at `opening`."""
+    depth = 0
+    for offset in range(opening, len(text)):
+        depth += {"[": 1, "]": -1}.get(text[offset], 0)
+        if depth == 0:
+            return offset
+    return None
+
+
+_WORD = re.compile(r"\.?(?P<word>[^.=\[\]]+)")

@@ -2,128 +2,159 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import TYPE_CHECKING
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from devmap.config.collisions import colliding_devices
+from devmap.config.device import DEVICE_PATTERN
 from devmap.config.faults import DocumentPath, Edit, Fault
+from devmap.config.known_keys import elsewhere, known_keys
 from devmap.config.model import PlacementConfig
+from devmap.config.near import near_words
+from devmap.config.positions import locate
 from devmap.config.quoting import shown
+from devmap.config.strategy import Strategy
+from devmap.config.values import DTYPE_ALIASES, DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pydantic_core import ErrorDetails
 
-    from devmap.config.source import Position
-    from devmap.config.yaml_reader import NodePosition, Plain
+    from devmap.config.positions import NodePosition
+    from devmap.config.yaml_reader import Plain
 
-__all__ = ["locate", "validate_shape"]
+__all__ = ["locate", "validate_model", "validate_shape"]
 
-_SUGGESTION_CUTOFF = 0.6
+M = TypeVar("M", bound=BaseModel)
 
 
 def validate_shape(
     data: dict[str, Plain], positions: Mapping[DocumentPath, NodePosition]
 ) -> tuple[PlacementConfig | None, tuple[Fault, ...]]:
     """The config that `data` describes, or the faults that keep it from being one."""
+    return validate_model(PlacementConfig, data, positions)
+
+
+def validate_model(
+    model_type: type[M], data: dict[str, Plain], positions: Mapping[DocumentPath, NodePosition]
+) -> tuple[M | None, tuple[Fault, ...]]:
+    """The model that `data` describes, or None and every fault that keeps it from being one."""
+    faults = list(colliding_devices(model_type, data, positions))
+    model: M | None = None
     try:
-        return PlacementConfig.model_validate(data), ()
+        model = model_type.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-    return None, tuple(_fault(detail, data, positions) for detail in details)
+        # `str(error)` would render the whole input, which an alias bomb makes huge.
+        faults += [_fault(detail, data, positions, model_type) for detail in error.errors(include_url=False, include_input=False)]
+    return (None if faults else model), tuple(faults)
 
 
-def locate(path: DocumentPath, positions: Mapping[DocumentPath, NodePosition], *, key: bool = False) -> Position:
-    """The place of a node, of its key if asked, or of the nearest node above that the file has."""
-    wanted = path
-    while wanted not in positions:
-        wanted, key = wanted[:-1], True
-    node = positions[wanted]
-    return node.key if key and node.key is not None else node.value
-
-
-def _fault(detail: ErrorDetails, data: dict[str, Plain], positions: Mapping[DocumentPath, NodePosition]) -> Fault:
+def _fault(detail: ErrorDetails, data: dict[str, Plain], positions: Mapping[DocumentPath, NodePosition], model: type[BaseModel]) -> Fault:
     location = detail["loc"]
     about_key = bool(location) and location[-1] == "[key]"
     path = _document_path(location[:-1] if about_key else location, data)
     kind = detail["type"]
-    value = _value_at(path, data)
-    if kind.startswith("DM"):
-        return Fault(kind, detail["ctx"]["reason"], locate(path, positions, key=about_key), path)
     if kind == "extra_forbidden":
-        return _unknown_key(path, positions)
+        return _unknown_key(path, positions, model)
     if kind == "missing":
-        parent, name = path, str(location[-1])
-        where = f"'{parent[-1]}'" if parent else "the config"
-        return Fault("DM102", f"{where} lacks '{name}'", locate(parent, positions, key=True), (*parent, name), help=f"add '{name}:'")
-    code, expected = _expectation(detail)
-    return Fault(code, f"'{_dotted(path)}' expects {expected}, found {shown(value)}", locate(path, positions), path)
+        name = str(location[-1])
+        where = f"'{_dotted(path)}'" if path else "the config"
+        return Fault("DM102", f"{where} lacks '{name}'", locate(path, positions, key=True), (*path, name), help=f"add '{name}:'")
+    position = locate(path, positions, key=about_key)
+    value = path[-1] if about_key else _value_at(path, data)
+    if kind in _CANDIDATES or kind.startswith("DM"):
+        fault = Fault(kind, detail["ctx"]["reason"], position, path)
+        return _with_suggestion(_device_with_blank(fault, value), value, _CANDIDATES.get(kind, ()))
+    if kind in {"enum", "literal_error"}:
+        expected = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+        message = f"'{_dotted(path)}' expects one of {', '.join(expected)}, found {_found(value)}"
+        return _with_suggestion(Fault("DM106", message, position, path), value, expected)
+    code, words = _expectation(detail, path)
+    return _with_remedy(Fault(code, f"'{_dotted(path)}' expects {words}, found {_found(value)}", position, path), kind, value)
 
 
-def _unknown_key(path: DocumentPath, positions: Mapping[DocumentPath, NodePosition]) -> Fault:
+_CANDIDATES = {"DM105": (*Strategy, "cpu", "disk"), "DM106": (*DTYPES, *DTYPE_ALIASES)}
+"""The words that a value of the wrong form may have been meant as."""
+
+
+def _with_suggestion(fault: Fault, value: Plain, known: Iterable[str]) -> Fault:
+    if not isinstance(value, str) or not value or fault.label:
+        return fault
+    if fault.code == "DM105" and re.fullmatch(r"(?i)gpu[:_ ]?[0-9]*", value):
+        index = re.sub(r"[^0-9]", "", value) or "0"
+        return replace(fault, label=f"did you mean {index}?", edit=Edit(fault.position, index, f"write {index}"))
+    near = near_words(value.lower(), known)
+    if not near:
+        return fault
+    edit = Edit(fault.position, near[0], f"write '{near[0]}'") if len(near) == 1 else None
+    return replace(fault, label=f"did you mean '{near[0]}'?", edit=edit)
+
+
+def _device_with_blank(fault: Fault, value: Plain) -> Fault:
+    """`cuda: 0` on a line of its own is a mapping; most likely `cuda:0` was meant."""
+    if isinstance(value, dict) and len(value) == 1:
+        key, index = next(iter(value.items()))
+        if re.fullmatch(DEVICE_PATTERN, key) and isinstance(index, int) and not isinstance(index, bool):
+            return replace(fault, label=f"did you mean '{key}:{index}'?", help=f"write {key}:{index} without the blank")
+    return fault
+
+
+def _with_remedy(fault: Fault, kind: str, value: Plain) -> Fault:
+    if kind == "string_type" and isinstance(value, int | float):
+        return replace(fault, help="put quotes round it")
+    truth = _TRUTHS.get(value.lower()) if kind == "bool_type" and isinstance(value, str) else None
+    if truth is not None:
+        return replace(fault, label=f"write {truth}", edit=Edit(fault.position, truth, f"write {truth}"))
+    if kind in {"int_type", "int_from_float", "float_type"} and isinstance(value, str) and re.fullmatch(r"[0-9_,.]+", value):
+        return replace(fault, help="write the number without quotes, blanks, commas or underscores")
+    return fault
+
+
+_TRUTHS = {"yes": "true", "on": "true", "y": "true", "true": "true", "no": "false", "off": "false", "n": "false", "false": "false"}
+
+
+def _unknown_key(path: DocumentPath, positions: Mapping[DocumentPath, NodePosition], model: type[BaseModel]) -> Fault:
     name = str(path[-1])
-    known = _known_keys(path[:-1])
-    near = difflib.get_close_matches(name, known, n=3, cutoff=_SUGGESTION_CUTOFF)
+    known = known_keys(model, path[:-1])
+    near = near_words(name, known)
     position = locate(path, positions, key=True)
-    label = f"did you mean '{near[0]}'?" if near else ""
-    edit = Edit(position, near[0], f"rename to '{near[0]}'") if len(near) == 1 else None
-    where = f"'{_dotted(path[:-1])}'" if len(path) > 1 else "a config"
-    hint = "" if near else f"known keys: {', '.join(sorted(known))}"
-    return Fault("DM101", f"'{name}' is no key of {where}", position, path, help=hint, label=label, edit=edit)
+    where = f"'{_dotted(path[:-1])}'" if len(path) > 1 else "a config" if model is PlacementConfig else "a machine"
+    message = f"{shown(name)} is no key of {where}"
+    if near:
+        edit = Edit(position, near[0], f"rename to '{near[0]}'") if len(near) == 1 else None
+        return Fault("DM101", message, position, path, label=f"did you mean '{near[0]}'?", edit=edit)
+    other = elsewhere(model, name)
+    hint = f"it is a key of {other}" if other else f"known keys: {', '.join(sorted(known))}"
+    return Fault("DM101", message, position, path, help=hint)
 
 
-def _known_keys(path: DocumentPath) -> tuple[str, ...]:
-    """The keys that the mapping at `path` may have, read from the schema of the model."""
-    schema = PlacementConfig.model_json_schema()
-    node = schema
-    for part in path:
-        node = _child(node, part, schema["$defs"])
-    return tuple(_mapping_form(node, schema["$defs"]).get("properties", ()))
-
-
-def _mapping_form(node: dict[str, object], definitions: dict[str, dict[str, object]]) -> dict[str, object]:
-    """Of a node's forms (a word, a mapping, null) the one that is a mapping."""
-    reference = node.get("$ref")
-    if isinstance(reference, str):
-        return definitions[reference.rpartition("/")[2]]
-    forms = node.get("anyOf")
-    if isinstance(forms, list):
-        for form in forms:
-            found = _mapping_form(form, definitions)
-            if found.get("type") == "object":
-                return found
-    return node
-
-
-def _child(node: dict[str, object], part: str | int, definitions: dict[str, dict[str, object]]) -> dict[str, object]:
-    mapping = _mapping_form(node, definitions)
-    properties = mapping.get("properties")
-    if isinstance(properties, dict) and part in properties:
-        return dict(properties[part])
-    for key in ("additionalProperties", "patternProperties", "items"):
-        inner = mapping.get(key)
-        if isinstance(inner, dict):
-            return dict(next(iter(inner.values())) if key == "patternProperties" else inner)
-    return {}
-
-
-def _expectation(detail: ErrorDetails) -> tuple[str, str]:
+def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
     """The code and the words for what pydantic expected."""
     kind, context = detail["type"], detail.get("ctx", {})
     match kind:
-        case "enum" | "literal_error":
-            return "DM106", f"one of {context['expected'].replace(' or ', ', ')}"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
             key = next(iter(context))
-            return "DM107", f"{words[key]} {context[key]:,}"
+            return "DM107", f"{_BOUNDS[key]} {context[key]:,}"
         case "string_pattern_mismatch":
-            return "DM107", f"text of the form {context['pattern']}"
+            return "DM107", "a callable written package.module:function"
+        case "finite_number":
+            return "DM107", "a finite number"
         case _:
-            return "DM103", _TYPES.get(kind, "another kind of value")
+            return "DM103", _SHORT_FORMS.get(str(path[-1]) if path else "", _TYPES.get(kind, "another kind of value"))
 
+
+_BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+
+_SHORT_FORMS = {
+    "device_map": "a strategy such as auto, or a mapping from modules to devices",
+    "headroom": "a share such as 15%, a size, or a mapping from devices to either",
+    "workload": "inference, training, server, or a mapping",
+    "machine": "the name of a machine, a file, or a mapping",
+}
 
 _TYPES = {
     "string_type": "text",
@@ -138,15 +169,26 @@ _TYPES = {
 }
 
 
+def _found(value: Plain) -> str:
+    """A value in a message: text in quotes, a number as a number, nothing for a key without a value."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"the number {value}"
+    return shown(value)
+
+
 def _document_path(location: tuple[int | str, ...], data: Plain) -> DocumentPath:
-    """pydantic's location without the parts that short forms and key errors put into it."""
+    """Pydantic's location without the parts that short forms and key errors put into it."""
     path: list[str | int] = []
     node = data
-    for part in location:
+    for index, part in enumerate(location):
         if isinstance(node, dict) and part in node:
             node = node[str(part)]
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
+        elif isinstance(node, dict) and index == len(location) - 1:
+            break  # the name of a missing key
         else:
             continue
         path.append(part)
@@ -156,7 +198,7 @@ def _document_path(location: tuple[int | str, ...], data: Plain) -> DocumentPath
 def _value_at(path: DocumentPath, data: Plain) -> Plain:
     node = data
     for part in path:
-        node = node[part]  # type: ignore[index,call-overload]  # the path was walked through this data
+        node = node[part]  # type: ignore[index]  # the path was walked through this data
     return node
 
 

@@ -52,7 +52,7 @@ def parse_size(value: object) -> Bytes:
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
         msg = f"expected a size such as '20GB' or a whole number of bytes, found {shown(value)}"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004 - what pydantic turns into a located error
     if isinstance(value, int):
         if value < 0:
             msg = f"a size cannot be negative, found {value}"
@@ -83,7 +83,7 @@ def parse_amount(value: object) -> Bytes | Percent:
     """
     if isinstance(value, str) and value.strip().endswith("%"):
         match = _PERCENT.match(value.strip())
-        if match is None or Decimal(match["number"]) > 100:  # noqa: PLR2004 - percent
+        if match is None or Decimal(match["number"]) > 100:
             msg = f"{shown(value)} is no share; expected 0% to 100%"
             raise ValueError(msg)
         return Percent(Decimal(match["number"]))
@@ -96,12 +96,12 @@ def format_bytes(count: int) -> str:
     >>> format_bytes(21_400_000_000), format_bytes(999), format_bytes(999_960)
     ('21.4 GB', '999 B', '1.0 MB')
     """
-    if abs(count) < 1000:  # noqa: PLR2004 - powers of ten
+    if abs(count) < 1000:
         return f"{count} B"
     amount = float(count)
     for unit in ("KB", "MB", "GB", "TB"):
         amount /= 1000
-        if round(abs(amount), 1) < 1000 or unit == "TB":  # noqa: PLR2004 - powers of ten
+        if round(abs(amount), 1) < 1000 or unit == "TB":
             return f"{amount:,.1f} {unit}"
     raise AssertionError
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
 __all__ = ["Place", "Position", "Source"]
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,11 +29,25 @@ class Source:
     @cached_property
     def lines(self) -> tuple[str, ...]:
         """The lines without their ends; only LF, CR LF and CR end a line, as in YAML 1.2."""
-        return tuple(self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+        return tuple(_LINE_END.split(self.text))
 
     def line(self, number: int) -> str:
         """The text of a line counted from 1; empty past the end."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
+    def place_at(self, offset: int) -> tuple[int, int]:
+        """Line and column of the character at an offset."""
+        line, start = 1, 0
+        for match in _LINE_END.finditer(self.text, 0, offset):
+            line, start = line + 1, match.end()
+        return line, offset - start + 1
+
+    def stretch(self, line: int, column: int, length: int = 1) -> Position:
+        """A stretch of one line, held inside the text."""
+        line = min(max(line, 1), len(self.lines))
+        width = len(self.lines[line - 1])
+        column = min(max(column, 1), width + 1)
+        return Position(self, Place(line, column), Place(line, min(column + max(length, 0), width + 1)))
 
 
 @dataclass(frozen=True, slots=True)

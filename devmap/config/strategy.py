@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-__all__ = ["Objective", "Optimizer", "Strategy", "WorkloadKind"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MEANINGS", "Objective", "Optimizer", "Strategy", "WorkloadKind"]
 
 
 class Strategy(enum.StrEnum):
@@ -41,3 +46,28 @@ class Optimizer(enum.StrEnum):
     LION = "lion"
     SGD = "sgd"
     SGD_MOMENTUM = "sgd_momentum"
+
+
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "auto": "Fill the accelerators in order, then cpu, then disk.",
+        "sequential": "Fill the accelerators in order, then cpu, then disk.",
+        "balanced": "The smallest possible largest load of an accelerator; cpu and disk take only what does not fit.",
+        "balanced_low_0": "As little as possible on device 0, the others balanced.",
+        "fastest": "The least predicted time of one pass on the machine that the config names.",
+        "cpu": "Host memory.",
+        "disk": "The checkpoint's own files, or the offload folder.",
+        "latency": "The time of one pass.",
+        "throughput": "The time of the slowest stage of a pipeline.",
+        "inference": "Room for the KV cache and activations.",
+        "training": "Room for gradients and optimizer states too.",
+        "server": "As inference, with device 0 kept light.",
+        "adamw": "Two states a parameter in float32.",
+        "adamw_8bit": "Two states a parameter in 8 bits.",
+        "adafactor": "One state a row and a column of each matrix.",
+        "lion": "One state a parameter.",
+        "sgd": "No state.",
+        "sgd_momentum": "One state a parameter.",
+    }
+)
+"""What each word of a config means, for editors."""

@@ -7,12 +7,12 @@ A parser here raises `ValueError` with a sentence for people; it becomes an erro
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from devmap.config.device import CPU, DISK, Device, parse_device
+from devmap.config.device import CPU, DEVICE_PATTERN, DISK, Device, parse_device
 from devmap.config.quoting import shown
 from devmap.config.size import Bytes, Percent, parse_amount, parse_size
 from devmap.config.strategy import Strategy
@@ -20,7 +20,20 @@ from devmap.config.strategy import Strategy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AMOUNT_SCHEMA", "Amount", "DeviceKey", "DtypeName", "MapKey", "Size", "Target"]
+__all__ = [
+    "AMOUNT_SCHEMA",
+    "DTYPES",
+    "DTYPE_ALIASES",
+    "DTYPE_SCHEMA",
+    "TARGET_SCHEMA",
+    "Amount",
+    "DeviceKey",
+    "DtypeName",
+    "FormatVersion",
+    "MapKey",
+    "Size",
+    "Target",
+]
 
 T = TypeVar("T")
 
@@ -28,7 +41,7 @@ T = TypeVar("T")
 def _coded(code: str, parse: Callable[[Any], T]) -> Callable[[Any], T]:
     """The parser, its ValueError turned into an error that carries a rule's code."""
 
-    def parse_or_report(value: Any) -> T:  # noqa: ANN401 - whatever stands in the file
+    def parse_or_report(value: Any) -> T:
         try:
             return parse(value)
         except ValueError as error:
@@ -47,13 +60,14 @@ def _parse_target(value: object) -> Device | Strategy:
         return Strategy(value)
     try:
         return parse_device(value)
-    except ValueError as error:
+    except ValueError:
         strategies = ", ".join(Strategy)
-        msg = f"{error}, or one of {strategies}"
+        msg = f"{shown(value)} is neither a device (0, cpu, disk, cuda:0) nor a strategy ({strategies})"
         raise ValueError(msg) from None
 
 
 _SEGMENT = r"(?:[^.\[\]\s]+)"
+_END = r"\Z"
 _MAP_KEY = re.compile(rf"(?:{_SEGMENT}(?:\[[0-9]+-[0-9]+\])?(?:\.{_SEGMENT}(?:\[[0-9]+-[0-9]+\])?)*)?\Z")
 
 
@@ -65,17 +79,17 @@ def _parse_map_key(value: object) -> str:
         )
         raise ValueError(msg)
     for first, last in re.findall(r"\[([0-9]+)-([0-9]+)\]", value):
-        if len(last) > 6 or int(first) > int(last):  # noqa: PLR2004 - no model has a million layers
+        if len(last) > 6 or int(first) > int(last):
             msg = f"the range [{first}-{last}] in {shown(value)} is empty or too long; write the lower number first"
             raise ValueError(msg)
     return value
 
 
-_DTYPES = (
+DTYPES = (
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2",
     "float8_e4m3fnuz", "float8_e5m2fnuz", "int8", "uint8", "int4", "uint4",
 )  # fmt: skip
-_DTYPE_ALIASES = {
+DTYPE_ALIASES = {
     "fp64": "float64",
     "fp32": "float32",
     "fp16": "float16",
@@ -88,9 +102,9 @@ _DTYPE_ALIASES = {
 
 def _parse_dtype(value: object) -> str:
     name = str(value).removeprefix("torch.")
-    name = _DTYPE_ALIASES.get(name, name)
-    if not isinstance(value, str) or name not in _DTYPES:
-        msg = f"{shown(value)} is no dtype that weights run in; expected one of {', '.join(_DTYPES)}"
+    name = DTYPE_ALIASES.get(name, name)
+    if not isinstance(value, str) or name not in DTYPES:
+        msg = f"{shown(value)} is no dtype that weights run in; expected one of {', '.join(DTYPES)}"
         raise ValueError(msg)
     return name
 
@@ -103,20 +117,21 @@ def _plain(value: object) -> int | str:
     return str(value) if isinstance(value, Percent) else value  # type: ignore[return-value]  # Bytes is an int
 
 
-_SIZE_PATTERN = r"^\s*[0-9]{1,18}(\.[0-9]{1,18})?\s*([KkMmGgTt][Ii]?)?B?\s*$"
+_SIZE_PATTERN = r"^\s*(?:[0-9]{1,18}|[0-9]{1,18}(?:\.[0-9]{1,18})?\s*(?:[KkMmGgTt][Ii]?)?B)\s*$"
+_SHARE_PATTERN = r"^\s*(?:100(?:\.0{1,6})?|0?[0-9]{1,2}(?:\.[0-9]{1,6})?)\s*%\s*$"
+_BYTES_SCHEMA: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _SIZE_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SIZE_PATTERN}],
+    "anyOf": [_BYTES_SCHEMA, {"type": "string", "pattern": _SIZE_PATTERN}],
     "examples": ["20GB", "16GiB", 21474836480],
 }
 AMOUNT_SCHEMA: dict[str, Any] = {
     "anyOf": [
-        {"type": "integer", "minimum": 0},
+        _BYTES_SCHEMA,
         {"type": "string", "pattern": _SIZE_PATTERN},
-        {"type": "string", "pattern": r"^\s*[0-9]{1,3}(\.[0-9]{1,6})?\s*%\s*$"},
+        {"type": "string", "pattern": _SHARE_PATTERN},
     ],
     "examples": ["20GB", "90%"],
 }
-_DEVICE_PATTERN = r"^([0-9]{1,6}|[a-z][a-z0-9_]*(:[0-9]{1,6})?)$"
 
 _as_plain = PlainSerializer(_plain, return_type=int | str)
 
@@ -130,31 +145,46 @@ DeviceKey = Annotated[
     Device,
     PlainValidator(_coded("DM105", parse_device)),
     _as_plain,
-    WithJsonSchema({"type": "string", "pattern": _DEVICE_PATTERN, "examples": ["0", "cpu", "disk"]}),
+    WithJsonSchema({"type": "string", "pattern": DEVICE_PATTERN, "examples": ["0", "cpu", "disk"]}),
 ]
 """A device as the key of a mapping."""
 
-Target = Annotated[
-    Device | Strategy,
-    PlainValidator(_coded("DM105", _parse_target)),
-    _as_plain,
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": [*Strategy, CPU.plain, DISK.plain]},
-                {"type": "integer", "minimum": 0},
-                {"type": "string", "pattern": _DEVICE_PATTERN},
-            ],
-            "examples": [0, "cpu", "disk", "balanced"],
-        }
-    ),
-]
+TARGET_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": [*Strategy, CPU.plain, DISK.plain]},
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": DEVICE_PATTERN},
+    ],
+    "examples": [0, "cpu", "disk", "balanced"],
+}
+
+Target = Annotated[Device | Strategy, PlainValidator(_coded("DM105", _parse_target)), _as_plain, WithJsonSchema(TARGET_SCHEMA)]
 """What a key of a device map stands for: a device, or a strategy for the rest of that subtree."""
 
 MapKey = Annotated[
-    str, PlainValidator(_coded("DM108", _parse_map_key)), WithJsonSchema({"type": "string", "examples": ["model.layers[0-39]", ""]})
+    str,
+    PlainValidator(_coded("DM108", _parse_map_key)),
+    WithJsonSchema({"type": "string", "pattern": f"^{_MAP_KEY.pattern.removesuffix(_END)}$", "examples": ["model.layers[0-39]", ""]}),
 ]
 """A module or parameter path, a range or a glob."""
 
-DtypeName = Annotated[str, BeforeValidator(_coded("DM106", _parse_dtype)), WithJsonSchema({"enum": [*_DTYPES, *_DTYPE_ALIASES]})]
+
+def _parse_version(value: object) -> Literal[1]:
+    if value is True or value != 1 or not isinstance(value, int):
+        msg = f"this devmap reads version 1 of the format, found {shown(value)}"
+        raise ValueError(msg)
+    return 1
+
+
+FormatVersion = Annotated[
+    Literal[1], PlainValidator(_coded("DM109", _parse_version)), WithJsonSchema({"type": "integer", "const": 1, "examples": [1]})
+]
+"""The version of the format; `true` equals 1 to Python, and only to Python."""
+
+DTYPE_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"enum": [*DTYPES, *DTYPE_ALIASES]}, {"type": "string", "pattern": f"^torch\\.(?:{'|'.join((*DTYPES, *DTYPE_ALIASES))})$"}],
+    "examples": ["bfloat16"],
+}
+
+DtypeName = Annotated[str, BeforeValidator(_coded("DM106", _parse_dtype)), WithJsonSchema(DTYPE_SCHEMA)]
 """A torch dtype by name."""

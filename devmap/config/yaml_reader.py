@@ -9,39 +9,35 @@ so that neither 100,000 brackets (which kill libyaml's composer) nor an alias bo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from devmap.config.decoding import FORBIDDEN, Limits, character_name, decode
 from devmap.config.faults import DocumentPath, Edit, Fault
+from devmap.config.positions import NodePosition, Positions, Span, position_of
 from devmap.config.quoting import shown
+from devmap.config.scalars import LONGEST_NUMBER, has_leading_zero, resolve
 from devmap.config.source import Place, Position, Source
+from devmap.config.yaml_parts import (
+    Anchor,
+    CollectionEvent,
+    DocumentStartEvent,
+    Event,
+    NodeEvent,
+    OpenMapping,
+    OpenSequence,
+    Plain,
+    ScalarEvent,
+    TaggedEvent,
+)
+from devmap.config.yaml_syntax import syntax_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Limits", "NodePosition", "ParsedYaml", "Plain", "read_yaml"]
-
-Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | None"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one file may cost. The defaults are far above any real config."""
-
-    size_bytes: int = 1 << 20
-    depth: int = 64
-    nodes: int = 100_000
-    """Nodes after aliases and merges are expanded."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodePosition:
-    """Where a node stands: its key (None for the root and for items of lists) and its value."""
-
-    key: Position | None
-    value: Position
+__all__ = ["Limits", "NodePosition", "ParsedYaml", "Plain", "quoted_stretches", "read_yaml"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ def read_yaml(content: bytes, name: str, *, limits: Limits | None = None) -> Par
     Never raises for what the file holds: every problem is a fault with line and column.
     """
     limits = limits or Limits()
-    source, fault = _decode(content, name, limits)
+    source, fault = decode(content, name, limits)
     if fault is not None:
         return ParsedYaml(source, None, {}, (fault,))
     builder = _Builder(source, limits)
@@ -68,7 +64,29 @@ def read_yaml(content: bytes, name: str, *, limits: Limits | None = None) -> Par
         data = builder.build()
     except _Stop as stop:
         return ParsedYaml(source, None, {}, (*builder.faults, stop.fault))
-    return ParsedYaml(source, data, builder.positions, tuple(builder.faults))
+    except yaml.YAMLError as error:
+        return ParsedYaml(source, None, {}, (*builder.faults, syntax_fault(error, source)))
+    return ParsedYaml(source, data, Positions(source, builder.spans), tuple(builder.faults))
+
+
+def quoted_stretches(source: Source, *, limits: Limits | None = None) -> Iterator[tuple[Place, Place]]:
+    """Where quoted and block scalars stand: a `#` in them begins no comment. Ends where the text stops being YAML."""
+    depth_left = (limits or Limits()).depth
+    try:
+        for event in yaml.parse(source.text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth_left -= 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth_left += 1
+            elif isinstance(event, yaml.ScalarEvent) and event.style:
+                start, end = event.start_mark, event.end_mark
+                assert start is not None
+                assert end is not None
+                yield Place(start.line + 1, start.column + 1), Place(end.line + 1, end.column + 1)
+            if depth_left < 0:
+                return
+    except yaml.YAMLError:
+        return
 
 
 class _Stop(Exception):  # noqa: N818 - control flow inside this module, never seen outside
@@ -79,339 +97,262 @@ class _Stop(Exception):  # noqa: N818 - control flow inside this module, never s
         self.fault = fault
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
-
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]")
-_LINE_END = re.compile(r"\r\n|\r|\n")
-
-
-def _decode(content: bytes, name: str, limits: Limits) -> tuple[Source, Fault | None]:
-    empty = Source(name, "")
-    if len(content) > limits.size_bytes:
-        message = f"the file has {len(content):,} bytes; a config may have {limits.size_bytes:,}"
-        return empty, Fault("DM001", message, _at(empty, 1, 1), help="raise yaml-size-limit in the settings if it is really a config")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return empty, Fault("DM002", "the file is UTF-16; configs are UTF-8", _at(empty, 1, 1), help="save it as UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        good = content[: error.start].decode("utf-8-sig")
-        line, column = _line_and_column(good, len(good))
-        source = Source(name, content.decode("utf-8", "replace").removeprefix("\ufeff"))
-        message = f"byte 0x{content[error.start]:02x} at offset {error.start} is not UTF-8"
-        return source, Fault("DM002", message, _at(source, line, column), help="save the file as UTF-8")
-    source = Source(name, text)
-    match = _FORBIDDEN.search(text)
-    if match is None:
-        return source, None
-    line, column = _line_and_column(text, match.start())
-    message = f"the character U+{ord(match[0]):04X} is not allowed in a config"
-    return source, Fault("DM003", message, _at(source, line, column), help="remove it")
-
-
-def _line_and_column(text: str, offset: int) -> tuple[int, int]:
-    ends = [match.end() for match in _LINE_END.finditer(text, 0, offset)]
-    return len(ends) + 1, offset - (ends[-1] if ends else 0) + 1
-
-
-def _at(source: Source, line: int, column: int, length: int = 1) -> Position:
-    return Position(source, Place(line, column), Place(line, column + length))
-
-
-# --- events to data ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Anchor:
-    value: Plain
-    nodes: int
-
-
-@dataclass(slots=True)
-class _Open:
-    """A collection whose end has not come yet."""
-
-    value: dict[str, Plain] | list[Plain]
-    path: DocumentPath
-    start: yaml.Mark
-    anchor: str | None
-    nodes_before: int
-    key: str | None = None
-    key_position: Position | None = None
-    merges: list[tuple[Plain, Position]] = field(default_factory=list)
-    merging: bool = False
-    is_key: bool = False
-
-
 class _Builder:
-    """Builds data, positions and faults from events; a class because these three grow together."""
+    """Builds data, spans and faults from events; a class because these three grow together."""
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self.source = source
         self.limits = limits
-        self.positions: dict[DocumentPath, NodePosition] = {}
+        self.spans: dict[DocumentPath, tuple[Span | None, Span]] = {}
         self.faults: list[Fault] = []
-        self._anchors: dict[str, _Anchor] = {}
-        self._stack: list[_Open] = []
+        self._anchors: dict[str, Anchor] = {}
+        self._stack: list[OpenMapping | OpenSequence] = []
         self._nodes = 0
         self._root: Plain = None
+        self._root_is_blank = True
         self._documents = 0
 
     def build(self) -> dict[str, Plain] | None:
-        for event in self._events():
-            self._take(event)
-        if self._documents == 0 or (self._root is None and not self.source.text.strip(" \t\r\n-.")):
-            return self._fail_root("DM011", "the file is empty", "run 'devmap init' for a config to start from")
+        """Take every event; the root's mapping, or None with a fault.
+
+        Raises:
+            _Stop: where reading on makes no sense or costs too much.
+            yaml.YAMLError: where the text is not YAML.
+        """
+        take: dict[type, Callable[[Any], None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._open,
+            yaml.SequenceStartEvent: self._open,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._start_document,
+        }
+        for event in yaml.parse(self.source.text, Loader=yaml.CSafeLoader):
+            handler = take.get(type(event))
+            if handler is not None:
+                handler(event)
         if isinstance(self._root, dict):
             return self._root
-        hint = "keys and values are written 'key: value', with a blank after the colon"
-        if "\u00a0" in self.source.text:
-            hint = "the file has no-break spaces (U+00A0), which YAML reads as letters; use plain blanks"
-        found = shown(self._root) if isinstance(self._root, list) else f"the value {shown(self._root)}"
-        return self._fail_root("DM012", f"expected a mapping at the top of the file, found {found}", hint)
+        self._refuse_root()
+        return None
 
-    def _fail_root(self, code: str, message: str, hint: str) -> None:
-        if not self.faults:
-            self.faults.append(Fault(code, message, _at(self.source, 1, 1), help=hint))
+    def _refuse_root(self) -> None:
+        if self._documents == 0 or (self._root is None and self._root_is_blank):
+            where = self.source.stretch(1, 1, 0)
+            self._add(Fault("DM011", "the file is empty", where, help="'devmap init' writes a config to start from"))
+            return
+        found = "a list" if isinstance(self._root, list) else f"the value {shown(self._root)}"
+        where, hint = position_of(self.spans[()][1], self.source), "write 'key: value' lines, with a blank after each colon"
+        column = self.source.line(where.start.line).find("\u00a0") + 1
+        if column:
+            where = self.source.stretch(where.start.line, column)
+            hint = "a no-break space (U+00A0) stands here, which YAML reads as a letter: use a plain blank"
+        self._add(Fault("DM012", f"expected keys at the top of the file, found {found}", where, help=hint))
 
-    def _events(self) -> Iterator[yaml.Event]:
-        try:
-            yield from yaml.parse(self.source.text, Loader=yaml.CSafeLoader)
-        except yaml.YAMLError as error:
-            raise _Stop(_syntax_fault(error, self.source)) from None
+    def _add(self, fault: Fault) -> None:
+        if len(self.faults) >= _MOST_FAULTS:
+            raise _Stop(fault)
+        self.faults.append(fault)
 
-    def _take(self, event: yaml.Event) -> None:
-        match event:
-            case yaml.DocumentStartEvent():
-                self._start_document(event)
-            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
-                self._open(event)
-            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                self._close(event)
-            case yaml.ScalarEvent():
-                self._scalar(event)
-            case yaml.AliasEvent():
-                self._alias(event)
-
-    def _start_document(self, event: yaml.DocumentStartEvent) -> None:
+    def _start_document(self, event: DocumentStartEvent) -> None:
         self._documents += 1
-        position = self._position(event.start_mark, event.end_mark)
+        position = self._at(event)
         if self._documents > 1:
             raise _Stop(Fault("DM010", "a second document starts here; a config is one document", position, help="split the file"))
         if event.version or event.tags:
-            self.faults.append(Fault("DM015", "YAML directives (%YAML, %TAG) are not read", position, help="remove the line"))
+            line = next((number for number, text in enumerate(self.source.lines, 1) if text.startswith("%")), position.start.line)
+            where = self.source.stretch(line, 1, len(self.source.line(line).rstrip()))
+            self._add(Fault("DM015", "directives such as %YAML are not read", where, help="remove the line"))
 
-    def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
+    def _open(self, event: CollectionEvent) -> None:
         self._count(1, event)
         if len(self._stack) >= self.limits.depth:
-            message = f"collections are nested more than {self.limits.depth} deep"
-            raise _Stop(Fault("DM008", message, self._position(event.start_mark, event.start_mark)))
-        self._refuse_tag(event)
+            raise _Stop(Fault("DM008", f"lists and mappings are nested more than {self.limits.depth} deep", self._at(event, width=1)))
+        if event.tag is not None:
+            self._refuse_tag(event)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
-        is_key = bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
-        if is_key:
-            braces = event.flow_style and is_mapping
-            found = "a mapping" if is_mapping else "a list"
-            position = self._position(event.start_mark, event.start_mark)
-            hint = "put quotes round template braces" if braces else "put quotes round it if it is meant as text"
-            raise _Stop(Fault("DM014", f"{found} cannot be a key", position, help=hint))
-        self._stack.append(_Open({} if is_mapping else [], self._next_path(), event.start_mark, event.anchor, self._nodes))
-
-    def _close(self, event: yaml.Event) -> None:
-        node = self._stack.pop()
-        if node.merges:
-            self._merge(node)
-        if node.anchor:
-            self._anchors[node.anchor] = _Anchor(node.value, self._nodes - node.nodes_before + 1)
-        self._place(node.value, self._position(node.start, event.end_mark))
-
-    def _scalar(self, event: yaml.ScalarEvent) -> None:
-        self._count(1, event)
-        position = self._position(event.start_mark, event.end_mark)
         parent = self._stack[-1] if self._stack else None
-        self._refuse_tag(event)
-        self._refuse_characters(event, position)
-        if parent is not None and isinstance(parent.value, dict) and parent.key is None:
-            self._key(parent, event, position)
+        hidden = False
+        if isinstance(parent, OpenMapping):
+            if parent.key is None:
+                raise _Stop(self._collection_as_key(event, is_mapping=is_mapping))
+            hidden = parent.hidden or parent.merging or parent.again
+        elif parent is not None:
+            hidden = parent.hidden
+        path = self._next_path()
+        node = OpenMapping({}, path, event, self._nodes, hidden) if is_mapping else OpenSequence([], path, event, self._nodes, hidden)
+        self._stack.append(node)
+
+    def _collection_as_key(self, event: CollectionEvent, *, is_mapping: bool) -> Fault:
+        if is_mapping and event.flow_style and self.source.line(event.start_mark.line + 1)[: event.start_mark.column].endswith("{"):
+            hint = "a config is plain YAML: use 'profiles', or put quotes round it if it is text"
+            line, column = event.start_mark.line + 1, event.start_mark.column
+            return Fault("DM014", "template braces are not read", self.source.stretch(line, column, 2), self._stack[-1].path, help=hint)
+        found = "a mapping" if is_mapping else "a list"
+        return Fault(
+            "DM014", f"{found} cannot be a key", self._at(event, width=1), self._stack[-1].path, help="put quotes round it if it is text"
+        )
+
+    def _close(self, event: Event) -> None:
+        node = self._stack.pop()
+        if isinstance(node, OpenMapping) and node.merges:
+            self._merge(node)
+        anchor = node.event.anchor
+        if anchor:
+            self._anchors[anchor] = Anchor(node.value, self._nodes - node.nodes_before + 1)
+        self._put(node.value, (node.event.start_mark, event.end_mark))
+
+    def _scalar(self, event: ScalarEvent) -> None:
+        self._nodes += 1
+        if self._nodes > self.limits.nodes:
+            self._count(0, event)
+        if event.tag is not None:
+            self._refuse_tag(event)
+        if event.style == '"' and FORBIDDEN.search(event.value):
+            self._refuse_characters(event)
+        parent = self._stack[-1] if self._stack else None
+        if isinstance(parent, OpenMapping) and parent.key is None:
+            self._key(parent, event)
             return
         value: Plain = event.value
-        if event.implicit[0] and not event.style:
-            value = self._resolve(event.value, position)
+        if not event.style:
+            value = self._resolved(event)
+            self._root_is_blank = event.value == ""
         if event.anchor:
-            self._anchors[event.anchor] = _Anchor(value, 1)
-        self._place(value, position)
+            self._anchors[event.anchor] = Anchor(value, 1)
+        self._put(value, (event.start_mark, event.end_mark))
 
-    def _key(self, parent: _Open, event: yaml.ScalarEvent, position: Position) -> None:
-        key = event.value
+    def _key(self, parent: OpenMapping, event: ScalarEvent) -> None:
+        key: str = event.value
         if event.anchor:
-            self._anchors[event.anchor] = _Anchor(key, 1)
+            self._anchors[event.anchor] = Anchor(key, 1)
+        parent.key, parent.key_span = key, (event.start_mark, event.end_mark)
         if key == "<<" and not event.style:
-            parent.key, parent.key_position, parent.merging = key, position, True
-            return
-        assert isinstance(parent.value, dict)  # noqa: S101 - for the type checker
-        if key in parent.value:
-            first = self.positions[(*parent.path, key)].key
-            where = f"; it stands at line {first.start.line} already" if first else ""
-            self.faults.append(
-                Fault(
-                    "DM006",
-                    f"the key {shown(key)} comes twice in one mapping{where}",
-                    position,
-                    (*parent.path, key),
-                    help="keep one of them",
-                )
-            )
-        parent.key, parent.key_position = key, position
+            parent.merging = True
+        elif key in parent.value:
+            parent.again = True
+            self._refuse_duplicate(parent, event)
+        elif not key and not event.style:
+            hint = 'write "" for the whole model in a device_map, else the key\'s name'
+            self._add(Fault("DM014", "a value without a key", self._at(event, width=1), parent.path, help=hint))
 
-    def _alias(self, event: yaml.AliasEvent) -> None:
+    def _refuse_duplicate(self, parent: OpenMapping, event: ScalarEvent) -> None:
+        path = (*parent.path, event.value)
+        first = self.spans.get(path)
+        where = f"; the first is at line {first[0][0].line + 1}" if first and first[0] else ""
+        message = f"the key {shown(event.value)} comes twice in one mapping{where}"
+        self._add(Fault("DM006", message, self._at(event), path, help="keep one of them"))
+
+    def _alias(self, event: NodeEvent) -> None:
         name = event.anchor
-        position = self._position(event.start_mark, event.end_mark)
-        if any(node.anchor == name for node in self._stack):
-            raise _Stop(Fault("DM013", f"'*{name}' stands inside the node that it names", position))
-        anchor = self._anchors.get(name)
+        anchor = self._anchors.get(name or "")
+        if any(node.event.anchor == name for node in self._stack):
+            raise _Stop(Fault("DM013", f"'*{name}' stands inside the node that it names", self._at(event), help="write the value out"))
         if anchor is None:
-            hint = f"put quotes round a pattern that begins with '*': '*{name}...'"
-            raise _Stop(Fault("DM013", f"no anchor '&{name}' comes before '*{name}'", position, help=hint))
+            hint = f"put quotes round it if it is a pattern: '*{name}'"
+            edit = Edit(self._at(event), f"'*{name}'", "quote it")
+            raise _Stop(Fault("DM013", f"nothing is called '&{name}' before '*{name}'", self._at(event), help=hint, edit=edit))
         self._count(anchor.nodes, event)
         parent = self._stack[-1] if self._stack else None
-        if parent is not None and isinstance(parent.value, dict) and parent.key is None:
-            raise _Stop(Fault("DM014", "an alias cannot be a key", position, help="put quotes round it if it is meant as text"))
-        self._place(anchor.value, position)
+        if isinstance(parent, OpenMapping) and parent.key is None:
+            raise _Stop(Fault("DM014", "an alias cannot be a key", self._at(event), help="put quotes round it if it is text"))
+        self._put(anchor.value, (event.start_mark, event.end_mark))
 
-    def _place(self, value: Plain, position: Position) -> None:
+    def _put(self, value: Plain, span: Span) -> None:
         """Put a finished value into the collection that is open, or make it the root."""
         if not self._stack:
             self._root = value
-            self.positions[()] = NodePosition(None, position)
+            self.spans[()] = (None, span)
             return
         parent = self._stack[-1]
-        if isinstance(parent.value, list):
-            self.positions[*parent.path, len(parent.value)] = NodePosition(None, position)
+        if isinstance(parent, OpenSequence):
+            if not parent.hidden:
+                self.spans[*parent.path, len(parent.value)] = (None, span)
             parent.value.append(value)
             return
-        assert parent.key is not None  # noqa: S101 - for the type checker
+        assert parent.key is not None
         if parent.merging:
-            parent.merges.append((value, position))
-        elif parent.key not in parent.value:  # of two equal keys the first stays, so that later findings point at one place
+            parent.merges.append((value, span))
+        elif not parent.again:  # of two equal keys the first stays, so that later findings point at one place
             parent.value[parent.key] = value
-            self.positions[*parent.path, parent.key] = NodePosition(parent.key_position, position)
-        parent.key, parent.merging = None, False
+            if not parent.hidden:
+                self.spans[*parent.path, parent.key] = (parent.key_span, span)
+        parent.key, parent.merging, parent.again = None, False, False
 
-    def _merge(self, node: _Open) -> None:
-        assert isinstance(node.value, dict)  # noqa: S101 - for the type checker
-        for value, position in node.merges:
+    def _merge(self, node: OpenMapping) -> None:
+        """Take over the keys of `<<`: what stands in the mapping itself wins, then the earlier of several."""
+        for value, span in node.merges:
             for parent in value if isinstance(value, list) else [value]:
                 if not isinstance(parent, dict):
-                    self.faults.append(Fault("DM017", f"'<<' merges mappings, found {shown(parent)}", position, node.path))
+                    message = f"'<<' takes over mappings, found {shown(parent)}"
+                    self._add(Fault("DM017", message, position_of(span, self.source), node.path, help="name a mapping: '<<: *name'"))
                     continue
-                self._count(len(parent), position)
+                self._count(len(parent), span)
                 for key, item in parent.items():
                     if key not in node.value:
                         node.value[key] = item
-                        self.positions[*node.path, key] = NodePosition(position, position)
+                        if not node.hidden:
+                            self.spans[*node.path, key] = (span, span)
 
     def _next_path(self) -> DocumentPath:
+        """The path of the node that comes next; of the mapping where its key is not known."""
         if not self._stack:
             return ()
         parent = self._stack[-1]
-        last = len(parent.value) if isinstance(parent.value, list) else parent.key
-        assert last is not None  # noqa: S101 - for the type checker
-        return (*parent.path, last)
+        if isinstance(parent, OpenSequence):
+            return (*parent.path, len(parent.value))
+        return parent.path if parent.key is None else (*parent.path, parent.key)
 
-    def _count(self, nodes: int, where: yaml.Event | Position) -> None:
+    def _count(self, nodes: int, where: Event | Span) -> None:
         self._nodes += nodes
         if self._nodes > self.limits.nodes:
-            position = where if isinstance(where, Position) else self._position(where.start_mark, where.start_mark)
+            position = position_of(where, self.source) if isinstance(where, tuple) else self._at(where, width=1)
             message = f"the file has more than {self.limits.nodes:,} nodes once aliases and merges are expanded"
-            raise _Stop(Fault("DM009", message, position))
+            raise _Stop(Fault("DM009", message, position, help="if it really is a config, raise 'nodes' in [tool.devmap.limits]"))
 
-    def _refuse_tag(self, event: yaml.NodeEvent) -> None:
-        if event.tag is not None:
-            position = self._position(event.start_mark, event.end_mark)
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self.faults.append(
-                Fault(
-                    "DM007",
-                    f"the tag {shown(tag)} is not read; values have their plain type",
-                    position,
-                    self._fault_path(),
-                    help="remove the tag",
-                )
-            )
+    def _refuse_tag(self, event: TaggedEvent) -> None:
+        tag = shown(str(event.tag).replace("tag:yaml.org,2002:", "!!"))
+        start = event.start_mark
+        text = self.source.line(start.line + 1)
+        written = _TAG.search(text, start.column)
+        position = self.source.stretch(start.line + 1, written.start() + 1, len(written[0])) if written else self._at(event)
+        hint = "remove the tag: values have their plain type"
+        self._add(Fault("DM007", f"the tag {tag} is not read", position, self._next_path(), help=hint))
 
-    def _refuse_characters(self, event: yaml.ScalarEvent, position: Position) -> None:
-        match = _FORBIDDEN.search(event.value) if event.style == '"' else None
-        if match:
-            message = f"the escaped character U+{ord(match[0]):04X} is not allowed in a config"
-            self.faults.append(Fault("DM003", message, position, self._fault_path(), help="remove it"))
+    def _refuse_characters(self, event: ScalarEvent) -> None:
+        match = FORBIDDEN.search(event.value)
+        assert match is not None
+        message = f"the escaped character {character_name(match[0])} is not allowed in a config"
+        self._add(Fault("DM003", message, self._at(event), self._next_path(), help="remove it"))
 
-    def _fault_path(self) -> DocumentPath:
-        if self._stack and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None:
-            return self._stack[-1].path
-        return self._next_path()
-
-    def _resolve(self, text: str, position: Position) -> Plain:
-        """A plain scalar's value in the core schema of YAML 1.2, decimal numbers only."""
-        if text in _CONSTANTS:
-            return _CONSTANTS[text]
-        if _INTEGER.match(text):
-            if len(text) > _LONGEST_NUMBER:
-                self.faults.append(Fault("DM016", f"a number of {len(text):,} digits", position, self._next_path()))
-                return 0
-            return int(text)
-        if _FLOAT.match(text):
-            return float(text)
-        if _LEADING_ZERO.match(text):
-            proper = text.lstrip("+-0") or "0"
-            edit = Edit(position, proper, f"write {proper}")
+    def _resolved(self, event: ScalarEvent) -> str | int | float | bool | None:
+        """A plain scalar's value; text that looks like a number and cannot be one has a fault."""
+        text: str = event.value
+        try:
+            value = resolve(text)
+        except OverflowError:
+            message = f"a number of {len(text):,} digits"
+            hint = f"a number has at most {LONGEST_NUMBER} digits; put quotes round it if it is text"
+            self._add(Fault("DM016", message, self._at(event), self._next_path(), help=hint))
+            return 0
+        if value is text and has_leading_zero(text):
+            sign, digits = ("-" if text[0] == "-" else ""), text.lstrip("+-0") or "0"
+            position = self._at(event)
             message = f"{shown(text)} has a leading zero: YAML 1.1 reads it as octal, YAML 1.2 as decimal"
-            hint = f"write {proper}, or put quotes round it if it is meant as text"
-            self.faults.append(Fault("DM018", message, position, self._next_path(), help=hint, edit=edit))
-        return text
+            hint = f"write {sign}{digits}, or put quotes round it if it is text"
+            edit = Edit(position, f"{sign}{digits}", f"write {sign}{digits}")
+            self._add(Fault("DM018", message, position, self._next_path(), help=hint, edit=edit))
+        return value
 
-    def _position(self, start: yaml.Mark, end: yaml.Mark) -> Position:
-        """A stretch on the start's line: block collections end at the next token, far below."""
-        first = Place(start.line + 1, start.column + 1)
-        width = len(self.source.line(first.line).rstrip())
-        last = end.column + 1 if end.line == start.line else width + 1
-        return Position(self.source, first, Place(first.line, max(last, first.column)))
-
-
-_CONSTANTS: dict[str, Plain] = {
-    "": None, "~": None, "null": None, "Null": None, "NULL": None,
-    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-}  # fmt: skip
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
-_FLOAT = re.compile(
-    r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?|[0-9]+[eE][-+]?[0-9]{1,3}|\.(?:inf|Inf|INF))\Z|\.(?:nan|NaN|NAN)\Z"
-)
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+\Z")
-_LONGEST_NUMBER = 40
+    def _at(self, event: Event, *, width: int | None = None) -> Position:
+        """Where an event stands, or the first `width` characters of that."""
+        if width is not None:
+            return self.source.stretch(event.start_mark.line + 1, event.start_mark.column + 1, width)
+        return position_of((event.start_mark, event.end_mark), self.source)
 
 
-# --- syntax errors ----------------------------------------------------------------------------------------------------
+_MOST_FAULTS = 100
+"""Reading stops there: nobody mends more in one go, and a hostile file shall not fill the memory."""
 
-
-def _syntax_fault(error: yaml.YAMLError, source: Source) -> Fault:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = str(getattr(error, "problem", None) or "the file is not YAML")
-    line = min(mark.line + 1, len(source.lines)) if mark else 1
-    text = source.line(line)
-    column = min(mark.column + 1, len(text) + 1) if mark and mark.line + 1 == line else len(text) + 1
-    position = _at(source, line, column)
-    first = text[column - 1 : column]
-    if "\t" in text[: len(text) - len(text.lstrip())]:
-        place = text.index("\t") + 1
-        return Fault("DM005", "tabs cannot indent YAML", _at(source, line, place), help="indent with blanks")
-    if (
-        first
-        and first in "*&!%@`|>"
-        and ("start any token" in problem or "alias" in problem or "anchor" in problem or "directive" in problem)
-    ):
-        value = text[column - 1 :].split(":")[0].split(" #")[0].strip()
-        hint = f"put quotes round it: '{value}'"
-        return Fault("DM004", f"a plain value cannot begin with '{first}'", _at(source, line, column, max(1, len(value))), help=hint)
-    if "mapping values are not allowed" in problem:
-        hint = "a value that holds ': ' needs quotes, and a nested mapping starts on a line of its own, further in"
-        return Fault("DM004", "a second ': ' on this line, or a line that is indented too far", position, help=hint)
-    return Fault("DM004", f"not YAML: {problem}", position)
+_TAG = re.compile(r"![^\s,\[\]{}]*")

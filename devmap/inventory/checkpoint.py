@@ -1,29 +1,21 @@
-"""A safetensors checkpoint as its headers describe it. Placeholder signatures: filled in by the inventory reader."""
+"""A safetensors checkpoint as its headers describe it: one file, a folder with or without an index, or an index."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from devmap.config.quoting import shown
+from devmap.errors import CheckpointError
+from devmap.inventory.header import StoredTensor, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from os import PathLike
 
-__all__ = ["Checkpoint", "StoredTensor"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """One tensor of a safetensors file."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    """torch's name of the dtype."""
-    file: Path
-    offset: int
-    """Of its first byte from the start of the file, in bytes."""
-    nbytes: int
+__all__ = ["Checkpoint", "Damage", "StoredTensor", "read_headers"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +27,136 @@ class Checkpoint:
     tensors: Mapping[str, StoredTensor]
     config: Mapping[str, object]
     """`config.json`, empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is wrong with a checkpoint."""
+
+    code: str
+    message: str
+
+
+_INDEX_SUFFIX = ".safetensors.index.json"
+_JSON_LIMIT_BYTES = 100_000_000
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def read_headers(path: str | PathLike[str]) -> Checkpoint:
+    """Describe a checkpoint from its headers, without torch and without reading a weight.
+
+    A folder is read through its index where it has one, else all its `*.safetensors` are read together.
+
+    Raises:
+        CheckpointError: when it is absent, damaged or no safetensors; `problems` lists every fault.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise CheckpointError(
+            f"there is no checkpoint at '{path}'", help="check model.checkpoint, which is relative to the config's folder"
+        )
+    folder = path if path.is_dir() else path.parent
+    damage: list[str] = []
+    promised, files = _files(path, damage)
+    tensors = _read_all(files, folder, damage)
+    damage += _index_damage(promised, tensors)
+    config = _read_json(folder / "config.json", damage) if (folder / "config.json").exists() else {}
+    if damage:
+        found = "1 fault" if len(damage) == 1 else f"{len(damage)} faults"
+        raise CheckpointError(
+            f"the checkpoint '{path}' is damaged: {found}",
+            help="fetch the files again, and compare their sizes with those of the source",
+            problems=[Damage("DM021", message) for message in damage],
+        )
+    return Checkpoint(folder, tuple(files), tensors, config)
+
+
+def _files(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Path]]:
+    """The files to read, and for each tensor of the index the file that should hold it."""
+    if path.is_file():
+        if path.name.endswith(_INDEX_SUFFIX):
+            return _read_index(path, damage)
+        _refuse_pickle([path])
+        return {}, [path]
+    indexes = sorted(path.glob(f"*{_INDEX_SUFFIX}"))
+    if len(indexes) == 1:
+        return _read_index(indexes[0], damage)
+    if len(indexes) > 1:
+        names = ", ".join(index.name for index in indexes)
+        raise CheckpointError(f"'{path}' has {len(indexes)} indexes: {names}", help="name one of them as the checkpoint")
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        _refuse_pickle(sorted(path.iterdir()))
+        raise CheckpointError(f"'{path}' holds no *.safetensors", help="name the folder that config.json and the weights are in")
+    return {}, files
+
+
+def _refuse_pickle(paths: list[Path]) -> None:
+    pickles = [path for path in paths if path.name.endswith((*_PICKLES, ".bin.index.json"))]
+    if pickles:
+        raise CheckpointError(
+            f"'{pickles[0]}' is a pickle, which runs code when it is read; devmap reads safetensors alone",
+            help="convert it once: python -c \"from transformers import AutoModel as M; M.from_pretrained('IN').save_pretrained('OUT')\"",
+        )
+
+
+def _read_json(path: Path, damage: list[str]) -> dict[str, object]:
+    try:
+        if path.stat().st_size > _JSON_LIMIT_BYTES:
+            damage.append(f"{path.name} has {path.stat().st_size:,} bytes; {_JSON_LIMIT_BYTES:,} are allowed")
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        damage.append(f"{path.name} cannot be read: {error.strerror or error}")
+        return {}
+    except (ValueError, RecursionError) as error:
+        damage.append(f"{path.name} is not JSON: {error}")
+        return {}
+    if isinstance(found, dict):
+        return found
+    damage.append(f"{path.name} is not a JSON object")
+    return {}
+
+
+def _read_index(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Path]]:
+    before = len(damage)
+    weight_map = _read_json(path, damage).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        if len(damage) == before:
+            damage.append(f"{path.name} has no weight_map of tensor names to file names")
+        return {}, []
+    promised: dict[str, Path] = {}
+    outside: set[str] = set()
+    for tensor, name in weight_map.items():
+        if "/" in name or "\\" in name or name in {"", ".", ".."}:
+            outside.add(name)
+        else:
+            promised[tensor] = path.parent / name
+    damage += [f"{path.name} names {shown(name)}, which is not a file beside it" for name in sorted(outside)]
+    files = sorted(set(promised.values()))
+    absent = {file for file in files if not file.is_file()}
+    damage += [f"{path.name} names {shown(file.name)}, which is not there" for file in sorted(absent)]
+    return {tensor: file for tensor, file in promised.items() if file not in absent}, [file for file in files if file not in absent]
+
+
+def _read_all(files: list[Path], folder: Path, damage: list[str]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        found, faults = read_header(file)
+        damage += [f"{file.relative_to(folder)} {fault}" for fault in faults]
+        for tensor in found:
+            other = tensors.setdefault(tensor.name, tensor)
+            if other is not tensor:
+                damage.append(f"{shown(tensor.name)} is in both {other.file.name} and {file.name}")
+    return tensors
+
+
+def _index_damage(promised: dict[str, Path], tensors: Mapping[str, StoredTensor]) -> list[str]:
+    found: list[str] = []
+    for name, file in promised.items():
+        held = tensors.get(name)
+        if held is None:
+            found.append(f"the index says that {shown(name)} is in {file.name}, which does not have it")
+        elif held.file != file:
+            found.append(f"the index says that {shown(name)} is in {file.name}, but it is in {held.file.name}")
+    return found

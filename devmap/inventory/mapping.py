@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Box", "Piece", "WeightMapping"]
+__all__ = ["Box", "Mismatch", "Piece", "WeightMapping"]
 
 Box = tuple[tuple[int, int], ...]
 """A rectangular part of a tensor: first and one past the last index of each dimension."""
@@ -34,6 +34,15 @@ class Piece:
         return self.take is None and self.put is None and self.permute is None
 
 
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A tensor of the model that the checkpoint holds in another shape."""
+
+    name: str
+    expected: tuple[int, ...]
+    found: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class WeightMapping:
     """For each tensor of the model, the pieces it is made of.
@@ -48,3 +57,5 @@ class WeightMapping:
     """Stored tensors that the model's own code says it does not want (buffers that older versions saved)."""
     missing: tuple[str, ...] = ()
     """Persistent tensors of the model that no stored tensor makes."""
+    mismatched: tuple[Mismatch, ...] = ()
+    """Tensors of the model that the checkpoint holds in another shape; they have no pieces."""

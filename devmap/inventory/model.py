@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NewType
 
 from devmap.inventory.dtypes import storage_bytes
+from devmap.inventory.patterns import PathIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ class Architecture:
     """transformers' word for the family: `llama`, `t5`."""
     class_name: str
     """The class of the root module: `LlamaForCausalLM`."""
-    figures: Mapping[str, int | float | str | bool | None | list[int | str]] = field(default_factory=lambda: MappingProxyType({}))
+    figures: Mapping[str, int | float | str | bool | list[int | str] | None] = field(default_factory=lambda: MappingProxyType({}))
     """Figures for KV cache and activations: hidden_size, num_hidden_layers, num_key_value_heads, head_dim, sliding_window, ..."""
 
 
@@ -115,6 +116,11 @@ class Inventory:
         from devmap.inventory.module import read_module  # noqa: PLC0415 - the reader builds this class, and imports torch
 
         return read_module(model)
+
+    @cached_property
+    def index(self) -> PathIndex:
+        """All module and tensor paths as a tree, for the keys of maps."""
+        return PathIndex.of(self)
 
     @cached_property
     def owner(self) -> Mapping[str, str]:

@@ -68,6 +68,10 @@ class PathIndex:
     def __contains__(self, path: str) -> bool:
         return path in self._children
 
+    def names_below(self, path: str) -> tuple[str, ...]:
+        """The last segments of the paths directly below one path, in the model's order; none below a path that there is not."""
+        return tuple(self._children.get(path, ()))
+
     def match(self, key: str) -> tuple[str, ...]:
         """The paths that a key names, in the model's order; a literal names itself or nothing."""
         if key_kind(key) is KeyKind.LITERAL:

@@ -24,6 +24,13 @@ class Placement:
     """The home, unless the atom is streamed from cpu or disk to an accelerator (or from disk to cpu)."""
     nbytes: int
     """Bytes at the run dtype that this atom owns; 0 where all of it is tied to an earlier atom."""
+    resident_buffer_bytes: int = 0
+    """Of `nbytes`, the buffers of a streamed atom that stay on `executes_on` and are not held at `home`."""
+
+    @property
+    def home_bytes(self) -> int:
+        """Bytes that `home` holds."""
+        return self.nbytes - self.resident_buffer_bytes
 
     @property
     def is_streamed(self) -> bool:

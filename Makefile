@@ -1,0 +1,40 @@
+# Two commands set up everything: `make demo` runs the main job on a real model, `make test` passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := HF_HUB_OFFLINE=1 $(BIN)/
+
+.PHONY: help demo test lint examples bench clean
+
+help:  ## What can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "devmap needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11")'
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.ready  ## Validate, plan, load and run a real model over simulated devices
+	@$(RUN)python examples/demo.py
+
+test: $(VENV)/.ready  ## All tests
+	$(RUN)python -m pytest
+
+lint: $(VENV)/.ready  ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+examples: $(VENV)/.ready  ## Write the examples' manifests, locks and generated pages anew
+	$(RUN)python examples/make_manifests.py
+	$(RUN)python examples/make_locks.py
+
+bench: $(VENV)/.ready  ## Every benchmark, with a peer and the bound beside us
+	$(RUN)python benchmarks/planner.py
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -1,0 +1,36 @@
+"""A checkpoint or manifest looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.inventory.hub import find_checkpoint
+from devmap.inventory.manifest import render_manifest
+from devmap.inventory.model import Inventory
+from devmap.inventory.reader import read_checkpoint
+from devmap.plan.lock import write_atomically
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["inspect", "write_manifest"]
+
+
+def inspect(source: str | os.PathLike[str], *, through_transformers: bool = False) -> Inventory:
+    """The inventory of a checkpoint (folder, file, index, hub id in the local cache) or of a manifest file.
+
+    Raises:
+        InventoryError: when it is absent or damaged.
+    """
+    path = Path(source).expanduser()
+    if path.name.endswith((".manifest.yaml", ".manifest.yml")):
+        return Inventory.from_manifest(path)
+    return read_checkpoint(find_checkpoint(str(source), folder=Path()), through_transformers=through_transformers)
+
+
+def write_manifest(inventory: Inventory, path: Path) -> int:
+    """Write the manifest of an inventory, whole or not at all, and return its size in bytes."""
+    content = render_manifest(inventory).encode()
+    write_atomically(path, content)
+    return len(content)

@@ -1,0 +1,83 @@
+"""A model loaded by its config: resolve, read, dispatch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.api.progress import progress_bar
+from devmap.api.resolution import resolve
+from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
+from devmap.config.document import read_config
+from devmap.config.model import PlacementConfig
+from devmap.inventory.checkpoint import read_headers
+from devmap.inventory.module import match_checkpoint, read_module
+from devmap.runtime.build import build_on_meta
+from devmap.runtime.dispatch import dispatch as dispatch_plan
+from devmap.runtime.dispatch import load_model
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from devmap.plan.model import Plan
+    from devmap.runtime.progress import Progress
+
+__all__ = ["dispatch", "load"]
+
+
+def load(
+    config: str | os.PathLike[str] | PlacementConfig,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    model: nn.Module | None = None,
+    allow_code: bool = False,
+    progress: Progress | bool | None = None,
+) -> nn.Module:
+    """Load a model as its config says: resolve, read the weights to where they belong, dispatch.
+
+    Args:
+        config: the path of a `*.devmap.yaml`, or a config that was read.
+        profile: one of the config's profiles.
+        overrides: changes such as `max_memory.cpu=64GB`.
+        model: the module to load into, on the meta device; left out, it is built from the checkpoint's `config.json`
+            through transformers, or by `model.factory`.
+        allow_code: let `model.factory` run.
+        progress: a callable that gets bytes done and bytes in all; True or False shows or hides a bar on stderr; None
+            shows it on a terminal.
+
+    Returns:
+        The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and `remove()`.
+
+    Raises:
+        ConfigError, InventoryError, ResolutionError, DeviceMapError, LoadError, DeviceError: each lists all it knows, before
+            the first weight is placed.
+    """
+    if not isinstance(config, PlacementConfig):
+        config = read_config(config, profile, overrides=overrides)
+    checkpoint = read_headers(checkpoint_of(config))
+    plan = resolve(config, inventory_of(config, allow_code=allow_code))
+    if model is None:
+        model = (
+            build_with_factory(config, allow_code=allow_code)
+            if config.model.factory
+            else build_on_meta(checkpoint, dtype=config.model.dtype)
+        )
+    inventory = match_checkpoint(read_module(model), checkpoint, model)
+    if callable(progress):
+        return load_model(model, plan, inventory, progress=progress)
+    name = Path(config.model.checkpoint or "").name
+    with progress_bar(f"loading {name}", shown=progress) as bar:
+        return load_model(model, plan, inventory, progress=bar)
+
+
+def dispatch(model: nn.Module, plan: Plan) -> nn.Module:
+    """Spread a live module, with its weights, as a plan says. The module is changed in place and returned.
+
+    Raises:
+        LoadError: the plan does not fit the module; lists every problem. Nothing has moved then.
+    """
+    return dispatch_plan(model, plan)

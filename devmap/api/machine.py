@@ -1,0 +1,56 @@
+"""The machine that a config means: described in it, a preset, a file, or the one this runs on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.config.machine_file import parse_machine
+from devmap.config.machines import preset
+from devmap.config.size import Percent
+from devmap.errors import UsageError
+
+if TYPE_CHECKING:
+    from devmap.config.model import MachineProfile, PlacementConfig
+
+__all__ = ["machine_of", "needs_machine"]
+
+
+def needs_machine(config: PlacementConfig) -> bool:
+    """Whether the budgets cannot be known without a machine: no `max_memory`, or shares of a device's memory in it."""
+    if config.max_memory is None:
+        return True
+    return any(isinstance(amount, Percent) for amount in config.max_memory.values())
+
+
+def machine_of(config: PlacementConfig, *, probe: bool) -> MachineProfile | None:
+    """The machine of a config; with `probe` the one this runs on, where the config names none and its budgets need one.
+
+    Raises:
+        UsageError: when the config names a machine that is neither a preset nor a file.
+        ConfigError: when the machine's file is wrong.
+    """
+    machine = config.machine
+    if machine is not None:
+        return machine if machine.devices else _named(machine.name, config)
+    if probe and needs_machine(config):
+        from devmap.devices.probe import this_machine  # noqa: PLC0415 - imports torch
+
+        return this_machine()
+    return None
+
+
+def _named(name: str, config: PlacementConfig) -> MachineProfile:
+    known = preset(name)
+    if known is not None:
+        return known
+    path = config.folder / Path(name).expanduser()
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise UsageError(
+            f"'{name}' is neither a machine that devmap knows nor a file in {config.folder}",
+            help="name a preset such as 2x4090, or a file that `devmap doctor` wrote",
+        ) from None
+    return parse_machine(content, os.fspath(path))

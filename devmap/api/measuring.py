@@ -1,0 +1,41 @@
+"""This machine measured, as a profile that a config's `machine` may name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.config.yaml_writer import render_yaml
+from devmap.devices.probe import Measurement, measure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devmap.config.model import MachineProfile
+
+__all__ = ["Measurement", "machine_text", "measure_machine"]
+
+
+def measure_machine(folder: Path, *, seconds: float = 2.0) -> Measurement:
+    """Memory and rates of this machine's devices and of the disk under `folder`, within about `seconds` for each.
+
+    Raises:
+        OSError: when the folder cannot be written to.
+    """
+    return measure(folder, seconds=seconds)
+
+
+def machine_text(machine: MachineProfile) -> str:
+    """The profile as YAML: what a config's `machine` may hold or name. Rates are rounded to three digits, they vary more."""
+    devices = {
+        str(device): {
+            "memory": int(known.memory),
+            **({"flops": {name: _rounded(rate) for name, rate in known.flops.items()}} if known.flops else {}),
+            **{key: _rounded(rate) for key in ("memory_bandwidth", "host_to_device", "disk") if (rate := getattr(known, key)) is not None},
+        }
+        for device, known in machine.devices.items()
+    }
+    return render_yaml({"name": machine.name, "devices": devices})
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")

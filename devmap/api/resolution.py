@@ -1,0 +1,49 @@
+"""A config resolved to a plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.api.machine import machine_of
+from devmap.api.sources import inventory_of
+from devmap.config.document import read_config
+from devmap.planning.resolve import resolve as plan_for
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from devmap.config.model import PlacementConfig
+    from devmap.inventory.model import Inventory
+    from devmap.plan.model import Plan
+
+__all__ = ["resolve", "resolve_file"]
+
+
+def resolve(config: PlacementConfig, inventory: Inventory | None = None, *, allow_code: bool = False) -> Plan:
+    """The concrete plan for a config, proven against the design's promises.
+
+    `inventory` defaults to what the config's `model` says. Where the config gives no `max_memory` and no `machine`, the
+    devices of this machine are measured, which imports torch.
+
+    Raises:
+        ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit.
+        DeviceMapError: a manual map is wrong; lists every problem.
+        InventoryError: the model cannot be described.
+    """
+    if inventory is None:
+        inventory = inventory_of(config, allow_code=allow_code)
+    return plan_for(config, inventory, machine=machine_of(config, probe=True))
+
+
+def resolve_file(
+    path: str | os.PathLike[str], *, profile: str | None = None, overrides: Sequence[str] = (), allow_code: bool = False
+) -> tuple[Plan, Inventory]:
+    """The plan of a config file, and the inventory it is for.
+
+    Raises:
+        ConfigError: the file is wrong; lists every fault. Otherwise as `resolve`.
+    """
+    config = read_config(path, profile, overrides=overrides)
+    inventory = inventory_of(config, allow_code=allow_code)
+    return resolve(config, inventory), inventory

@@ -1,0 +1,100 @@
+"""A config tried out: loaded, run over made-up input, measured."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from devmap.api.loading import load
+from devmap.api.resolution import resolve
+from devmap.api.sources import inventory_of
+from devmap.config.document import read_config
+from devmap.runtime.handle import Handle
+from devmap.simulate.inputs import made_up_inputs
+from devmap.testing import simulated_devices
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from devmap.plan.model import Plan
+    from devmap.runtime.counters import Stats
+
+__all__ = ["DeviceLedger", "Run", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLedger:
+    """What one simulated device held at most, in bytes."""
+
+    budget_bytes: int
+    held_peak_bytes: int
+    """Weights and slots: what the plan budgets."""
+    transient_peak_bytes: int
+    """Everything else: inputs, activations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one try-out did."""
+
+    plan: Plan
+    load_seconds: float
+    pass_seconds: tuple[float, ...]
+    """Of each forward pass; the first one records the order that later ones prefetch by."""
+    output_shape: tuple[int, ...]
+    stats: Stats
+    """The model's counters after the last pass."""
+    ledgers: Mapping[str, DeviceLedger]
+    """What each simulated device held; empty on real devices."""
+
+
+def run(
+    path: str | os.PathLike[str],
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    simulated: bool = False,
+    batch_size: int = 1,
+    tokens: int = 8,
+    passes: int = 2,
+    allow_code: bool = False,
+    progress: bool | None = None,
+) -> Run:
+    """Load a model by its config and run forward passes over made-up tokens.
+
+    With `simulated` the plan's accelerators are simulated on the CPU, with its budgets: the numbers are real, the speed is not.
+
+    Raises:
+        UsageError: when devmap does not know what input the model takes.
+        DevmapError: what reading, resolving, loading or running raises.
+    """
+    config = read_config(path, profile, overrides=overrides)
+    plan = resolve(config, inventory_of(config, allow_code=allow_code))
+    with ExitStack() as stack:
+        budgets = {use.device.index: use.capacity_bytes or 0 for use in plan.devices if use.device.is_accelerator}
+        devices = stack.enter_context(simulated_devices(budgets, activations=False)) if simulated and budgets else {}
+        started = time.perf_counter()
+        model = load(config, allow_code=allow_code, progress=progress)
+        load_seconds = time.perf_counter() - started
+        inputs = made_up_inputs(model, batch_size=batch_size, sequence_length=tokens, device=torch.device("cpu"))
+        seconds = []
+        for _ in range(passes):
+            started = time.perf_counter()
+            with torch.no_grad():
+                output = model(**inputs)
+            seconds.append(time.perf_counter() - started)
+        shape = tuple(output[0].shape)
+        handle = model.devmap
+        assert isinstance(handle, Handle)
+        stats = handle.stats()
+        ledgers = {
+            device.name: DeviceLedger(device.budget_bytes, device.ledger.held_peak_bytes, device.ledger.transient_peak_bytes)
+            for device in devices.values()
+        }
+        handle.remove()
+    return Run(plan, load_seconds, tuple(seconds), shape, stats, ledgers)

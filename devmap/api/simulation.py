@@ -1,0 +1,92 @@
+"""A config's plan run over fake tensors: peak bytes per device, with no weights and no accelerator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.api.resolution import resolve
+from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
+from devmap.config.device import Device, Tier
+from devmap.config.document import read_config
+from devmap.config.model import MachineDevice, MachineProfile
+from devmap.config.size import parse_size
+from devmap.errors import UsageError
+from devmap.inventory.checkpoint import read_headers
+from devmap.runtime.build import build_on_meta
+from devmap.simulate.fake import Simulation, simulate
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from devmap.config.model import PlacementConfig
+
+__all__ = ["machine_of_devices", "simulate_config"]
+
+
+def simulate_config(
+    path: str | os.PathLike[str],
+    *,
+    devices: str | None = None,
+    model_config: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    batch_size: int = 1,
+    sequence_length: int = 2048,
+    allow_code: bool = False,
+) -> Simulation:
+    """Resolve a config, and run one forward pass of its model over fake tensors on the plan's devices.
+
+    Args:
+        path: the config.
+        devices: accelerators in place of those of the config, such as `4x24GiB`.
+        model_config: a `config.json` to build the model from, where the checkpoint is not at hand.
+        profile: one of the config's profiles.
+        overrides: changes such as `max_memory.cpu=64GB`.
+        batch_size: sequences of the pass.
+        sequence_length: tokens of each sequence.
+        allow_code: let `model.factory` run.
+
+    Raises:
+        UsageError: when `devices` cannot be read, or devmap does not know what input the model takes.
+        DevmapError: what reading and resolving raises.
+    """
+    config = read_config(path, profile, overrides=overrides)
+    if devices is not None:
+        config = _on(config, devices)
+    plan = resolve(config, inventory_of(config, allow_code=allow_code))
+    return simulate(_model(config, model_config, allow_code=allow_code), plan, batch_size=batch_size, sequence_length=sequence_length)
+
+
+def machine_of_devices(text: str) -> MachineProfile:
+    """Accelerators of one size from `4x24GiB`.
+
+    Raises:
+        UsageError: when the text is not of that form.
+    """
+    count, cross, size = text.partition("x")
+    try:
+        memory = parse_size(size)
+        number = int(count) if count.isdecimal() and cross else 0
+    except ValueError as error:
+        raise UsageError(f"--devices {text}: {error}", help="for example 4x24GiB") from None
+    if not 0 < number <= 1024:
+        raise UsageError(f"--devices {text}: expected a number of devices and a size", help="for example 4x24GiB")
+    return MachineProfile(name=text, devices={Device(Tier.ACCELERATOR, index): MachineDevice(memory=memory) for index in range(number)})
+
+
+def _on(config: PlacementConfig, devices: str) -> PlacementConfig:
+    """The config with other accelerators; what it offers of cpu and disk stays."""
+    machine = machine_of_devices(devices)
+    memory = {device: known.memory for device, known in machine.devices.items()}
+    others = {device: amount for device, amount in (config.max_memory or {}).items() if not device.is_accelerator}
+    return config.model_copy(update={"max_memory": {**memory, **others}, "machine": None})
+
+
+def _model(config: PlacementConfig, model_config: str | os.PathLike[str] | None, *, allow_code: bool) -> nn.Module:
+    if config.model.factory is not None:
+        return build_with_factory(config, allow_code=allow_code)
+    source = read_headers(checkpoint_of(config)) if model_config is None else model_config
+    return build_on_meta(source, dtype=config.model.dtype)

@@ -1,0 +1,76 @@
+"""The inventory that a config means: from its manifest, its checkpoint's headers, or its factory."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from devmap.errors import InventoryError, UsageError
+from devmap.inventory.hub import find_checkpoint
+from devmap.inventory.model import Inventory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from devmap.config.model import PlacementConfig
+
+__all__ = ["build_with_factory", "checkpoint_of", "inventory_of"]
+
+
+def inventory_of(config: PlacementConfig, *, allow_code: bool = False) -> Inventory:
+    """What the config's model is made of: the manifest if there is one, else the checkpoint's headers, else its factory.
+
+    Raises:
+        InventoryError: when the source is absent or wrong, or the config names none.
+        UsageError: when only a factory is named and code is not allowed.
+    """
+    model = config.model
+    if model.manifest is not None:
+        return Inventory.from_manifest(config.folder / model.manifest)
+    if model.checkpoint is not None:
+        return Inventory.from_checkpoint(checkpoint_of(config))
+    if model.factory is not None:
+        return Inventory.from_module(build_with_factory(config, allow_code=allow_code))
+    raise InventoryError("the config names no model", help="add model.checkpoint, model.manifest or model.factory")
+
+
+def checkpoint_of(config: PlacementConfig) -> Path:
+    """The folder or file of the config's checkpoint.
+
+    Raises:
+        CheckpointError: when it is not there.
+        InventoryError: when the config names none.
+    """
+    if config.model.checkpoint is None:
+        raise InventoryError("the config names no checkpoint", help="add model.checkpoint: a folder with safetensors files")
+    return find_checkpoint(config.model.checkpoint, folder=config.folder)
+
+
+def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Module:
+    """The module that `model.factory` makes, on the meta device. Runs the config's code.
+
+    Raises:
+        UsageError: unless code is allowed, and when the factory cannot be imported or makes no module.
+    """
+    factory = config.model.factory
+    assert factory is not None
+    if not allow_code:
+        raise UsageError(f"model.factory '{factory}' runs code", help="pass --allow-code (allow_code=True) if you trust this config")
+    import torch  # noqa: PLC0415 - heavy, and only for a factory
+
+    module_name, _, function_name = factory.partition(":")
+    folder = str(config.folder.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"model.factory '{factory}': {error}", help="expected package.module:function, importable from here") from error
+    with torch.device("meta"):
+        model = function()
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"model.factory '{factory}' made a {type(model).__name__}, expected an nn.Module")
+    return model

@@ -1,0 +1,181 @@
+"""Configs checked: every finding of every file, with no GPU and no weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.api.machine import machine_of, needs_machine
+from devmap.api.sources import inventory_of
+from devmap.checking.discovery import find_configs
+from devmap.checking.engine import check
+from devmap.checking.settings import Settings, find_settings
+from devmap.config.document import Document, load_document, parse_document
+from devmap.errors import DevmapError, InventoryError, LockError, ResolutionError
+from devmap.findings.context import Context
+from devmap.plan.lock import lock_path, read_lock
+from devmap.planning.resolve import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.findings.model import Finding
+    from devmap.inventory.model import Inventory
+
+__all__ = ["Validation", "validate", "validate_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a run of checks found."""
+
+    findings: tuple[Finding, ...]
+    """In order of file, line, column and code; suppressed ones too."""
+    files: tuple[str, ...]
+    """The configs that were checked."""
+
+
+def validate(
+    paths: Sequence[str],
+    *,
+    settings: Settings | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
+    locked: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Validation:
+    """Check config files, and every config below the folders among `paths`.
+
+    Without `profile` each config is checked as it stands and with each of its profiles. `settings` default to those of the
+    nearest `devmap.toml` or `pyproject.toml`. `locked` asks for a fresh lock beside each config. Imports no torch, unless
+    a config has a factory and `allow_code` is set.
+
+    Raises:
+        UsageError: when a path does not exist, or nothing under it is a config.
+    """
+    settings = settings or find_settings(Path.cwd())
+    files = find_configs(paths, excluded=settings.is_excluded)
+    sources = _Sources(allow_code=allow_code)
+    findings: list[Finding] = []
+    for file in files:
+        if progress is not None:
+            progress(file)
+
+        def read(chosen: str | None, file: str = file) -> Document:
+            return load_document(file, profile=chosen, overrides=overrides, limits=settings.limits)
+
+        findings += _check(read, settings, sources, profile=profile, locked=locked)
+    return Validation(tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(files))
+
+
+def validate_text(
+    content: bytes,
+    name: str,
+    *,
+    settings: Settings | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
+    locked: bool = False,
+) -> Validation:
+    """Check a config that is not read from its file, as an editor has it; `name` says where it would be."""
+    settings = settings or find_settings(Path(name).parent)
+
+    def read(chosen: str | None) -> Document:
+        return parse_document(content, name, profile=chosen, overrides=overrides, limits=settings.limits)
+
+    findings = _check(read, settings, _Sources(allow_code=allow_code), profile=profile, locked=locked)
+    return Validation(findings, (name,))
+
+
+def _check(
+    read: Callable[[str | None], Document], settings: Settings, sources: _Sources, *, profile: str | None, locked: bool
+) -> tuple[Finding, ...]:
+    """Findings of the config as it stands, and of each of its profiles unless one is picked."""
+    document = read(profile)
+    profiles = document.config.profiles if document.config is not None and profile is None else {}
+    return check(
+        _context(document, sources, locked=locked, profile=profile),
+        settings=settings,
+        profiles={name: _context(read(name), sources, profile=name) for name in profiles},
+    )
+
+
+class _Sources:
+    """What configs share, looked at once: inventories by source, and the repositories of folders."""
+
+    def __init__(self, *, allow_code: bool) -> None:
+        self.allow_code = allow_code
+        self._known: dict[tuple[str, ...], Inventory | InventoryError] = {}
+        self._repositories: dict[Path, Path | None] = {}
+
+    def repository(self, folder: Path) -> Path | None:
+        """The repository that a folder lies in: the nearest folder with a `.git`, itself or above."""
+        if folder not in self._repositories:
+            absolute = folder.absolute()
+            self._repositories[folder] = next((place for place in (absolute, *absolute.parents) if (place / ".git").exists()), None)
+        return self._repositories[folder]
+
+    def inventory(self, config: PlacementConfig) -> Inventory | InventoryError:
+        """The inventory of a config, or why there is none."""
+        model = config.model
+        key = (str(config.folder.resolve()), str(model.manifest), str(model.checkpoint), str(model.factory))
+        if key not in self._known:
+            try:
+                self._known[key] = inventory_of(config, allow_code=self.allow_code)
+            except InventoryError as error:
+                self._known[key] = error
+        return self._known[key]
+
+    def beside_manifest(self, config: PlacementConfig) -> Inventory | None:
+        """What the headers of the checkpoint say where the config has a manifest too, and its checkpoint is on this machine."""
+        model = config.model
+        if model.manifest is None or model.checkpoint is None:
+            return None
+        without_manifest = config.model_copy(update={"model": model.model_copy(update={"manifest": None})})
+        found = self.inventory(without_manifest)
+        return None if isinstance(found, InventoryError) else found
+
+
+def _context(document: Document, sources: _Sources, *, profile: str | None, locked: bool = False) -> Context:
+    """Everything that can be known about a config without its weights."""
+    repository = sources.repository(document.folder)
+    context = Context(document, profile=profile, allow_code=sources.allow_code, locked=locked, repository=repository)
+    config = document.config
+    if config is None:
+        return context
+    if config.model.factory is None or sources.allow_code or config.model.manifest or config.model.checkpoint:
+        found = sources.inventory(config)
+        context = dataclasses.replace(
+            context, **({"inventory_error": found} if isinstance(found, InventoryError) else {"inventory": found})
+        )
+    if profile is None:  # the lock is that of the config as it stands
+        context = _with_lock(context, Path(document.source.name))
+    machine: MachineProfile | None = None
+    try:
+        machine = machine_of(config, probe=False)
+    except DevmapError as error:
+        return dataclasses.replace(context, machine_error=error)
+    context = dataclasses.replace(context, machine=machine)
+    if context.inventory is None or (machine is None and needs_machine(config)):
+        return context
+    try:
+        return dataclasses.replace(context, plan=resolve(config, context.inventory, machine=machine))
+    except ResolutionError as error:
+        return dataclasses.replace(context, plan_error=error)
+    except DevmapError:
+        return context  # a wrong manual map: the pack's rules say what is wrong with it, each in its place
+
+
+def _with_lock(context: Context, config_path: Path) -> Context:
+    path = lock_path(config_path)
+    if not path.exists():
+        return context
+    try:
+        return dataclasses.replace(context, lock=read_lock(path))
+    except LockError as error:
+        return dataclasses.replace(context, lock_error=error)

@@ -1,0 +1,49 @@
+"""The rules that are known: the built-in pack, the engine's own, and the packs that the settings name."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING
+
+from devmap.errors import UsageError
+from devmap.findings.meta import META_RULES
+from devmap.findings.model import Rule
+from devmap.findings.registry import verified
+
+if TYPE_CHECKING:
+    from devmap.checking.settings import Settings
+
+__all__ = ["BUILT_IN_PACK", "load_rules"]
+
+BUILT_IN_PACK = "devmap_validators.rules"
+
+
+def load_rules(settings: Settings) -> tuple[Rule, ...]:
+    """All rules, in order of their codes, whether they are selected or not.
+
+    A pack is loaded because the settings name it, never because it is installed.
+
+    Raises:
+        UsageError: when a pack cannot be imported, has no `ALL_RULES`, or clashes with another.
+    """
+    return _load((BUILT_IN_PACK, *settings.packs))
+
+
+@cache
+def _load(packs: tuple[str, ...]) -> tuple[Rule, ...]:
+    rules = [rule for pack in dict.fromkeys(packs) for rule in _rules_of(pack)]
+    known = {rule.code for rule in rules}
+    return verified([*rules, *(rule for rule in META_RULES if rule.code not in known)])
+
+
+def _rules_of(pack: str) -> tuple[Rule, ...]:
+    try:
+        rules = importlib.import_module(pack).ALL_RULES
+    except ImportError as error:
+        raise UsageError(f"the rule pack '{pack}' cannot be imported: {error}", help="install it, or take it out of 'rules'") from error
+    except AttributeError:
+        raise UsageError(f"'{pack}' is no rule pack: it has no ALL_RULES", help="name a module with a tuple ALL_RULES of rules") from None
+    if not isinstance(rules, tuple) or not all(isinstance(rule, Rule) for rule in rules):
+        raise UsageError(f"ALL_RULES of the pack '{pack}' is no tuple of rules", help="see devmap.findings.model.Rule")
+    return rules

@@ -1,0 +1,202 @@
+"""Settings of the checks: `[tool.devmap]` of pyproject.toml, or devmap.toml, found upwards from where one stands."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from devmap.config.near import near_words
+from devmap.config.size import parse_size
+from devmap.config.yaml_reader import Limits
+from devmap.errors import UsageError
+from devmap.findings.model import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["FailOn", "Settings", "find_settings", "parse_settings"]
+
+FailOn: TypeAlias = Severity | Literal["never"]
+"""The least severity that makes the exit status 1."""
+
+Patterns: TypeAlias = "Mapping[str, tuple[str, ...]]"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What runs and what counts. Selectors are codes, names, or prefixes of codes (`DM2`)."""
+
+    select: tuple[str, ...] = ()
+    """Only these rules; empty means all that are not optional."""
+    ignore: tuple[str, ...] = ()
+    extend_select: tuple[str, ...] = ()
+    """These too: optional rules, or exceptions from a family in `ignore`."""
+    packs: tuple[str, ...] = ()
+    """Import paths of rule packs beside the built-in one, each with a tuple `ALL_RULES`."""
+    fail_on: FailOn = Severity.ERROR
+    per_path_ignores: Patterns = field(default_factory=lambda: MappingProxyType({}))
+    """Rules that are off in some files: glob of the path from `root` to selectors."""
+    exclude: tuple[str, ...] = ()
+    """Globs of files and folders, from `root`, that a walk through folders leaves out."""
+    limits: Limits = field(default_factory=Limits)
+    root: Path = field(default_factory=Path)
+    """The folder of the settings' file; the current one where there is none."""
+    strict: bool = False
+    """Raise what a rule raises, rather than turn it into DM902. For the tests of rules."""
+
+    def with_options(
+        self, *, select: Sequence[str] = (), ignore: Sequence[str] = (), extend_select: Sequence[str] = (), fail_on: str | None = None
+    ) -> Settings:
+        """The same with a command line's options: `select` replaces, `ignore` and `extend_select` add."""
+        return replace(
+            self,
+            select=tuple(_split(select)) or self.select,
+            ignore=(*self.ignore, *_split(ignore)),
+            extend_select=(*self.extend_select, *_split(extend_select)),
+            fail_on=self.fail_on if fail_on is None else _fail_on(fail_on),
+        )
+
+    def is_excluded(self, name: str) -> bool:
+        """Whether a walk through folders leaves the file out."""
+        path = self.path_from_root(name)
+        return any(_fits(path, glob) for glob in self.exclude)
+
+    def ignored_in(self, name: str) -> tuple[str, ...]:
+        """The selectors that `per_path_ignores` has for the file of that name."""
+        path = self.path_from_root(name)
+        return tuple(selector for glob, selectors in self.per_path_ignores.items() if _fits(path, glob) for selector in selectors)
+
+    def path_from_root(self, name: str) -> str:
+        """A file's path from `root`, with forward slashes; as it is where it lies elsewhere."""
+        try:
+            return Path(name).resolve().relative_to(self.root.resolve()).as_posix()
+        except ValueError:
+            return PurePosixPath(Path(name)).as_posix()
+
+
+def _fits(path: str, glob: str) -> bool:
+    """Whether a glob means a path, one of its parents, or (without a slash) any part of it."""
+    pattern = glob.strip("/")
+    parts = path.split("/")
+    if "/" not in pattern:
+        return any(fnmatchcase(part, pattern) for part in parts)
+    return any(fnmatchcase("/".join(parts[:length]), pattern) for length in range(1, len(parts) + 1))
+
+
+def find_settings(start: Path) -> Settings:
+    """The settings of the nearest devmap.toml, or pyproject.toml with a table `[tool.devmap]`, at `start` or above.
+
+    Raises:
+        UsageError: when that file cannot be read or holds a key that there is not.
+    """
+    folder = start.resolve()
+    for place in (folder, *folder.parents):
+        own = place / "devmap.toml"
+        if own.is_file():
+            return parse_settings(_toml(own), own)
+        project = place / "pyproject.toml"
+        if project.is_file():
+            table = _toml(project).get("tool", {})
+            if isinstance(table, dict) and "devmap" in table:
+                return parse_settings(table["devmap"], project)
+    return Settings(root=folder)
+
+
+def parse_settings(table: object, path: Path) -> Settings:
+    """The settings in a table of TOML; `path` is the file it stands in.
+
+    Raises:
+        UsageError: when a key is unknown or a value has the wrong kind.
+    """
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: tool.devmap is no table", help="write [tool.devmap] and keys below it")
+    settings = Settings(root=path.parent)
+    for key, value in table.items():
+        parser = _choice(key, _PARSERS, f"{path}: unknown setting '{key}'")
+        try:
+            settings = parser(settings, value)
+        except ValueError as error:
+            raise UsageError(f"{path}: {key}: {error}", help="docs/config.md lists the settings") from None
+    return settings
+
+
+def _toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: {error}", help="it holds devmap's settings; mend it or remove it") from None
+
+
+_Parser: TypeAlias = "Callable[[Settings, object], Settings]"
+
+
+def _choice(key: str, known: Mapping[str, _Parser], message: str) -> _Parser:
+    if key in known:
+        return known[key]
+    near = near_words(key, known)
+    raise UsageError(message, help=f"did you mean '{near[0]}'?" if near else f"known settings: {', '.join(known)}")
+
+
+def _split(selectors: Sequence[str]) -> list[str]:
+    """`--ignore DM201,DM202` is the same as giving the option twice."""
+    return [word.strip() for selector in selectors for word in selector.split(",") if word.strip()]
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise ValueError("expected a list of texts")
+
+
+def _fail_on(value: object) -> FailOn:
+    if value == "never":
+        return "never"
+    try:
+        return Severity(str(value))
+    except ValueError:
+        raise ValueError("expected error, warning, note or never") from None
+
+
+def _path_ignores(value: object) -> Patterns:
+    if not isinstance(value, dict):
+        raise ValueError("expected a table from globs to lists of rules")  # noqa: TRY004 - as above
+    return MappingProxyType({glob: _words(selectors) for glob, selectors in value.items()})
+
+
+def _limits(value: object) -> Limits:
+    if not isinstance(value, dict):
+        raise ValueError("expected a table with size, depth or nodes")  # noqa: TRY004 - as above
+    limits = Limits()
+    for key, amount in value.items():
+        if key == "size":
+            limits = replace(limits, size_bytes=parse_size(amount))
+        elif key in {"depth", "nodes"}:
+            if not isinstance(amount, int) or isinstance(amount, bool) or amount < 1:
+                raise ValueError(f"{key} is a whole number from 1")
+            if key == "depth" and amount > _DEEPEST:
+                raise ValueError(f"depth is at most {_DEEPEST}: the parser's own memory grows with it")
+            limits = replace(limits, depth=amount) if key == "depth" else replace(limits, nodes=amount)
+        else:
+            raise ValueError(f"unknown limit '{key}'; there are size, depth and nodes")
+    return limits
+
+
+_DEEPEST = 200
+"""pydantic and our own walks recurse a few frames a level; Python's limit of 1,000 frames stays far away."""
+
+_PARSERS: dict[str, _Parser] = {
+    "select": lambda settings, value: replace(settings, select=_words(value)),
+    "ignore": lambda settings, value: replace(settings, ignore=_words(value)),
+    "extend-select": lambda settings, value: replace(settings, extend_select=_words(value)),
+    "rules": lambda settings, value: replace(settings, packs=_words(value)),
+    "fail-on": lambda settings, value: replace(settings, fail_on=_fail_on(value)),
+    "per-path-ignores": lambda settings, value: replace(settings, per_path_ignores=_path_ignores(value)),
+    "exclude": lambda settings, value: replace(settings, exclude=_words(value)),
+    "limits": lambda settings, value: replace(settings, limits=_limits(value)),
+}

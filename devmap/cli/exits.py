@@ -1,0 +1,70 @@
+"""The one place where exceptions become exit statuses: 0, 1, 2, 130."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from devmap.errors import DevmapError, ResolutionError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FINDINGS", "INTERRUPTED", "OK", "UNABLE", "guarded"]
+
+OK, FINDINGS, UNABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911 - a return for each kind of end is the point of it
+    """Run a command and return its exit status; every error becomes a message on stderr, never a traceback.
+
+    With DEVMAP_DEBUG=1 in the environment a bug of ours shows its traceback.
+    """
+    try:
+        status = command()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return UNABLE
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`devmap rules | head`); python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except DevmapError as error:
+        _show(error)
+        return UNABLE if isinstance(error, UsageError) else FINDINGS
+    except Exception as error:  # noqa: BLE001 - the boundary: what gets here is a bug of ours, and is reported as one
+        _report_bug(error)
+        return UNABLE
+    return status if isinstance(status, int) else OK
+
+
+def _show(error: DevmapError) -> None:
+    click.echo(f"error: {error.message}", err=True)
+    for problem in error.problems:
+        click.echo(f"  {_place(problem)}{problem.code} {problem.message}", err=True)
+    if isinstance(error, ResolutionError):
+        for change in error.changes:
+            click.echo(f"  fits with: {change}", err=True)
+    if error.help:
+        click.echo(f"help: {error.help}", err=True)
+
+
+def _place(problem: object) -> str:
+    position = getattr(problem, "position", None)
+    return "" if position is None else f"{position.file}:{position.start.line}:{position.start.column}: "
+
+
+def _report_bug(error: Exception) -> None:
+    if os.environ.get("DEVMAP_DEBUG"):
+        traceback.print_exception(error)
+    click.echo(f"error: devmap failed in a way that is a bug of ours: {type(error).__name__}: {error}", err=True)
+    click.echo("help: set DEVMAP_DEBUG=1 for the traceback, and report it with the config", err=True)

@@ -1,0 +1,28 @@
+"""`devmap init`: a commented config to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from devmap.api.starter import starter_config, write_starter
+from devmap.cli import options
+
+__all__ = ["command"]
+
+
+@click.command("init")
+@click.argument("checkpoint")
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="The config to write.  [default: NAME.devmap.yaml here]")
+@click.option("--machine", metavar="PRESET", help="Write the budgets for a machine such as 2x4090 instead of this one.")
+@click.option("--force", is_flag=True, help="Replace a config that exists.")
+@options.quiet
+def command(checkpoint: str, *, output: str | None, machine: str | None, force: bool, quiet: bool) -> int:
+    """Write a commented config for CHECKPOINT (a folder or file of safetensors, or a hub id in the local cache)."""
+    name = Path(checkpoint).resolve().name.removesuffix(".safetensors") if Path(checkpoint).exists() else checkpoint.rpartition("/")[2]
+    path = Path(output) if output else Path(f"{name}.devmap.yaml")
+    write_starter(path, starter_config(checkpoint, folder=path.parent, machine_name=machine), force=force)
+    if not quiet:
+        click.echo(f"wrote {path}; next: devmap validate {path}", err=True)
+    return 0

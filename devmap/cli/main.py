@@ -1,0 +1,75 @@
+"""The `devmap` command: a group whose commands are imported only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from devmap.cli.exits import guarded
+from devmap.cli.version import version
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+COMMANDS = {
+    "init": "Write a commented config for a checkpoint and this machine.",
+    "validate": "Check configs; no GPU and no weights needed.",
+    "resolve": "Print the concrete device map; --lock writes it beside the config.",
+    "plan": "Show the plan: bytes per device, runs of layers, reasons.",
+    "diff": "Show what moves between two configs or locks.",
+    "inspect": "Show what a checkpoint is made of; -o writes a manifest.",
+    "simulate": "Run the plan over fake tensors and show the peak bytes per device.",
+    "run": "Load a model by its config, run a forward pass, print counters.",
+    "doctor": "Measure this machine, as a machine profile for configs.",
+    "rules": "List every rule.",
+    "explain": "Explain one rule.",
+    "schema": "Print the JSON Schema of configs for editors.",
+}
+"""Every command with its one line for `devmap --help`; `devmap/cli/<name>_command.py` holds it."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and loads each when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The commands in the order of a user's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"devmap.cli.{cmd_name}_command")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """The list of commands, without importing one."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may have been meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - only for a misspelt command
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Exit status: 0 nothing wrong, 1 findings, 2 could not run, 130 interrupted.",
+)
+@click.version_option(version(), "--version", "-V", message="devmap %(version)s")
+def cli() -> None:
+    """Check, resolve and run device maps: where each module of a PyTorch model lives, in a YAML file beside the code."""
+
+
+def main() -> None:
+    """The console script: runs the command and exits with its status."""
+    raise SystemExit(guarded(lambda: cli.main(standalone_mode=False)))

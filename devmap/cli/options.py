@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["allow_code", "color", "overrides", "profile", "quiet"]
+
+Decorator = "Callable[[Callable[..., Any]], Callable[..., Any]]"
+
+
+profile = click.option("--profile", metavar="NAME", help="Pick one of the config's profiles.")
+overrides = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change a key for this run: --set max_memory.cpu=64GB. May be given again.",
+)
+allow_code = click.option("--allow-code", is_flag=True, help="Let model.factory run the config's code.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but results and errors.")
+color = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colours; auto follows the terminal, NO_COLOR and FORCE_COLOR.",
+)

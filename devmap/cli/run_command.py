@@ -1,0 +1,52 @@
+"""`devmap run`: load a model by its config, run it, print counters."""
+
+from __future__ import annotations
+
+import click
+
+from devmap.cli import options
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@click.argument("config")
+@click.option("--simulated", is_flag=True, help="Simulate the plan's accelerators on this machine: real numbers, unreal speed.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in a pass.")
+@click.option("--tokens", type=click.IntRange(min=1), default=8, show_default=True, help="Tokens in a sequence.")
+@click.option(
+    "--passes", type=click.IntRange(min=1), default=2, show_default=True, help="Forward passes; the first records the order of blocks."
+)
+@options.profile
+@options.overrides
+@options.allow_code
+@options.quiet
+def command(
+    config: str,
+    *,
+    simulated: bool,
+    batch_size: int,
+    tokens: int,
+    passes: int,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    allow_code: bool,
+    quiet: bool,
+) -> int:
+    """Load the model of CONFIG by its plan, run forward passes over made-up input, and print what moved and how long it took."""
+    from devmap.api.running import run  # noqa: PLC0415 - imports torch, which `devmap run --help` does not need
+    from devmap.report.run import render_run  # noqa: PLC0415 - shows what the line above returns
+
+    result = run(
+        config,
+        profile=profile,
+        overrides=overrides,
+        simulated=simulated,
+        batch_size=batch_size,
+        tokens=tokens,
+        passes=passes,
+        allow_code=allow_code,
+        progress=False if quiet else None,
+    )
+    click.echo(render_run(result), nl=False)
+    return 0

@@ -1,0 +1,53 @@
+"""`devmap simulate`: the plan over fake tensors."""
+
+from __future__ import annotations
+
+import click
+
+from devmap.cli import options
+from devmap.cli.terminal import width
+
+__all__ = ["command"]
+
+
+@click.command("simulate")
+@click.argument("config")
+@click.option("--devices", metavar="NxSIZE", help="Accelerators in place of those of the config: 4x24GiB.")
+@click.option(
+    "--model-config", type=click.Path(exists=True), help="A config.json to build the model from, where the checkpoint is not here."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in the pass.")
+@click.option("--tokens", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens in a sequence.")
+@options.profile
+@options.overrides
+@options.allow_code
+def command(
+    config: str,
+    *,
+    devices: str | None,
+    model_config: str | None,
+    batch_size: int,
+    tokens: int,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    allow_code: bool,
+) -> int:
+    """Run the plan of CONFIG over fake tensors and show the peak bytes of each device: weights, slots, activations, KV cache.
+
+    Needs neither weights nor accelerators. Exit status 1 when a device would run out of memory.
+    """
+    from devmap.api.simulation import simulate_config  # noqa: PLC0415 - imports torch, which `devmap simulate --help` does not need
+    from devmap.report.simulation import render_simulation  # noqa: PLC0415 - shows what the line above returns
+
+    simulation = simulate_config(
+        config,
+        devices=devices,
+        model_config=model_config,
+        profile=profile,
+        overrides=overrides,
+        batch_size=batch_size,
+        sequence_length=tokens,
+        allow_code=allow_code,
+    )
+    click.echo(render_simulation(simulation, width=width()), nl=False)
+    return 0 if simulation.fits else 1

@@ -1,0 +1,27 @@
+"""What the terminal can show: colours and width."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+__all__ = ["use_color", "width"]
+
+_NARROWEST = 40
+
+
+def use_color(choice: str, *, to_file: bool = False) -> bool:
+    """Whether to write ANSI colours: `always`, `never`, or `auto`, which follows NO_COLOR, FORCE_COLOR and the terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return not to_file and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int:
+    """Columns for tables."""
+    return max(_NARROWEST, min(120, shutil.get_terminal_size((100, 24)).columns))

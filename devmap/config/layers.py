@@ -1,0 +1,156 @@
+"""Configs put on top of each other: parents named by `extends`, profiles, each with the place of every node."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.config.faults import DocumentPath, Fault
+from devmap.config.near import near_words
+from devmap.config.positions import NodePosition, locate
+from devmap.config.quoting import shown
+from devmap.config.rebasing import rebased
+from devmap.config.shape import validate_shape
+from devmap.config.yaml_reader import read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devmap.config.source import Position, Source
+    from devmap.config.yaml_reader import Limits, Plain
+
+__all__ = ["Layer", "Reading", "profile_faults", "with_parents", "with_profile"]
+
+_LONGEST_CHAIN = 16
+_NOT_IN_PROFILES = ("version", "extends", "profiles")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Plain data and the place of its nodes, which may stand in several files."""
+
+    data: dict[str, Plain]
+    positions: Mapping[DocumentPath, NodePosition]
+
+
+@dataclass(slots=True)
+class Reading:
+    """What comes together while a config and its parents are read."""
+
+    limits: Limits | None
+    faults: list[Fault] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    incomplete: bool = False
+    """Whether a parent could not be had: keys that seem to be missing may stand in it."""
+
+
+def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Path, ...] = ()) -> Layer:
+    """The layer on top of the config that its `extends` names, and of that one's parents.
+
+    `path` is the child's own file. Relative paths of a parent are turned so that they start from the child's folder.
+    """
+    name = child.data.get("extends")
+    if not isinstance(name, str):
+        return child
+    chain = (*chain, path.resolve())
+    parent_path = path.parent / Path(name).expanduser()
+    parent = _read_parent(name, parent_path, locate(("extends",), child.positions), reading, chain)
+    if parent is None:
+        reading.incomplete = True
+        return child
+    parent = with_parents(parent, parent_path, reading, chain=chain)
+    data = {key: value for key, value in parent.data.items() if key != "extends"}
+    return _merged(child, Layer(rebased(data, parent_path.parent, path.parent), parent.positions))
+
+
+def _read_parent(name: str, path: Path, position: Position, reading: Reading, chain: tuple[Path, ...]) -> Layer | None:
+    """The parent's own layer; None, with a fault at the child's `extends` or in the parent's file, where there is none."""
+
+    def refuse(code: str, message: str, hint: str) -> None:
+        reading.faults.append(Fault(code, message, position, ("extends",), help=hint))
+
+    if path.resolve() in chain:
+        refuse("DM113", f"{shown(name)} extends this config in turn", "break the circle: one of them has to stand alone")
+        return None
+    if len(chain) > _LONGEST_CHAIN:
+        refuse("DM113", f"more than {_LONGEST_CHAIN} configs extend each other", "name the first of them directly")
+        return None
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        refuse("DM112", f"the parent {shown(name)} cannot be read: {reason}", "paths start from this file's folder")
+        return None
+    parsed = read_yaml(content, os.fspath(path), limits=reading.limits)
+    reading.sources.append(parsed.source)
+    reading.faults += parsed.faults
+    return None if parsed.data is None else Layer(parsed.data, parsed.positions)
+
+
+def with_profile(layer: Layer, profile: str, reading: Reading) -> Layer:
+    """The layer below one of its profiles; a fault where there is no such profile."""
+    profiles = layer.data.get("profiles")
+    known = profiles if isinstance(profiles, dict) else {}
+    if profile not in known:
+        near = near_words(profile, known)
+        label = f"did you mean '{near[0]}'?" if near else ""
+        hint = f"profiles of this config: {', '.join(known)}" if known else "this config has no profiles"
+        position = locate(("profiles",), layer.positions, key=True)
+        reading.faults.append(Fault("DM111", f"there is no profile {shown(profile)}", position, ("profiles",), help=hint, label=label))
+    changes = known.get(profile)
+    return _on_top(changes, layer, profile) if isinstance(changes, dict) else layer
+
+
+def _on_top(changes: dict[str, Plain], layer: Layer, profile: str) -> Layer:
+    positions = {path[2:]: node for path, node in layer.positions.items() if path[:2] == ("profiles", profile)}
+    changes = {key: value for key, value in changes.items() if key not in _NOT_IN_PROFILES}
+    return _merged(Layer(changes, {**positions, (): layer.positions[()]}), layer)
+
+
+def profile_faults(layer: Layer, known: tuple[Fault, ...]) -> list[Fault]:
+    """Faults that show only when a profile is picked, each in its place inside the profile; `known` are the layer's own."""
+    profiles = layer.data.get("profiles")
+    places = {(fault.code, fault.position.file, fault.position.start) for fault in known}
+    found: list[Fault] = []
+    for name, changes in profiles.items() if isinstance(profiles, dict) else ():
+        if not isinstance(changes, dict):
+            continue  # a fault of the layer's own
+        for key in _NOT_IN_PROFILES:
+            if key in changes:
+                path = ("profiles", name, key)
+                message = f"'{key}' cannot stand in a profile"
+                found.append(Fault("DM101", message, locate(path, layer.positions, key=True), path, help="it belongs to the config itself"))
+        picked = _on_top(changes, layer, name)
+        _, faults = validate_shape(picked.data, picked.positions)
+        found += [
+            replace(fault, path=("profiles", name, *fault.path))
+            for fault in faults
+            if (fault.code, fault.position.file, fault.position.start) not in places
+        ]
+    return found
+
+
+def _merged(child: Layer, parent: Layer) -> Layer:
+    """Mappings merge key by key, and the child wins; everything else is replaced whole."""
+    replaced: set[DocumentPath] = set()
+
+    def merge(above: dict[str, Plain], below: dict[str, Plain], path: DocumentPath) -> dict[str, Plain]:
+        result = dict(above)
+        for key, old in below.items():
+            new = above.get(key)
+            if key not in above:
+                result[key] = old
+            elif isinstance(old, dict) and isinstance(new, dict):
+                result[key] = merge(new, old, (*path, key))
+            else:
+                replaced.add((*path, key))
+        return result
+
+    data = merge(child.data, parent.data, ())
+    positions = dict(child.positions)
+    for path, node in parent.positions.items():
+        if path not in positions and not any(path[:length] in replaced for length in range(1, len(path) + 1)):
+            positions[path] = node
+    return Layer(data, positions)

@@ -1,0 +1,100 @@
+"""The JSON Schema of configs (draft 2020-12), made from the models, for editors and other checkers.
+
+It accepts whatever `devmap validate` accepts and refuses every error of shape; what a value means beside the others is
+known to `validate` alone. Keys such as `0` are text in JSON's terms.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from devmap.config.field_docs import field_docs
+from devmap.config.model import PlacementConfig
+from devmap.config.strategy import MEANINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CONFIG_ID", "config_schema", "render_schema"]
+
+CONFIG_ID = "https://torch-devmap.readthedocs.io/schema/devmap.schema.json"
+
+Node: TypeAlias = dict[str, Any]
+
+_NOT_IN_PROFILES = ("version", "extends", "profiles")
+
+
+def config_schema() -> Node:
+    """The schema of `*.devmap.yaml`."""
+    schema = PlacementConfig.model_json_schema()
+    definitions = {PlacementConfig.__name__: schema, **schema["$defs"]}
+    for name, docs in field_docs().items():
+        if name in definitions:  # a part that has no long form in a file has no definition
+            for field, text in docs.items():
+                definitions[name]["properties"][field]["description"] = text
+    for node in _nodes(schema):
+        _tidy(node)
+    device = schema["$defs"]["MachineDevice"]
+    needed = {"required": schema.pop("required")}
+    if "required" in device:
+        memory = {"properties": {"devices": {"additionalProperties": {"required": device.pop("required")}}}}
+        needed["properties"] = {"machine": memory}
+    schema["$defs"]["Profile"] = _profile(schema)
+    schema["properties"]["profiles"]["additionalProperties"] = {"$ref": "#/$defs/Profile"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": CONFIG_ID,
+        "title": "devmap config",
+        **schema,
+        # A config that extends another may leave to it what a config of its own needs.
+        "if": {"not": {"required": ["extends"]}},
+        "then": needed,
+    }
+
+
+def render_schema(schema: Node) -> str:
+    """A schema as it stands in `schema/`."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _profile(schema: Node) -> Node:
+    """A config's keys, none of which a profile needs."""
+    properties = {key: node for key, node in schema["properties"].items() if key not in _NOT_IN_PROFILES}
+    return {"type": "object", "description": "Changes to the config.", "properties": properties, "additionalProperties": False}
+
+
+def _nodes(node: object) -> Iterator[Node]:
+    """Every schema inside a schema, the outermost first."""
+    if isinstance(node, dict):
+        if not _holds_names(node):
+            yield node
+        for child in node.values():
+            yield from _nodes(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _nodes(child)
+
+
+def _holds_names(node: Node) -> bool:
+    """Whether a mapping is no schema but holds some under names of ours: `properties`, `$defs`."""
+    return bool(node) and all(isinstance(child, dict) for child in node.values()) and "anyOf" not in node
+
+
+def _tidy(node: Node) -> None:
+    """Titles that repeat a name go, and defaults that say 'left out'; patterns close their mapping; words get meanings."""
+    if isinstance(node.get("title"), str):
+        del node["title"]
+    if node.get("default", ...) is None:
+        del node["default"]
+    if "patternProperties" in node:
+        node.setdefault("additionalProperties", False)
+    if isinstance(node.get("description"), str):
+        text = " ".join(node.pop("description").split())
+        rest = dict(node)
+        node.clear()
+        node.update({"description": text, **rest})
+    words = node.get("enum")
+    if isinstance(words, list) and all(word in MEANINGS for word in words):
+        node["enumDescriptions"] = [MEANINGS[word] for word in words]
+        node["enum"] = [str(word) for word in words]

@@ -1,0 +1,50 @@
+"""The rules that the engine itself answers for: they are about the checks, not about the config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.findings.model import Report, Rule, Severity
+
+if TYPE_CHECKING:
+    from devmap.findings.context import Context
+
+__all__ = ["CRASHED_RULE", "META_RULES", "UNUSED_SUPPRESSION"]
+
+
+def _found_by_the_engine(_context: Context) -> tuple[Report, ...]:
+    return ()
+
+
+UNUSED_SUPPRESSION = Rule(
+    code="DM901",
+    name="unused-suppression",
+    severity=Severity.WARNING,
+    summary="A comment `# devmap: ignore[...]` suppresses nothing",
+    why=(
+        "A comment that suppresses nothing hides the next problem on its line that somebody makes by mistake. It is left over from a "
+        "problem that was solved, stands on the wrong line, or names a rule that does not exist."
+    ),
+    good="version: 1\nmodel: {checkpoint: ./gpt2}\nmax_memory: {0: 20GB}\n",
+    bad="version: 1\nmodel: {checkpoint: ./gpt2}  # devmap: ignore[DM201] the layers were renamed\nmax_memory: {0: 20GB}\n",
+    check=_found_by_the_engine,
+    suppressible=False,
+)
+
+CRASHED_RULE = Rule(
+    code="DM902",
+    name="crashed-rule",
+    severity=Severity.ERROR,
+    summary="A rule failed with an exception",
+    why=(
+        "A rule that fails says nothing about the config, so the config is not known to be right. The other rules have run. It is a bug "
+        "of the rule's pack: report it there, and use `--ignore` with the rule's code until it is mended."
+    ),
+    good="version: 1\nmodel: {checkpoint: ./gpt2}\n",
+    bad="version: 1\nmodel: {checkpoint: ./gpt2}\n",
+    check=_found_by_the_engine,
+    suppressible=False,
+)
+
+META_RULES = (UNUSED_SUPPRESSION, CRASHED_RULE)
+"""Always part of the registry."""

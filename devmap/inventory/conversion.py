@@ -1,0 +1,246 @@
+"""From the names and tensors of a checkpoint to those of the running model.
+
+The rules are transformers' own, as data: renamings (regular expressions, each applied in turn) and converters (at most one
+applies to a name; it gathers several stored tensors, or cuts one). See `transformers.core_model_loading`, 5.x.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from devmap.inventory.assembly import Assembled, AssemblyError, concatenate, pieces_of, split, stack, stored, transpose
+from devmap.inventory.mapping import Mismatch, WeightMapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from devmap.inventory.header import StoredTensor
+    from devmap.inventory.mapping import Piece
+
+__all__ = ["Conversion", "Converted", "Rules", "convert", "mapping_of"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    r"""One rule: what names it applies to, what they become, and what is done with the tensors.
+
+    `sources` are regular expressions in which `*.` stands for any stretch of a name, `targets` replacements in which `\1`
+    is the group of the source. A rule without `operations` renames. `scope` is the path of the submodel that the rule is of.
+    """
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    operations: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Names of transformers' operations with their dimensions: `("Concatenate", (1,))`."""
+    scope: str | None = None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """All sources in one expression, the longest first; a source ends at the end of a word."""
+        branches: list[str] = []
+        for number, source in sorted(enumerate(self.sources), key=lambda item: -len(item[1])):
+            body = source.replace("*.", r".*\.")
+            if re.search(r"[a-zA-Z0-9]$", body):
+                body += r"(?!\w)"
+            branches.append(f"(?P<g{number}>{body})")
+        return re.compile("|".join(branches))
+
+    def apply(self, name: str, base_model_prefix: str) -> tuple[str, int | None]:
+        """The new name and the number of the source that matched; the old name and None where none did."""
+        prefix = ""
+        if self.scope is not None:
+            scope = f"{self.scope}." if self.scope else ""
+            base = f"{base_model_prefix}." if base_model_prefix else ""
+            prefix = base + scope if name.startswith(base + scope) else scope
+            if not name.startswith(prefix):
+                return name, None
+        rest = name[len(prefix) :]
+        match = self.pattern.search(rest)
+        if match is None:
+            return name, None
+        group = next(group for group, value in match.groupdict().items() if value is not None)
+        replacement = self.targets[0]
+        if r"\1" in replacement:
+            replacement = replacement.replace(r"\1", match.group(self.pattern.groupindex[group] + 1))
+        return prefix + rest.replace(match[0], replacement, 1), int(group[1:])
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How one class of model reads a checkpoint."""
+
+    conversions: tuple[Conversion, ...] = ()
+    base_model_prefix: str = ""
+    ignored: tuple[str, ...] = ()
+    """Expressions for names that a checkpoint may hold and the model does not want."""
+
+    @cached_property
+    def ignored_pattern(self) -> re.Pattern[str]:
+        """All of `ignored` in one expression."""
+        return re.compile("|".join(f"(?:{pattern})" for pattern in self.ignored) or r"(?!)")
+
+    def rename(self, name: str, knows: Callable[[str], bool]) -> tuple[str, Conversion | None, int]:
+        """The model's name for a stored one, and the converter that has a part in it with the number of its source."""
+        renamed, converter, source = name, None, 0
+        for conversion in self.conversions:
+            if not conversion.operations:
+                renamed, _ = conversion.apply(renamed, self.base_model_prefix)
+        for conversion in self.conversions:
+            if conversion.operations:
+                renamed, matched = conversion.apply(renamed, self.base_model_prefix)
+                if matched is not None:
+                    converter, source = conversion, matched
+                    break
+        renamed = self._repaired(renamed, knows)
+        if not knows(renamed):
+            plain = self._repaired(name, knows)
+            if knows(plain):
+                return plain, None, 0
+        return renamed, converter, source
+
+    def _repaired(self, name: str, knows: Callable[[str], bool]) -> str:
+        prefix = self.base_model_prefix
+        if not prefix:
+            return name
+        if name.startswith(f"{prefix}.") and knows(name[len(prefix) + 1 :]):
+            return name[len(prefix) + 1 :]
+        return f"{prefix}.{name}" if knows(f"{prefix}.{name}") else name
+
+
+@dataclass
+class Converted:
+    """What the stored tensors become."""
+
+    tensors: dict[str, Assembled] = field(default_factory=dict)
+    unmapped: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def convert(
+    held: Mapping[str, StoredTensor],
+    rules: Rules,
+    *,
+    knows: Callable[[str], bool],
+    is_computed: Callable[[str], bool] = lambda _: False,
+    shape_of: Callable[[str], tuple[int, ...] | None] = lambda _: None,
+) -> Converted:
+    """Bring stored tensors to the model's names and shapes.
+
+    `knows` says whether the model has a tensor of a name that it loads, `is_computed` whether it computes it instead,
+    `shape_of` gives its shape where that is known. n log n in the number of tensors.
+    """
+    found = Converted()
+    gathered: dict[tuple[str, Conversion], dict[int, list[StoredTensor]]] = {}
+    for name in sorted(held, key=_natural):
+        renamed, converter, source = rules.rename(name, knows)
+        if not knows(renamed):
+            wanted_nowhere = is_computed(renamed) or rules.ignored_pattern.search(renamed) is not None
+            (found.ignored if wanted_nowhere else found.unmapped).append(name)
+        elif converter is not None:
+            gathered.setdefault((renamed, converter), {}).setdefault(source, []).append(held[name])
+        elif renamed in found.tensors:
+            found.unmapped.append(name)
+        else:
+            found.tensors[renamed] = stored(held[name])
+    for (renamed, converter), sources in gathered.items():
+        _gather(renamed, converter, sources, found, shape_of)
+    return found
+
+
+def _gather(
+    renamed: str,
+    converter: Conversion,
+    sources: dict[int, list[StoredTensor]],
+    found: Converted,
+    shape_of: Callable[[str], tuple[int, ...] | None],
+) -> None:
+    names = [renamed.replace(converter.targets[0], target, 1) for target in converter.targets]
+    try:
+        made = _run(converter, [[stored(tensor) for tensor in sources[number]] for number in sorted(sources)], names, shape_of)
+    except AssemblyError as error:
+        found.unmapped += [tensor.name for tensors in sources.values() for tensor in tensors]
+        found.notes.append(f"'{renamed}' cannot be put together: {error}")
+        return
+    for name, tensor in zip(names, made, strict=True):
+        found.tensors[name] = tensor
+
+
+def _run(
+    converter: Conversion,
+    values: list[list[Assembled]],
+    names: Sequence[str],
+    shape_of: Callable[[str], tuple[int, ...] | None],
+) -> list[Assembled]:
+    for operation, dims in converter.operations:
+        match operation:
+            case "MergeModulelist":
+                values = [[stack(value, dims[0])] for value in values]
+            case "Concatenate":
+                values = [[concatenate([tensor for value in values for tensor in value], dims[0])]]
+            case "Chunk":
+                (tensor,) = values[0]
+                values = [[part] for part in split(tensor, _chunk_sizes(tensor.shape, dims[0], len(names)), dims[0])]
+            case "Split":
+                (tensor,) = values[0]
+                shapes = [shape_of(name) for name in names]
+                sizes = [shape[dims[0]] if shape and dims[0] < len(shape) else -1 for shape in shapes]
+                values = [[part] for part in split(tensor, sizes, dims[0])]
+            case "Transpose":
+                values = [[transpose(tensor, dims[0], dims[1]) for tensor in value] for value in values]
+            case _:
+                raise AssemblyError(f"the operation {operation} is not known")
+    made = [tensor for value in values for tensor in value]
+    if len(made) != len(names):
+        raise AssemblyError(f"{len(made)} tensors came out where {len(names)} were expected")
+    return made
+
+
+def _chunk_sizes(shape: tuple[int, ...], dim: int, count: int) -> list[int]:
+    """As `torch.chunk`."""
+    if dim >= len(shape):
+        raise AssemblyError(f"a tensor of the shape {shape} has no dimension {dim}")
+    size = -(-shape[dim] // count)
+    return [max(0, min(size, shape[dim] - size * number)) for number in range(count)]
+
+
+def mapping_of(
+    converted: Converted,
+    names: Iterable[str],
+    *,
+    owner: Mapping[str, str],
+    shape_of: Callable[[str], tuple[int, ...] | None] = lambda _: None,
+) -> WeightMapping:
+    """The pieces of each of these tensors; a tied name without a stored tensor takes those of its group."""
+    held_by_owner = {owner.get(name, name): tensor for name, tensor in reversed(converted.tensors.items())}
+    pieces: dict[str, tuple[Piece, ...]] = {}
+    missing: list[str] = []
+    mismatched: list[Mismatch] = []
+    for name in names:
+        tensor = converted.tensors.get(name) or held_by_owner.get(owner.get(name, name))
+        expected = shape_of(name)
+        if tensor is None:
+            missing.append(name)
+        elif expected is not None and expected != tensor.shape:
+            mismatched.append(Mismatch(name, expected, tensor.shape))
+        else:
+            pieces[name] = pieces_of(tensor)
+    return WeightMapping(pieces, tuple(converted.unmapped), tuple(converted.ignored), tuple(missing), tuple(mismatched))
+
+
+_DIGITS_AT_END = re.compile(r"[0-9]+\Z")
+
+
+def _natural(name: str) -> list[tuple[int, str, int]]:
+    """Experts in the order of their numbers: transformers' order of a state dict."""
+    parts: list[tuple[int, str, int]] = []
+    for part in name.split("."):
+        if part.isdecimal():
+            parts.append((0, "", int(part)))
+            continue
+        digits = _DIGITS_AT_END.search(part)
+        parts.append((1, part[: digits.start()], int(digits[0])) if digits else (1, part, -1))
+    return parts

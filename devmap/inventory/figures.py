@@ -1,0 +1,68 @@
+"""The figures of a config that planning uses: sizes of layers, heads, caches and experts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.inventory.expression import evaluate
+from devmap.inventory.model import Architecture
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FIGURES", "architecture_of", "completed"]
+
+FIGURES = (
+    "hidden_size", "d_model", "n_embd", "word_embed_proj_dim",
+    "intermediate_size", "ffn_dim", "ffn_hidden_size", "d_ff", "n_inner", "encoder_ffn_dim", "decoder_ffn_dim", "moe_intermediate_size",
+    "shared_expert_intermediate_size",
+    "num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers", "encoder_layers", "decoder_layers",
+    "num_attention_heads", "num_heads", "n_head", "encoder_attention_heads", "decoder_attention_heads",
+    "num_key_value_heads", "num_kv_heads", "multi_query", "new_decoder_architecture", "alibi",
+    "head_dim", "d_kv", "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim",
+    "vocab_size", "max_position_embeddings", "n_positions", "max_source_positions", "max_target_positions", "num_mel_bins",
+    "sliding_window", "layer_types",
+    "num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts", "num_experts_per_tok",
+    "first_k_dense_replace", "decoder_sparse_step", "mlp_only_layers",
+    "is_encoder_decoder", "tie_word_embeddings",
+)  # fmt: skip
+"""Keys of config.json that an architecture keeps, under config.json's own names; documented in docs/inventory.md."""
+
+_NESTED = ("text_config", "llm_config", "language_config")
+
+
+def architecture_of(config: Mapping[str, object], class_name: str) -> Architecture:
+    """What planning needs of a full config; a nested text config is flattened over the outer one. Nulls are left out."""
+    figures: dict[str, int | float | str | bool | list[int | str] | None] = {}
+    layers: list[Mapping[str, object]] = [config]
+    layers += [nested for key in _NESTED if isinstance(nested := config.get(key), dict)]
+    for key in FIGURES:
+        for layer in reversed(layers):
+            value = layer.get(key)
+            if isinstance(value, int | float | str | bool):
+                figures[key] = value
+                break
+            if isinstance(value, list) and all(isinstance(item, int | str) for item in value):
+                figures[key] = value
+                break
+    return Architecture(str(config.get("model_type") or ""), class_name, figures)
+
+
+def completed(
+    config: Mapping[str, object], *, aliases: Mapping[str, str], defaults: Mapping[str, object], derived: Mapping[str, str]
+) -> dict[str, object]:
+    """A config with what its file leaves out: the class's defaults, then what the class computes from other figures.
+
+    `aliases` maps other names of a figure to the one that the class stores. `derived` maps a key to an expression: `key?` is
+    computed only where the key has no value, `key*` is a list with one value per layer, whose number the expression sees as `i`.
+    """
+    found = {**defaults, **{aliases.get(key, key): value for key, value in config.items()}}
+    for key, expression in derived.items():
+        name = key.rstrip("?*")
+        if key.endswith("*"):
+            if found.get(name) is None:
+                layers = evaluate("num_hidden_layers", found)
+                found[name] = [evaluate(expression, {**found, "i": i}) for i in range(layers if isinstance(layers, int) else 0)]
+        elif not key.endswith("?") or found.get(name) is None:
+            found[name] = evaluate(expression, found)
+    return found

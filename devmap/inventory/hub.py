@@ -1,0 +1,50 @@
+"""Where a checkpoint is: a path, or a model of the Hugging Face hub that is already in the local cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from devmap.errors import CheckpointError
+
+__all__ = ["find_checkpoint", "hub_cache"]
+
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
+
+
+def find_checkpoint(name: str, *, folder: Path) -> Path:
+    """The path of a checkpoint: relative to `folder`, absolute, or the snapshot of a hub id in the local cache.
+
+    Nothing is downloaded. A path wins over a hub id of the same name.
+
+    Raises:
+        CheckpointError: when it is neither, naming the places that were looked at and the command that fetches it.
+    """
+    path = folder / Path(name).expanduser()
+    if path.exists():
+        return path
+    is_path = name.startswith((".", "~", "/", "\\")) or Path(name).is_absolute() or name.endswith((".safetensors", ".json"))
+    if is_path or not _HUB_ID.match(name):
+        raise CheckpointError(f"there is no checkpoint at '{path}'", help="model.checkpoint is relative to the config's folder")
+    home = hub_cache() / f"models--{name.replace('/', '--')}"
+    revision = home / "refs" / "main"
+    try:
+        snapshot = home / "snapshots" / revision.read_text(encoding="utf-8").strip()
+    except OSError:
+        snapshot = home
+    if snapshot != home and snapshot.is_dir():
+        return snapshot
+    raise CheckpointError(
+        f"there is no checkpoint '{name}': neither the path '{path}' nor the hub cache '{home}' holds it",
+        help=f"nothing is downloaded unasked; fetch it with: hf download {name}",
+    )
+
+
+def hub_cache() -> Path:
+    """The folder of the hub's local cache, as the environment says."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"

@@ -1,0 +1,27 @@
+"""A short name for what a config asks of the planner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devmap.config.model import PlacementConfig
+
+__all__ = ["config_fingerprint"]
+
+_NOT_FOR_PLANNING = {"version", "extends", "profiles", "policies"}
+
+
+def config_fingerprint(config: PlacementConfig) -> str:
+    """`sha256:` and the digest of everything in a config that can change its plan.
+
+    Where the model's files lie, which policies hold and where a value was written (in a parent, in a profile) do not
+    count; neither does the order of mappings, but for `device_map`, where it decides between keys that are equally exact.
+    """
+    plain = config.model_dump(mode="json", exclude=_NOT_FOR_PLANNING)
+    plain["model"] = {"dtype": plain["model"]["dtype"]}
+    plain["device_map"] = list(plain["device_map"].items())
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,96 @@
+"""A solution written down as a plan: placements, bytes per device with every charge, the folded map, the reasons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.config.device import CPU
+from devmap.config.size import format_bytes
+from devmap.inventory.fingerprint import fingerprint
+from devmap.plan.fingerprint import config_fingerprint
+from devmap.plan.fold import fold_device_map
+from devmap.plan.model import Charge, DeviceUse, Placement, Plan
+from devmap.planning.explanation import reasons
+from devmap.planning.workload import per_device
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devmap.config.device import Device
+    from devmap.config.model import PlacementConfig
+    from devmap.inventory.model import Inventory
+    from devmap.planning.problem import Problem, Solution
+    from devmap.planning.workload import WorkloadCharges
+
+__all__ = ["plan_of"]
+
+
+def plan_of(
+    config: PlacementConfig, inventory: Inventory, problem: Problem, workload: WorkloadCharges, solution: Solution, *, strategy: str
+) -> Plan:
+    """The plan of a solution. Linear in tensors."""
+    placements = _placements(problem, solution)
+    devices = _device_uses(problem, workload, solution, placements)
+    values = {name: home.plain for atom, home in zip(problem.atoms, solution.homes, strict=True) for name in atom.tensors}
+    whole = inventory.no_split_module_classes if config.no_split_module_classes is None else config.no_split_module_classes
+    return Plan(
+        device_map=fold_device_map(values, inventory),
+        placements=placements,
+        devices=devices,
+        strategy=strategy,
+        dtype=config.model.dtype,
+        no_split_module_classes=tuple(whole),
+        ties=inventory.ties,
+        reasons=reasons(problem, workload, solution, devices, strategy=strategy),
+        backends=_backends(config),
+        offload_buffers=config.offload.buffers,
+        host_memory_bytes=config.offload.host_memory,
+        offload_folder=config.offload.folder,
+        inventory_fingerprint=fingerprint(inventory),
+        config_fingerprint=config_fingerprint(config),
+    )
+
+
+def _placements(problem: Problem, solution: Solution) -> tuple[Placement, ...]:
+    loads = problem.loads
+    return tuple(
+        Placement(atom.path, home, executes, loads.weight[at], loads.buffers[at] if home != executes else 0)
+        for at, (atom, home, executes) in enumerate(zip(problem.atoms, solution.homes, solution.streaming.executes, strict=True))
+    )
+
+
+def _device_uses(problem: Problem, workload: WorkloadCharges, solution: Solution, placements: Sequence[Placement]) -> tuple[DeviceUse, ...]:
+    weights: dict[Device, int] = {}
+    held: dict[Device, list[int]] = {}
+    run: dict[Device, list[int]] = {}
+    staying: dict[Device, int] = {}
+    for at, placement in enumerate(placements):
+        weights[placement.home] = weights.get(placement.home, 0) + placement.home_bytes
+        held.setdefault(placement.home, []).append(at)
+        run.setdefault(placement.executes_on, []).append(at)
+        staying[placement.executes_on] = staying.get(placement.executes_on, 0) + placement.resident_buffer_bytes
+    found = []
+    for budget in problem.budgets:
+        device = budget.device
+        charges = list(budget.charges)
+        if staying.get(device):
+            charges.append(Charge("buffers", staying[device], "buffers of streamed modules stay where they are executed"))
+        for kind in workload.by_kind:
+            nbytes, arithmetic = per_device(kind, (held if kind.follows_home else run).get(device, []))
+            if nbytes:
+                charges.append(Charge(kind.what, nbytes, arithmetic))
+        if device in run and workload.activation_bytes:
+            charges.append(Charge("activations", workload.activation_bytes, workload.activation_arithmetic))
+        slots = solution.streaming.slots.get(device)
+        if slots is not None:
+            plural = "s" if slots.count > 1 else ""
+            arithmetic = f"{slots.count} slot{plural} x {format_bytes(slots.slot_bytes)} ({problem.atoms[slots.atom].path})"
+            charges.append(Charge("slots", slots.nbytes, arithmetic))
+        found.append(DeviceUse(device, budget.capacity, weights.get(device, 0), tuple(charges)))
+    return tuple(found)
+
+
+def _backends(config: PlacementConfig) -> dict[int, str]:
+    """Torch's word for accelerators that the config names by one."""
+    named = [*(config.max_memory or ()), *(target for target in config.device_map.values() if hasattr(target, "backend")), CPU]
+    return {device.index: device.backend for device in named if device.is_accelerator and device.backend is not None}

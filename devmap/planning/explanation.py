@@ -1,0 +1,108 @@
+"""Sentences on what a plan aimed at and reached: the strategy's figure, what binds, what streams where, copies, gaps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.config.device import CPU, DISK
+from devmap.config.size import format_bytes
+from devmap.config.strategy import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from devmap.config.device import Device
+    from devmap.plan.model import DeviceUse
+    from devmap.planning.problem import Problem, Solution
+    from devmap.planning.workload import WorkloadCharges
+
+__all__ = ["reasons"]
+
+
+def reasons(
+    problem: Problem, workload: WorkloadCharges, solution: Solution, devices: Sequence[DeviceUse], *, strategy: str
+) -> tuple[str, ...]:
+    """The reasons of a plan, the most telling first."""
+    return (
+        *_aim(solution, devices, strategy),
+        *_spill(problem, solution),
+        *_slots(problem, solution),
+        *_in_place(problem, solution),
+        *_copies(problem, solution),
+        *_gaps(problem, solution),
+        *workload.notes,
+    )
+
+
+def _name(device: Device) -> str:
+    return f"device {device}" if device.is_accelerator else f"the {device}" if device == DISK else "the CPU"
+
+
+def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Iterator[str]:
+    held = [use for use in devices if use.device.is_accelerator]
+    if not held:
+        yield "No accelerator is offered: the CPU computes everything."
+        return
+    loads = {use.device: use.weight_bytes for use in held}
+    used = [device for device, nbytes in loads.items() if nbytes]
+    fits = all(home.is_accelerator for home in solution.homes)
+    if strategy == Strategy.BALANCED and fits and used:
+        most = max(used, key=lambda device: loads[device])
+        yield (
+            f"balanced: no split of the order into contiguous runs has a smaller largest load; "
+            f"{_name(most)} carries the most, {format_bytes(loads[most])} of weights."
+        )
+    elif strategy == Strategy.BALANCED_LOW_0 and fits:
+        yield f"balanced_low_0: {_name(held[0].device)} holds {format_bytes(loads[held[0].device])}, the least that lets the rest fit."
+    elif fits and used and strategy != "manual":
+        which = ", ".join(_name(device) for device in used)
+        yield f"{strategy}: everything fits on {which}; nothing is streamed."
+
+
+def _spill(problem: Problem, solution: Solution) -> Iterator[str]:
+    for tier in (CPU, DISK):
+        spilled = [at for at, home in enumerate(solution.homes) if home == tier]
+        if spilled and problem.accelerators:
+            nbytes = sum(problem.loads.weight[at] for at in spilled)
+            why = "what the accelerators have no room for" if tier == CPU else "what no faster tier has room for"
+            first, last = problem.atoms[spilled[0]].path, problem.atoms[spilled[-1]].path
+            run = f"'{first}'" if first == last else f"'{first}' to '{last}'"
+            yield f"{tier} holds {format_bytes(nbytes)}, {why}: {len(spilled):,} modules, {run}."
+
+
+_OVERLAP = {
+    1: ("1 slot", "a second one has no room, so that copies do not overlap with compute"),
+    2: ("2 slots", "copies overlap with compute"),
+}
+
+
+def _slots(problem: Problem, solution: Solution) -> Iterator[str]:
+    for device, slots in sorted(solution.streaming.slots.items()):
+        path = problem.atoms[slots.atom].path
+        count, overlap = _OVERLAP[slots.count]
+        room = f"{count} of {format_bytes(slots.slot_bytes)} ('{path}')"
+        yield f"{slots.streamed:,} streamed modules run on {_name(device)}, in {room}; {overlap}."
+
+
+def _in_place(problem: Problem, solution: Solution) -> Iterator[str]:
+    if not problem.accelerators:
+        return
+    stay = [at for at in sorted(solution.streaming.in_place) if solution.homes[at] == CPU]
+    trained = [at for at in stay if not problem.loads.frozen[at]]
+    large = len(stay) - len(trained)
+    if large:
+        yield f"The CPU computes {large:,} modules where they lie: no accelerator has a slot for them."
+    if trained:
+        yield f"The CPU computes {len(trained):,} trained modules where they lie: trained weights are not streamed."
+
+
+def _copies(problem: Problem, solution: Solution) -> Iterator[str]:
+    for copy in problem.copies:
+        where = _name(solution.homes[copy.atom])
+        yield f"'{copy.tensor}' is tied to '{copy.original}' and pinned apart from it: a copy on {where} costs {format_bytes(copy.nbytes)}."
+
+
+def _gaps(problem: Problem, solution: Solution) -> Iterator[str]:
+    for unit in solution.gaps:
+        at = problem.units[unit].members[0]
+        yield f"'{problem.atoms[at].path}' went back to {_name(solution.homes[at])}: no later device had room for it."

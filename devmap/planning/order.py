@@ -1,0 +1,172 @@
+"""The order that is split: atoms with their loads, contracted to units that must share a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devmap.inventory.dtypes import run_dtype, storage_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from devmap.config.device import Device
+    from devmap.config.strategy import Strategy
+    from devmap.inventory.atoms import Atom
+    from devmap.inventory.model import Inventory
+
+__all__ = ["AtomLoads", "TieCopy", "Unit", "contract", "tensor_sizes", "weigh"]
+
+
+@dataclass(frozen=True)
+class AtomLoads:
+    """Bytes of each atom, by its place in the order."""
+
+    weight: tuple[int, ...]
+    """Weights that it owns, its copies of tied ones that a pin keeps apart included."""
+    buffers: tuple[int, ...]
+    """Of `weight`, what stays on the executing device when it is streamed."""
+    slot: tuple[int, ...]
+    """What a slot must hold for it: all its weights, those it shares with others too."""
+    held: tuple[int, ...]
+    """What the workload keeps beside the weights wherever they live: gradients, optimizer states."""
+    run: tuple[int, ...]
+    """What the workload keeps where it is executed: KV cache, saved activations."""
+    frozen: tuple[bool, ...]
+    """Whether it may be streamed: trained weights are not, since nothing copies a change back."""
+
+    def resident(self, at: int) -> int:
+        """Bytes on a device that both holds and executes an atom."""
+        return self.weight[at] + self.held[at] + self.run[at]
+
+
+@dataclass(frozen=True, slots=True)
+class TieCopy:
+    """A second copy of a tied tensor that pins to different devices ask for."""
+
+    atom: int
+    """The atom that owns the copy."""
+    tensor: str
+    original: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Atoms that must share a device. It stands in the order where its first atom stands."""
+
+    members: tuple[int, ...]
+    pin: Device | None
+    strategy: Strategy | None
+    """Who places it, where it is not pinned."""
+    barred: frozenset[Device]
+    """Devices that must not hold it."""
+
+
+def contract(
+    inventory: Inventory,
+    atoms: Sequence[Atom],
+    pins: Mapping[int, Device],
+    strategies: Mapping[int, Strategy],
+    barred: Mapping[int, frozenset[Device]],
+    together: Iterable[Sequence[int]],
+    sizes: Mapping[str, int],
+) -> tuple[tuple[Unit, ...], tuple[TieCopy, ...]]:
+    """Join what `together` and ties hold on one device into units; where pins keep a tie apart, say which copies that takes.
+
+    `together` must not join different pins. Linear, but for the near-constant factor of union by the earliest member.
+    """
+    parent = list(range(len(atoms)))
+    pin_of: dict[int, Device] = dict(pins)
+    for group in together:
+        for other in group[1:]:
+            _join(parent, pin_of, group[0], other)
+    copies = _join_ties(inventory, atoms, parent, pin_of, sizes)
+    members: dict[int, list[int]] = {}
+    for at in range(len(atoms)):
+        members.setdefault(_root(parent, at), []).append(at)
+    units = tuple(
+        Unit(
+            tuple(group),
+            pin_of.get(root),
+            next((strategies[at] for at in group if at in strategies), None),
+            frozenset().union(*(barred[at] for at in group if at in barred)) if barred else frozenset(),
+        )
+        for root, group in members.items()
+    )
+    return units, copies
+
+
+def weigh(
+    inventory: Inventory, atoms: Sequence[Atom], copies: Iterable[TieCopy], sizes: Mapping[str, int], *, offload_buffers: bool
+) -> tuple[list[int], list[int], list[int]]:
+    """Bytes of weights, of buffers that stay where an atom is executed, and of its slot, for each atom."""
+    owner = inventory.owner
+    weight = [atom.nbytes for atom in atoms]
+    for copy in copies:
+        weight[copy.atom] += copy.nbytes
+    if not owner and (offload_buffers or all(tensor.kind == "parameter" for tensor in inventory.tensors.values())):
+        return weight, [0] * len(atoms), list(weight)
+    buffers, slot = [], []
+    for atom in atoms:
+        stays, whole, seen = 0, 0, set()
+        for name in atom.tensors:
+            first = owner.get(name, name)
+            if inventory.tensors[name].kind == "buffer" and not offload_buffers:
+                stays += sizes[name] if first == name else 0
+            elif first not in seen:
+                seen.add(first)
+                whole += sizes[first]
+        buffers.append(stays)
+        slot.append(whole)
+    return weight, buffers, slot
+
+
+def tensor_sizes(inventory: Inventory, dtype: str | None) -> dict[str, int]:
+    """Bytes of every tensor at the run dtype."""
+    return {
+        name: storage_bytes(tensor.shape, run_dtype(tensor.dtype, dtype, kind=tensor.kind)) for name, tensor in inventory.tensors.items()
+    }
+
+
+def _join_ties(
+    inventory: Inventory, atoms: Sequence[Atom], parent: list[int], pin_of: dict[int, Device], sizes: Mapping[str, int]
+) -> tuple[TieCopy, ...]:
+    if not inventory.ties:
+        return ()
+    tied = set(inventory.owner)
+    home = {name: at for at, atom in enumerate(atoms) for name in atom.tensors if name in tied}
+    copies: list[TieCopy] = []
+    apart: list[tuple[str, str]] = []
+    for group in inventory.ties:
+        for name in group[1:]:
+            joined = _join(parent, pin_of, home[group[0]], home[name])
+            apart += [] if joined else [(group[0], name)]
+    copied: set[tuple[str, Device]] = set()
+    for first, name in apart:
+        device = pin_of[_root(parent, home[name])]
+        if device != pin_of[_root(parent, home[first])] and (first, device) not in copied:
+            copied.add((first, device))
+            copies.append(TieCopy(home[name], name, first, sizes[first]))
+    return tuple(copies)
+
+
+def _join(parent: list[int], pin_of: dict[int, Device], one: int, other: int) -> bool:
+    """Join two atoms; False where their pins differ. The earlier atom is the root."""
+    first, second = sorted((_root(parent, one), _root(parent, other)))
+    if first == second:
+        return True
+    pins = {pin_of[root] for root in (first, second) if root in pin_of}
+    if len(pins) > 1:
+        return False
+    if pins:
+        pin_of[first] = pins.pop()
+    parent[second] = first
+    return True
+
+
+def _root(parent: list[int], at: int) -> int:
+    while parent[at] != at:
+        parent[at] = parent[parent[at]]
+        at = parent[at]
+    return at

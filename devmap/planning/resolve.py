@@ -1,0 +1,110 @@
+"""From a config and an inventory to a proven plan. Pure: no torch, no files, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devmap.config.device import Device
+from devmap.config.strategy import Strategy, WorkloadKind
+from devmap.errors import ResolutionError
+from devmap.inventory.atoms import atoms as atoms_of
+from devmap.planning.assembly import plan_of
+from devmap.planning.budgets import budgets_of
+from devmap.planning.order import AtomLoads, contract, tensor_sizes, weigh
+from devmap.planning.problem import Overflow, Problem
+from devmap.planning.proof import prove
+from devmap.planning.shortfall import no_plan
+from devmap.planning.solve import solve
+from devmap.planning.wishes import wishes_of
+from devmap.planning.workload import WorkloadCharges, charges
+
+if TYPE_CHECKING:
+    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.inventory.model import Inventory
+    from devmap.plan.model import Plan
+
+__all__ = ["Question", "problem_of", "resolve"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A config and an inventory, prepared: the problem to solve and what its report needs."""
+
+    config: PlacementConfig
+    inventory: Inventory
+    problem: Problem
+    workload: WorkloadCharges
+    strategy: str
+
+
+def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None = None) -> Plan:
+    """The concrete plan for a config, proven before it is returned.
+
+    `machine` is what `max_memory` takes its shares of, and the devices where it is left out.
+
+    Raises:
+        ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit, each tried.
+        DeviceMapError: a manual map does not fit the model; lists every problem.
+    """
+    question = problem_of(config, inventory, machine)
+    solution = solve(question.problem)
+    if isinstance(solution, Overflow):
+        raise no_plan(question.problem, solution, lambda dtype: _solvable(config, inventory, machine, dtype), dtype=config.model.dtype)
+    plan = plan_of(question.config, inventory, question.problem, question.workload, solution, strategy=question.strategy)
+    prove(plan, inventory, question.config)
+    return plan
+
+
+def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None) -> Question:
+    """The problem that a config poses for a model.
+
+    Raises:
+        ResolutionError: for wishes in conflict, unknown budgets, a device that nobody offers.
+        DeviceMapError: for a manual map that does not fit the model.
+    """
+    if Strategy.FASTEST in config.device_map.values():
+        raise ResolutionError(
+            "device_map: fastest needs rates of compute, copies and disk for every device, and planning by them is not available",
+            help="use balanced for several accelerators, or auto",
+        )
+    config = _with_light_server(config)
+    dtype = config.model.dtype
+    budgets = budgets_of(config, machine)
+    if not budgets:
+        raise ResolutionError("no device is offered", help="name at least one device in max_memory, such as {0: 20GB}")
+    atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype)
+    workload = charges(config.workload, inventory, atoms, dtype=dtype)
+    wishes = wishes_of(config, inventory, atoms, {budget.device for budget in budgets}, workload.trained)
+    sizes = tensor_sizes(inventory, dtype)
+    units, copies = contract(inventory, atoms, wishes.pins, wishes.strategies, wishes.barred, wishes.together, sizes)
+    weight, buffers, slot = weigh(inventory, atoms, copies, sizes, offload_buffers=config.offload.buffers)
+    loads = AtomLoads(
+        weight=tuple(weight),
+        buffers=tuple(buffers),
+        slot=tuple(slot),
+        held=tuple(workload.total(at, follows_home=True) for at in range(len(atoms))),
+        run=tuple(workload.total(at, follows_home=False) for at in range(len(atoms))),
+        frozen=tuple(at not in workload.trained for at in range(len(atoms))),
+    )
+    problem = Problem(atoms, units, loads, budgets, workload.activation_bytes, copies)
+    return Question(config, inventory, problem, workload, _strategy_name(config))
+
+
+def _with_light_server(config: PlacementConfig) -> PlacementConfig:
+    """A server's `auto` is `balanced_low_0`: batching and sampling run on device 0, which is kept light for them."""
+    if config.workload is None or config.workload.kind is not WorkloadKind.SERVER:
+        return config
+    device_map = {key: Strategy.BALANCED_LOW_0 if target is Strategy.AUTO else target for key, target in config.device_map.items()}
+    return config.model_copy(update={"device_map": device_map})
+
+
+def _strategy_name(config: PlacementConfig) -> str:
+    strategies = dict.fromkeys(target.value for target in config.device_map.values() if not isinstance(target, Device))
+    return "+".join(strategies) if strategies else "manual"
+
+
+def _solvable(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None, dtype: str) -> bool:
+    """Whether the same config has a plan at another run dtype."""
+    lowered = config.model_copy(update={"model": config.model.model_copy(update={"dtype": dtype})})
+    return not isinstance(solve(problem_of(lowered, inventory, machine).problem), Overflow)

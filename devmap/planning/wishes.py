@@ -1,0 +1,158 @@
+"""What the config asks of single modules: pins, strategies of subtrees, `same_device`, `forbid`, resolved to atoms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devmap.config.device import DISK, Device
+from devmap.errors import DeviceMapError, ResolutionError
+from devmap.inventory.patterns import PathIndex, expand_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from devmap.config.model import PlacementConfig
+    from devmap.config.strategy import Strategy
+    from devmap.inventory.atoms import Atom
+    from devmap.inventory.model import Inventory
+    from devmap.inventory.patterns import Expansion
+
+__all__ = ["MapProblem", "Wishes", "atoms_named", "wishes_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class MapProblem:
+    """One thing that is wrong with a manual map."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """For atoms by their place in the order: where they are pinned, who places them, what must not hold them."""
+
+    pins: Mapping[int, Device]
+    strategies: Mapping[int, Strategy]
+    barred: Mapping[int, frozenset[Device]]
+    together: tuple[tuple[int, ...], ...]
+
+
+def wishes_of(
+    config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom], offered: Collection[Device], trained: Collection[int]
+) -> Wishes:
+    """The wishes of a config; `trained` are the atoms that training changes, which the disk cannot hold.
+
+    Raises:
+        DeviceMapError: listing keys that name nothing, tensors that no key names and classes that straddle devices.
+        ResolutionError: when wishes contradict each other, naming them; when one asks for a device that nobody offers.
+    """
+    whole_model = set(config.device_map) == {""}
+    index = PathIndex.of(inventory) if not whole_model or config.same_device or config.forbid else PathIndex(())
+    targets = _whole(config, atoms) if whole_model else _targets(config, atoms, index)
+    pins = {at: target for at, target in enumerate(targets) if isinstance(target, Device)}
+    strategies = {at: target for at, target in enumerate(targets) if not isinstance(target, Device)}
+    _check_offered(atoms, pins, offered)
+    together = tuple(group for keys in config.same_device if (group := atoms_named(keys, index, atoms, "same_device")))
+    for keys, group in zip(config.same_device, together, strict=False):
+        _check_together(keys, group, atoms, pins)
+    barred: dict[int, frozenset[Device]] = {}
+    for device, keys in config.forbid.items():
+        for at in atoms_named(keys, index, atoms, "forbid"):
+            barred[at] = barred.get(at, frozenset()) | {device}
+    for at in trained:
+        barred[at] = barred.get(at, frozenset()) | {DISK}
+    _check_barred(atoms, pins, barred)
+    return Wishes(pins, strategies, barred, together)
+
+
+def atoms_named(keys: Iterable[str], index: PathIndex, atoms: Sequence[Atom], where: str) -> tuple[int, ...]:
+    """The atoms at, below or around what the keys name, in order.
+
+    Raises:
+        DeviceMapError: when a key names nothing.
+    """
+    named: set[str] = set()
+    for key in keys:
+        paths = index.match(key)
+        if not paths:
+            problem = MapProblem("DM201", f"'{key}' in '{where}' names no module or tensor of the model")
+            raise DeviceMapError(f"'{where}' does not fit the model", problems=[problem])
+        named.update(paths)
+    around = {above for path in named for above in _with_parents(path)}
+    return tuple(at for at, atom in enumerate(atoms) if atom.path in around or any(above in named for above in _with_parents(atom.path)))
+
+
+def _whole(config: PlacementConfig, atoms: Sequence[Atom]) -> list[Device | Strategy]:
+    return [config.device_map[""]] * len(atoms)
+
+
+def _targets(config: PlacementConfig, atoms: Sequence[Atom], index: PathIndex) -> list[Device | Strategy]:
+    """What the longest key says for each atom; every problem of the map at once."""
+    expansion = expand_keys(config.device_map, index)
+    problems = [MapProblem("DM201", f"'{key}' names no module or tensor of the model") for key in expansion.unmatched]
+    inside = _atoms_with_keys_inside(expansion, atoms)
+    targets: list[Device | Strategy] = []
+    for at, atom in enumerate(atoms):
+        names = atom.tensors if at in inside else (atom.path,)
+        keys = dict.fromkeys(expansion.winner(name) for name in names)
+        found = dict.fromkeys(config.device_map[key] for key in keys if key is not None)
+        if None in keys:
+            problems.append(MapProblem("DM202", f"nothing places '{atom.path}'"))
+        elif len(found) > 1 and atom.is_tensor is False:
+            where = ", ".join(f"'{key}' to {config.device_map[key]}" for key in keys if key is not None)
+            problems.append(MapProblem("DM203", f"'{atom.path}' ({atom.class_name}) may not be split, and the map sends {where}"))
+        targets.append(next(iter(found), next(iter(config.device_map.values()))))
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise DeviceMapError(
+            f"the device map does not fit the model: {count}",
+            problems=problems,
+            help="every module needs a key, or '' for everything that no other key names",
+        )
+    return targets
+
+
+def _atoms_with_keys_inside(expansion: Expansion, atoms: Sequence[Atom]) -> set[int]:
+    """Atoms of which some inner module or tensor has a key of its own."""
+    place = {atom.path: at for at, atom in enumerate(atoms)}
+    found = set()
+    for path in expansion.anchors:
+        for above in _with_parents(path)[1:]:
+            if above in place:
+                found.add(place[above])
+    return found
+
+
+def _with_parents(path: str) -> list[str]:
+    found = [path]
+    while path:
+        path = path.rpartition(".")[0]
+        found.append(path)
+    return found
+
+
+def _check_offered(atoms: Sequence[Atom], pins: Mapping[int, Device], offered: Collection[Device]) -> None:
+    for at, device in pins.items():
+        if device not in offered:
+            raise ResolutionError(
+                f"the map sends '{atoms[at].path}' to {device}, which is not offered",
+                help=f"add {device} to max_memory, or change the map; offered: {', '.join(map(str, sorted(offered))) or 'nothing'}",
+            )
+
+
+def _check_together(keys: Sequence[str], group: Sequence[int], atoms: Sequence[Atom], pins: Mapping[int, Device]) -> None:
+    pinned = {pins[at]: atoms[at].path for at in group if at in pins}
+    if len(pinned) > 1:
+        where = " and ".join(f"'{path}' to {device}" for device, path in sorted(pinned.items()))
+        raise ResolutionError(
+            f"same_device [{', '.join(keys)}] contradicts device_map, which sends {where}", help="take one of the two wishes back"
+        )
+
+
+def _check_barred(atoms: Sequence[Atom], pins: Mapping[int, Device], barred: Mapping[int, frozenset[Device]]) -> None:
+    for at, device in pins.items():
+        if device in barred.get(at, ()):
+            why = "its weights are trained, and changes are not written to disk" if device == DISK else f"'forbid' keeps it off {device}"
+            raise ResolutionError(f"device_map sends '{atoms[at].path}' to {device}, and {why}", help="take one of the two wishes back")

@@ -1,0 +1,65 @@
+"""Findings as JSON, after schema/findings.schema.json: lines and columns from 1, columns in code points, files relative."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from devmap.findings.model import Severity
+from devmap.report.results import file_of
+
+if TYPE_CHECKING:
+    from devmap.config.faults import Edit
+    from devmap.config.source import Place
+    from devmap.findings.model import Finding
+    from devmap.report.findings_schema import Document, FindingEntry, Fix, Point
+    from devmap.report.results import Results
+
+__all__ = ["render"]
+
+
+def render(results: Results) -> str:
+    """One JSON document."""
+    document: Document = {
+        "version": 1,
+        "findings": [_entry(finding) for finding in results.findings],
+        "summary": {
+            "files": len(results.files),
+            "errors": len(results.of(Severity.ERROR)),
+            "warnings": len(results.of(Severity.WARNING)),
+            "notes": len(results.of(Severity.NOTE)),
+            "suppressed": len(results.findings) - len(results.open),
+        },
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _entry(finding: Finding) -> FindingEntry:
+    position = finding.position
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "label": finding.label,
+        "help": finding.help,
+        "file": file_of(finding) or None,
+        "path": list(finding.path),
+        "start": _point(position.start) if position else None,
+        "end": _point(position.end) if position else None,
+        "fix": _fix(finding.edit) if finding.edit else None,
+        "suppressed": None if finding.suppressed is None else {"reason": finding.suppressed},
+    }
+
+
+def _point(place: Place) -> Point:
+    return {"line": place.line, "column": place.column}
+
+
+def _fix(edit: Edit) -> Fix:
+    return {
+        "description": edit.description,
+        "start": _point(edit.position.start),
+        "end": _point(edit.position.end),
+        "replacement": edit.replacement,
+    }

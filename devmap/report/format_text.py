@@ -1,0 +1,66 @@
+"""Findings for people: message, place, the source line with a caret, help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.findings.model import Severity
+from devmap.report.snippet import snippet
+
+if TYPE_CHECKING:
+    from devmap.config.source import Position
+    from devmap.findings.model import Finding
+    from devmap.report.results import Results
+
+__all__ = ["render"]
+
+_NARROWEST = 40
+_COLORS = {Severity.ERROR: "1;31", Severity.WARNING: "1;33", Severity.NOTE: "1;36"}
+_BOLD, _BLUE = "1", "1;34"
+
+
+def render(results: Results) -> str:
+    """Every open finding with its source line, a blank line between two, and the summary."""
+    blocks = ["\n".join(_lines(finding, results)) for finding in results.open]
+    return "\n\n".join(blocks) + ("\n" if blocks else "") + results.summary() + "\n"
+
+
+def _lines(finding: Finding, results: Results) -> list[str]:
+    color = _COLORS[finding.severity]
+    head = _paint(f"{finding.severity.value}[{finding.code} {finding.name}]", color, results)
+    lines = [f"{head}{_paint(': ' + finding.message, _BOLD, results)}"]
+    margin = 1
+    if finding.position is not None:
+        margin = len(str(finding.position.start.line))
+        lines += _source_lines(finding.position, finding.label, color, results)
+    elif finding.label:
+        lines.append(f"   {finding.label}")
+    equals = _paint("=", _BLUE, results)
+    first, *more = (finding.help or f"devmap explain {finding.code}").splitlines()
+    lines.append(f"{' ' * (margin + 2)}{equals} help: {first}")
+    lines += [f"{' ' * (margin + 10)}{line}" for line in more]
+    return lines
+
+
+def _source_lines(position: Position, label: str, color: str, results: Results) -> list[str]:
+    number = str(position.start.line)
+    margin = " " * len(number)
+    bar = _paint("|", _BLUE, results)
+    arrow = _paint("-->", _BLUE, results)
+    lines = [f"{margin} {arrow} {position.file}:{position.start.line}:{position.start.column}"]
+    text = position.source.line(position.start.line)
+    if not text and not position.source.text:
+        return lines
+    end = position.end.column if position.end.line == position.start.line else len(text) + 1
+    shown, before, length = snippet(text, position.start.column, end, width=max(results.width - len(number) - 4, _NARROWEST))
+    carets = _paint("^" * length + (f" {label}" if label else ""), color, results)
+    lines += [
+        f"{margin}  {bar}",
+        f" {_paint(number, _BLUE, results)} {bar} {shown}".rstrip(),
+        f"{margin}  {bar} {' ' * before}{carets}",
+    ]
+    return lines
+
+
+def _paint(text: str, color: str, results: Results) -> str:
+    return f"\x1b[{color}m{text}\x1b[0m" if results.color else text

@@ -1,0 +1,64 @@
+"""What a format shows: the findings of one run, and how they may look."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.findings.model import Severity
+
+if TYPE_CHECKING:
+    from devmap.findings.model import Finding, Rule
+
+__all__ = ["Results", "counted", "file_of", "relative_path"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The input of every format."""
+
+    findings: tuple[Finding, ...]
+    """In order; suppressed ones too."""
+    files: tuple[str, ...] = ()
+    """Every file that was checked."""
+    rules: tuple[Rule, ...] = ()
+    """Metadata for SARIF; those of the findings' codes are enough."""
+    color: bool = False
+    width: int = 100
+
+    @cached_property
+    def open(self) -> tuple[Finding, ...]:
+        """The findings that nothing suppresses."""
+        return tuple(finding for finding in self.findings if finding.suppressed is None)
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of one severity that nothing suppresses."""
+        return tuple(finding for finding in self.open if finding.severity is severity)
+
+    def summary(self) -> str:
+        """One line: `2 errors, 1 warning in 1 file (1 ignored)`."""
+        parts = [counted(len(self.of(severity)), severity.value) for severity in Severity if self.of(severity)]
+        ignored = len(self.findings) - len(self.open)
+        tail = f" ({ignored} ignored)" if ignored else ""
+        where = f" in {counted(len(self.files), 'file')}" if self.files else ""
+        return f"{', '.join(parts) if parts else 'no problems'}{where}{tail}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: `1 file`, `2 files`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def file_of(finding: Finding) -> str:
+    """The finding's file for machines; empty where it has none."""
+    return relative_path(finding.position.file) if finding.position else ""
+
+
+def relative_path(name: str) -> str:
+    """A file's path from the current folder, with forward slashes: reports travel, absolute paths do not."""
+    if not Path(name).is_absolute():
+        return Path(name).as_posix()
+    return Path(os.path.relpath(name)).as_posix()

@@ -1,0 +1,61 @@
+"""What a loaded model counted, for a reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.config.size import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from devmap.api.running import DeviceLedger, Run
+    from devmap.runtime.counters import Stats
+
+__all__ = ["render_ledgers", "render_run", "render_stats"]
+
+
+def render_run(run: Run) -> str:
+    """Loading, each pass, what moved, and what simulated devices held."""
+    passes = ", ".join(_seconds(seconds) for seconds in run.pass_seconds)
+    lines = [f"loaded in {_seconds(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}"]
+    return "\n".join(lines) + "\n" + render_stats(run.stats) + render_ledgers(run.ledgers)
+
+
+def render_stats(stats: Stats) -> str:
+    """The counters of a model, a line each for what stays, what streams and what waited."""
+    return "\n".join(_stats_lines(stats)) + "\n"
+
+
+def render_ledgers(ledgers: Mapping[str, DeviceLedger]) -> str:
+    """What simulated devices held against their budgets, a line each; empty for none."""
+    return "".join(
+        f"{name}: {format_bytes(ledger.held_peak_bytes)} of {format_bytes(ledger.budget_bytes)} held at most (weights and slots), "
+        f"{format_bytes(ledger.transient_peak_bytes)} of activations beside them\n"
+        for name, ledger in ledgers.items()
+    )
+
+
+def _stats_lines(stats: Stats) -> Iterator[str]:
+    yield f"stay:      {_by_device(stats.resident_bytes)}"
+    if not stats.streamed_home_bytes:
+        yield "streamed:  nothing"
+        return
+    yield f"streamed:  from {_by_device(stats.streamed_home_bytes)}, into slots of {_by_device(stats.slot_bytes)}"
+    disk = f", {format_bytes(stats.disk_bytes)} of it from disk" if stats.disk_bytes else ""
+    yield f"moved:     {format_bytes(stats.streamed_bytes)} in {stats.passes} passes{disk}"
+    waited = f"{stats.stalls} calls waited {_seconds(stats.stall_seconds)}" if stats.stalls else "no call waited"
+    yield f"prefetch:  {stats.hits:,} blocks were there or on the way, {stats.misses:,} were not; {waited}"
+    if stats.order_misses:
+        yield f"order:     {stats.order_misses:,} calls came in another order than recorded"
+    if stats.bound_seconds is not None and stats.last_pass_seconds is not None:
+        ratio = stats.last_pass_seconds / stats.bound_seconds if stats.bound_seconds else float("inf")
+        yield f"bound:     {_seconds(stats.bound_seconds)} a pass; the last took {_seconds(stats.last_pass_seconds)} ({ratio:.2f}x)"
+
+
+def _by_device(figures: Mapping[int | str, int]) -> str:
+    return ", ".join(f"{format_bytes(nbytes)} on {device}" for device, nbytes in figures.items()) or "nothing"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -1,0 +1,167 @@
+"""A plan applied to a module: every weight to its home, every streamed block under its hooks."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import torch
+
+from devmap.devices.registry import backend_for
+from devmap.errors import LoadError
+from devmap.runtime.agreement import disagreements, shortages
+from devmap.runtime.arrange import Arrangement, Block, arrange
+from devmap.runtime.counters import Counters
+from devmap.runtime.engine import Engine
+from devmap.runtime.handle import Handle
+from devmap.runtime.hooks import install
+from devmap.runtime.prepare import is_prepared, make_units, prepare
+from devmap.runtime.progress import Progress, silent
+from devmap.runtime.readers import Readers
+from devmap.runtime.requests import REQUEST_BYTES
+from devmap.runtime.residents import Resident, bind_residents, load_residents
+from devmap.runtime.survey import Survey, survey
+from devmap.runtime.weights import Weight, weights_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import nn
+
+    from devmap.inventory.model import Inventory
+    from devmap.plan.model import Plan
+    from devmap.runtime.units import Unit
+
+__all__ = ["dispatch", "load_model"]
+
+_BUFFER_BYTES = 64 << 20
+"""Of host memory that resident weights pass through."""
+
+
+def dispatch(model: nn.Module, plan: Plan, *, inventory: Inventory | None = None, progress: Progress | None = None) -> nn.Module:
+    """Place a module's weights as a plan says, and hook it so that it runs that way.
+
+    Weights that are real are placed from where they are; those on meta are read from the inventory's checkpoint. Returns the
+    same module, with `model.devmap`. Nothing is changed when this raises `LoadError`, and the module's own tables are
+    changed only after all weights have arrived.
+
+    Args:
+        model: the module, with real weights or on meta.
+        plan: for this model: its placements cover every tensor.
+        inventory: with `checkpoint` and `mapping`, where weights are on meta.
+        progress: called with bytes done and bytes in total.
+
+    Raises:
+        LoadError: listing every missing, unexpected or misshapen tensor, and what in the plan does not fit this model.
+        OutOfMemoryError: when a device has less room than the plan says.
+        StreamError: when a weight cannot be read.
+    """
+    if "devmap" in model.__dict__:
+        raise LoadError("this model is placed already", help="call model.devmap.remove() first")
+    found = survey(model)
+    weights = weights_of(found, inventory, plan.dtype)
+    problems = disagreements(found, weights, plan, inventory)
+    if not any(problem.code in {"uncovered", "device"} for problem in problems):
+        arrangement = arrange(found, weights, plan)
+        problems += shortages(arrangement, weights, plan)
+    if problems:
+        raise LoadError(f"the plan cannot be applied: {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems, help=_HELP)
+    with torch.no_grad(), torch.inference_mode(mode=False):
+        _apply(model, plan, found, weights, arrangement, progress or silent)
+    return model
+
+
+_HELP = "resolve the config again for this checkpoint, and look at the checkpoint with `devmap inspect`"
+
+
+def _apply(
+    model: nn.Module, plan: Plan, found: Survey, weights: Mapping[str, Weight], arrangement: Arrangement, progress: Progress
+) -> None:
+    readers = Readers(scratch_bytes=max(1 << 16, min(REQUEST_BYTES, plan.host_memory_bytes // 16)))
+    engine = Engine(readers, Counters())
+    try:
+        residents = [Resident(weights[name], device, spots) for (name, device), spots in arrangement.residents.items()]
+        report = _Report(progress, [each.weight for each in residents], arrangement.blocks)
+        placed = load_residents(
+            residents,
+            readers,
+            buffer_bytes=max(1 << 16, min(_BUFFER_BYTES, plan.host_memory_bytes // 4)),
+            limit_bytes=plan.host_memory_bytes,
+            report=report,
+        )
+        units = make_units(arrangement.blocks, plan, engine, report)
+        prepare(engine, units, plan)
+    except BaseException:
+        engine.close()
+        raise
+    bind_residents(residents, placed)
+    for unit in units.values():
+        unit.unbind()
+    handle = Handle(plan, model, found.spots, _bytes_by_device(residents), tuple(units.values()), engine)
+    _finish(model, handle, arrangement, units)
+
+
+class _Report:
+    """Turns bytes that arrive into calls of the caller's progress."""
+
+    def __init__(self, progress: Progress, residents: Sequence[Weight], blocks: Sequence[Block]) -> None:
+        self._progress = progress
+        self._total = sum(weight.nbytes for weight in residents) + sum(block.nbytes for block in blocks if is_prepared(block))
+        self._done = 0
+        progress(0, self._total)
+
+    def __call__(self, nbytes: int) -> None:
+        self._done += nbytes
+        self._progress(self._done, self._total)
+
+
+def _bytes_by_device(residents: Sequence[Resident]) -> dict[int | str, int]:
+    found: dict[int | str, int] = {}
+    for each in residents:
+        found[each.device.plain] = found.get(each.device.plain, 0) + each.weight.nbytes
+    return found
+
+
+def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: Mapping[str, Unit]) -> None:
+    engine = handle.engine
+    assert engine is not None
+    if not units and len(arrangement.devices) <= 1:
+        engine.close()
+        handle.engine = None
+    else:
+        regions = {path: backend_for(device).torch_device for path, device in arrangement.regions.items()}
+        values = {}
+        for unit in units.values():
+            for binding in unit.bindings:
+                name = binding.spot.owner
+                values[name] = _value(engine, unit, name)
+        handle.hooks = install(
+            model, engine, units={path: unit for path, unit in units.items() if unit.index >= 0}, regions=regions, values=values
+        )
+        weakref.finalize(model, engine.close).atexit = False
+        for lane in engine.lanes.values():
+            lane.read_ahead()
+    model.__dict__["devmap"] = handle
+
+
+def _value(engine: Engine, unit: Unit, name: str) -> Callable[[], torch.Tensor]:
+    return lambda: engine.value(unit.home, name)
+
+
+def load_model(model_on_meta: nn.Module, plan: Plan, inventory: Inventory, *, progress: Progress | None = None) -> nn.Module:
+    """Read a checkpoint's weights to where the plan wants them; disk weights stay in the checkpoint's own files.
+
+    Args:
+        model_on_meta: as `devmap.runtime.build.build_on_meta` makes it; returned with its weights.
+        plan: resolved for this model.
+        inventory: with the checkpoint's files and the mapping of its tensors to the model's.
+        progress: called with bytes done and bytes in total.
+
+    Raises:
+        LoadError: listing everything that does not fit, before anything is read.
+        OutOfMemoryError: when a device has less room than the plan says.
+        StreamError: when a weight cannot be read.
+    """
+    if inventory.checkpoint is None or inventory.mapping is None:
+        raise LoadError("this inventory has no checkpoint behind it", help="read it with devmap.Inventory.from_checkpoint(path)")
+    return dispatch(model_on_meta, plan, inventory=inventory, progress=progress)

@@ -1,0 +1,114 @@
+"""The streaming engine of one model: its lanes, its readers, and the lock that forwards take turns by."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from devmap.runtime.autograd import saved_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devmap.config.device import Device
+    from devmap.runtime.counters import Counters
+    from devmap.runtime.homes import DiskHome, HostHome
+    from devmap.runtime.readers import Readers
+    from devmap.runtime.ring import Ring
+    from devmap.runtime.slots import Lane
+    from devmap.runtime.units import Unit
+
+__all__ = ["Engine"]
+
+
+@dataclass(eq=False)
+class Engine:
+    """Brings blocks in and takes them out.
+
+    One block of one thread is in at a time (and what it calls): two threads that run the model take turns block by block,
+    and both get right results.
+    """
+
+    readers: Readers
+    counters: Counters
+    lanes: Mapping[Device, Lane] = field(default_factory=dict)
+    ring: Ring | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _inside: list[tuple[Unit, torch.autograd.graph.saved_tensors_hooks | None, int]] = field(default_factory=list)
+    _values: weakref.WeakValueDictionary[str, torch.Tensor] = field(default_factory=weakref.WeakValueDictionary)
+
+    def enter(self, unit: Unit) -> None:
+        """Bring a block in for its forward.
+
+        Raises:
+            StreamError: when it cannot be read. Nothing is held then, and the next call tries again.
+        """
+        self._lock.acquire()
+        try:
+            if unit.depth == 0:
+                self.lanes[unit.device].bring(unit)
+        except BaseException:
+            self._lock.release()
+            raise
+        unit.depth += 1
+        hooks = None
+        if torch.is_grad_enabled():
+            device = self.lanes[unit.device].backend.torch_device
+            hooks = saved_weights(unit, lambda name: self.fetch(unit.home, name, device))
+            hooks.__enter__()
+        self._inside.append((unit, hooks, threading.get_ident()))
+
+    def leave(self, unit: Unit, *, failed: bool = False) -> None:
+        """Let a block go after its forward, whether that went well or not; nothing happens if it did not come in.
+
+        `failed` says that an error is on its way already.
+
+        Raises:
+            StreamError: when the forward wrote to a streamed weight.
+        """
+        if not self._inside or self._inside[-1][0] is not unit or self._inside[-1][2] != threading.get_ident():
+            return
+        _, hooks, _ = self._inside.pop()
+        try:
+            if hooks is not None:
+                hooks.__exit__()
+            unit.depth -= 1
+            if unit.depth == 0:
+                self.lanes[unit.device].free(unit, failed=failed)
+        finally:
+            self._lock.release()
+
+    def fetch(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
+        """A weight's numbers on a device, in memory of their own, for one use.
+
+        Raises:
+            StreamError: when it cannot be read.
+        """
+        with torch.no_grad():
+            tensor = home.tensor(name)
+            self.counters.add(fetched=tensor.nbytes)
+            return tensor.to(device)
+
+    def value(self, home: DiskHome | HostHome, name: str) -> torch.Tensor:
+        """A weight's numbers on the CPU. As long as somebody holds them, the same tensor is given again, so ties stay ties.
+
+        Raises:
+            StreamError: when it cannot be read.
+        """
+        known = self._values.get(name)
+        if known is None:
+            known = self._values[name] = home.tensor(name)
+        return known
+
+    def close(self) -> None:
+        """Stop the threads, close the files, free the slots."""
+        for lane in self.lanes.values():
+            lane.close()
+        if self.ring is not None:
+            self.ring.settle()
+            self.ring.slabs = ()
+        self.readers.close()

@@ -1,0 +1,104 @@
+"""`model.devmap`: what a dispatched model knows of its placement, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from devmap.runtime.counters import Stats
+from devmap.runtime.guard import StreamedWeight
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devmap.plan.model import Plan
+    from devmap.runtime.engine import Engine
+    from devmap.runtime.hooks import Hooks
+    from devmap.runtime.survey import Spot
+    from devmap.runtime.units import Unit
+
+__all__ = ["Handle"]
+
+
+@dataclass(eq=False)
+class Handle:
+    """The placement of one model."""
+
+    plan: Plan
+    model: nn.Module
+    spots: tuple[Spot, ...]
+    resident_bytes: Mapping[int | str, int]
+    units: tuple[Unit, ...] = ()
+    engine: Engine | None = None
+    hooks: Hooks | None = None
+
+    def stats(self) -> Stats:
+        """The counters as they are now."""
+        homes: dict[int | str, int] = {}
+        for unit in self.units:
+            homes[unit.tier] = homes.get(unit.tier, 0) + unit.layout.nbytes
+        engine = self.engine
+        counted = engine.counters if engine is not None else None
+        return Stats(
+            resident_bytes=self.resident_bytes,
+            streamed_home_bytes=homes,
+            slot_bytes={} if engine is None else {
+                device.plain: sum(slot.slab.numel() for slot in lane.slots) for device, lane in engine.lanes.items()
+            },
+            ring_bytes=engine.ring.nbytes if engine is not None and engine.ring is not None else 0,
+            streamed_bytes=counted.streamed_bytes if counted else 0,
+            disk_bytes=counted.disk_bytes if counted else 0,
+            fetched_bytes=counted.fetched_bytes if counted else 0,
+            hits=counted.hits if counted else 0,
+            misses=counted.misses if counted else 0,
+            order_misses=counted.order_misses if counted else 0,
+            stalls=counted.stalls if counted else 0,
+            stall_seconds=counted.stall_seconds if counted else 0.0,
+            passes=counted.passes if counted else 0,
+            last_pass_seconds=counted.last_pass_seconds if counted else None,
+            predicted_seconds=self.plan.predicted_seconds,
+            bound_seconds=self.plan.bound_seconds,
+        )  # fmt: skip
+
+    def remove(self) -> nn.Module:
+        """Give the plain module back: no hooks, no threads, all weights real tensors.
+
+        A model that was wholly on one device stays there. Otherwise everything comes to the CPU, where the module runs as
+        one that was loaded plainly; weights on disk are read into memory, those on the CPU stay views of their file.
+
+        Raises:
+            StreamError: when a weight cannot be read; the model is as before then.
+        """
+        if self.hooks is not None:
+            true_values = self._true_values()
+            self.hooks.remove()
+            for spot, tensor in true_values:
+                spot.table[spot.key] = tensor
+        if self.engine is not None:
+            self.engine.close()
+        self.hooks, self.engine, self.units = None, None, ()
+        self.model.__dict__.pop("devmap", None)
+        return self.model
+
+    def _true_values(self) -> list[tuple[Spot, torch.Tensor]]:
+        """Each place's tensor on the CPU; places of one tensor share it."""
+        assert self.engine is not None
+        homes = {binding.spot.owner: (unit, binding) for unit in self.units for binding in unit.bindings}
+        made: dict[str, torch.Tensor] = {}
+        found = []
+        for spot in self.spots:
+            if spot.owner not in made:
+                now = spot.table[spot.key]
+                assert now is not None
+                if isinstance(now, StreamedWeight):
+                    unit, binding = homes[spot.owner]
+                    value, gradient = self.engine.value(unit.home, spot.owner), binding.requires_grad
+                else:
+                    value, gradient = now.detach().to("cpu"), now.requires_grad
+                same = isinstance(now, nn.Parameter) and not isinstance(now, StreamedWeight) and now.device == value.device
+                made[spot.owner] = now if same else nn.Parameter(value, requires_grad=gradient) if spot.kind == "parameter" else value
+            found.append((spot, made[spot.owner]))
+        return found

@@ -1,0 +1,91 @@
+"""A streamed block: the tensors of one placement, as one slab, and the places in the module tree they are bound to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from devmap.runtime.homes import DiskHome, HostHome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devmap.config.device import Device
+    from devmap.runtime.guard import StreamedWeight
+    from devmap.runtime.readers import Reading
+    from devmap.runtime.slots import Slot
+    from devmap.runtime.survey import Spot
+    from devmap.runtime.weights import Layout
+
+__all__ = ["Binding", "Unit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One place of the module tree and what stands there while the block does not run."""
+
+    spot: Spot
+    placeholder: StreamedWeight
+    requires_grad: bool
+    """What it was before it was streamed."""
+
+
+@dataclass(eq=False)
+class Unit:
+    """One streamed block."""
+
+    index: int
+    """Among the blocks that execute on the same device, in the model's order."""
+    path: str
+    device: Device
+    home: DiskHome | HostHome
+    bindings: Sequence[Binding]
+    tier: int | str
+    """Where it lives, as a device map names it: `cpu` or `disk`."""
+    slot: Slot | None = None
+    """Where it is bound now."""
+    depth: int = 0
+    """How many of its forwards are under way: more than one where a block calls itself."""
+    _bound: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """How its tensors lie in a slab."""
+        return self.home.layout
+
+    def start(self, slab: torch.Tensor) -> Reading:
+        """Read it from disk into host memory in the background."""
+        assert isinstance(self.home, DiskHome)
+        return self.home.start(slab)
+
+    def bind(self, slot: Slot) -> None:
+        """Let the modules see the tensors in a slot. Made once for each slot: the parameters stay the same objects."""
+        tensors = self._bound.get(id(slot))
+        if tensors is None:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                views = self.layout.views(slot.slab)
+                made = {name: nn.Parameter(view, requires_grad=False) if self._is_parameter(name) else view for name, view in views.items()}
+            tensors = self._bound[id(slot)] = [made[binding.spot.owner] for binding in self.bindings]
+        for binding, tensor in zip(self.bindings, tensors, strict=True):
+            binding.spot.table[binding.spot.key] = tensor
+        self.slot = slot
+
+    def unbind(self) -> None:
+        """Put the placeholders back."""
+        for binding in self.bindings:
+            binding.spot.table[binding.spot.key] = binding.placeholder
+        self.slot = None
+
+    def forget(self, slot: Slot) -> None:
+        """Drop the tensors over a slot that is going away."""
+        self._bound.pop(id(slot), None)
+
+    def forget_all(self) -> None:
+        """Drop the tensors over all slots."""
+        self._bound.clear()
+
+    def _is_parameter(self, name: str) -> bool:
+        return any(binding.spot.owner == name and binding.spot.kind == "parameter" for binding in self.bindings)

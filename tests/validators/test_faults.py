@@ -1,0 +1,40 @@
+"""`tests/faults` holds broken configs; each says at its end what is found in it, `# expect: CODE@line:column`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devmap.config.document import load_document
+
+if TYPE_CHECKING:
+    from tests.validators.conftest import DocumentContext, FindingsOf
+
+FOLDER = Path(__file__).parents[1] / "faults"
+FILES = sorted(FOLDER.glob("*.devmap.yaml"))
+EXPECTATION = re.compile(rb"# expect: (DM[0-9]{3})@([0-9]+):([0-9]+)")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".devmap.yaml"))
+def test_every_fault_is_found_where_it_stands_and_nothing_else(
+    path: Path, document_context: DocumentContext, findings_of: FindingsOf
+) -> None:
+    expected = {(code.decode(), int(line), int(column)) for code, line, column in EXPECTATION.findall(path.read_bytes())}
+    found = set()
+    for finding in findings_of(document_context(load_document(path))):
+        assert finding.position is not None
+        found.add((finding.code, finding.position.start.line, finding.position.start.column))
+    assert found == expected
+    assert expected
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(FILES) >= 110
+
+
+def test_the_manifest_is_the_one_of_the_examples() -> None:
+    example = FOLDER.parents[1] / "validators" / "devmap_validators" / "example.manifest.yaml"
+    assert (FOLDER / "example.manifest.yaml").read_bytes() == example.read_bytes()

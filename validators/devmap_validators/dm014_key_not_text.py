@@ -1,0 +1,30 @@
+"""DM014: a mapping, a list or an alias stands as a key."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from devmap.findings.faults import fault_reports
+from devmap.findings.model import Rule, Severity
+
+__all__ = ["RULE"]
+
+RULE = Rule(
+    code="DM014",
+    name="key-not-text",
+    severity=Severity.ERROR,
+    summary="A mapping, a list or an alias stands as a key",
+    why="Keys are names. Braces of a template that was not filled in are the usual cause.",
+    good="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 2GB}
+""",
+    bad="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {{gpu}: 2GB}
+""",
+    check=partial(fault_reports, code="DM014"),
+    suppressible=False,
+)

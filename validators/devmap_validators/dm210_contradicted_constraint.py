@@ -1,0 +1,87 @@
+"""DM210: the device map does what `same_device` or `forbid` rules out."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmap.config.device import Device
+from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.config_map import assignment_of, device_path
+from devmap_validators.wording import devices_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from devmap.findings.context import Context
+    from devmap.inventory.model import Inventory
+
+__all__ = ["RULE"]
+
+
+def _check(context: Context) -> Iterator[Report]:
+    config, inventory, assignment = context.document.config, context.inventory, assignment_of(context)
+    if config is None or inventory is None or assignment is None:
+        return
+    pinned = partial(_pinned, inventory, assignment.targets)
+    for device, keys in config.forbid.items():
+        here = device_path(context, ("forbid",), device)
+        for item, key in enumerate(keys):
+            if device in (places := pinned(key)):
+                message = f"'{key}' is forbidden on {device}, and the device map puts '{places[device]}' there"
+                yield Report(message, (*here, item), help="change the map, or drop the constraint")
+    for place, group in enumerate(config.same_device):
+        devices = {device for key in group for device in pinned(key)}
+        if len(devices) > 1:
+            names = " and ".join(f"'{key}'" for key in group[:3])
+            message = f"{names} must share a device, and the device map puts them on {devices_in_words(devices)}"
+            yield Report(message, ("same_device", place), help="give them one device in the map, or drop the constraint")
+
+
+def _pinned(inventory: Inventory, targets: Mapping[str, object], key: str) -> dict[Device, str]:
+    """The devices that the map gives to what a key names, each with the first tensor there."""
+    found: dict[Device, str] = {}
+    for root in inventory.index.match(key):
+        for name in _tensors_below(inventory, root):
+            target = targets.get(name)
+            if isinstance(target, Device):
+                found.setdefault(target, name)
+    return found
+
+
+def _tensors_below(inventory: Inventory, root: str) -> Iterator[str]:
+    if root in inventory.tensors:
+        yield root
+        return
+    pending = [root]
+    while pending:
+        path = pending.pop()
+        yield from (tensor.name for tensor in inventory.own_tensors[path])
+        pending += reversed(inventory.children[path])
+
+
+RULE = Rule(
+    code="DM210",
+    name="contradicted-constraint",
+    severity=Severity.ERROR,
+    summary="The device map does what `same_device` or `forbid` rules out",
+    why=(
+        "The map pins a module to a device, and a constraint says that it must not be there, or must be where another module "
+        "is. One of the two was changed without the other."
+    ),
+    good="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+device_map: {'': 0, lm_head: 1, model.embed_tokens: 1}
+max_memory: {0: 2GB, 1: 2GB}
+forbid: {0: [lm_head]}
+""",
+    bad="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+device_map: {'': 0}
+max_memory: {0: 2GB, 1: 2GB}
+forbid: {0: [lm_head]}
+""",
+    check=_check,
+)

@@ -1,0 +1,53 @@
+"""DM211: a path in `workload.trainable` names nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.config.quoting import shown
+from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.suggestion import explain_miss, near_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devmap.findings.context import Context
+
+__all__ = ["RULE"]
+
+
+def _check(context: Context) -> Iterator[Report]:
+    config, inventory = context.document.config, context.inventory
+    if config is None or inventory is None or config.workload is None:
+        return
+    for place, key in enumerate(config.workload.trainable or ()):
+        if not inventory.index.match(key):
+            near = near_path(key, inventory.index)
+            label = f"did you mean '{near}'?" if near else ""
+            hint = "" if near else explain_miss(key, inventory.index)
+            yield Report(f"{shown(key)} in trainable is no module of this model", ("workload", "trainable", place), label=label, help=hint)
+
+
+RULE = Rule(
+    code="DM211",
+    name="unmatched-trainable",
+    severity=Severity.ERROR,
+    summary="A path in `workload.trainable` names nothing",
+    why=(
+        "Only what is trained gets gradients and optimizer states. A path that names nothing leaves out their bytes, and "
+        "training runs out of memory in its first step."
+    ),
+    good="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 20GB}
+workload: {kind: training, trainable: [lm_head]}
+""",
+    bad="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 20GB}
+workload: {kind: training, trainable: ['model.layers[4-7]']}
+""",
+    check=_check,
+)
