@@ -12,7 +12,7 @@ from devmap.config.document import read_config
 from devmap.config.model import PlacementConfig
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
-from devmap.runtime.build import build_on_meta
+from devmap.runtime.build import build_on_meta, fill_computed_buffers
 from devmap.runtime.dispatch import dispatch as dispatch_plan
 from devmap.runtime.dispatch import load_model
 
@@ -66,6 +66,8 @@ def load(
             if config.model.factory
             else build_on_meta(checkpoint, dtype=config.model.dtype)
         )
+    elif hasattr(model, "initialize_weights"):  # a transformers model: what no checkpoint holds is computed by its own code
+        fill_computed_buffers(model)
     inventory = match_checkpoint(read_module(model), checkpoint, model)
     if callable(progress):
         return load_model(model, plan, inventory, progress=progress)

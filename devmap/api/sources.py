@@ -59,7 +59,9 @@ def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Modul
     assert factory is not None
     if not allow_code:
         raise UsageError(f"model.factory '{factory}' runs code", help="pass --allow-code (allow_code=True) if you trust this config")
-    import torch  # noqa: PLC0415 - heavy, and only for a factory
+    from torch import nn  # noqa: PLC0415 - heavy, and only for a factory
+
+    from devmap.runtime.meta import build_empty  # noqa: PLC0415 - imports torch
 
     module_name, _, function_name = factory.partition(":")
     folder = str(config.folder.resolve())
@@ -69,8 +71,7 @@ def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Modul
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"model.factory '{factory}': {error}", help="expected package.module:function, importable from here") from error
-    with torch.device("meta"):
-        model = function()
-    if not isinstance(model, torch.nn.Module):
+    model = build_empty(function)
+    if not isinstance(model, nn.Module):
         raise UsageError(f"model.factory '{factory}' made a {type(model).__name__}, expected an nn.Module")
     return model

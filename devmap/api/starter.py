@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.config.machines import preset
+from devmap.config.schema import config_schema, render_schema
 from devmap.config.size import format_bytes
 from devmap.errors import UsageError
 from devmap.inventory.hub import find_checkpoint
@@ -16,19 +17,21 @@ from devmap.plan.lock import write_atomically
 if TYPE_CHECKING:
     from devmap.config.model import MachineProfile
 
-__all__ = ["starter_config", "write_starter"]
+__all__ = ["SCHEMA_NAME", "starter_config", "write_starter"]
 
-_SCHEMA_URL = "https://raw.githubusercontent.com/torch-devmap/torch-devmap/main/schema/devmap.schema.json"
+SCHEMA_NAME = "devmap.schema.json"
+"""The schema's file beside a starter config, which its modelines name."""
 
 
 def write_starter(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a starter config, whole or not at all.
+    """Write a starter config, and the JSON Schema that its first lines name for editors beside it, each whole or not at all.
 
     Raises:
         UsageError: when the file exists and `force` is not set.
     """
     if path.exists() and not force:
         raise UsageError(f"{path} exists", help="pass --force to replace it, or -o for another name")
+    write_atomically(path.with_name(SCHEMA_NAME), render_schema(config_schema()).encode())
     write_atomically(path, text.encode())
 
 
@@ -50,8 +53,8 @@ def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = 
     architecture = inventory.architecture.class_name if inventory.architecture else "a model of no known architecture"
     whole = ", ".join(inventory.no_split_module_classes)
     lines = [
-        f"# yaml-language-server: $schema={_SCHEMA_URL}",
-        f"# $schema: {_SCHEMA_URL}",
+        f"# yaml-language-server: $schema=./{SCHEMA_NAME}",
+        f"# $schema: ./{SCHEMA_NAME}",
         f"# {architecture}, {format_bytes(inventory.nbytes)} in {len(inventory.tensors):,} tensors",
         "version: 1",
         "model:",

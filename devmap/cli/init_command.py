@@ -6,23 +6,27 @@ from pathlib import Path
 
 import click
 
-from devmap.api.starter import starter_config, write_starter
+from devmap.api.starter import SCHEMA_NAME, starter_config, write_starter
 from devmap.cli import options
+from devmap.cli.completion import complete_paths
 
 __all__ = ["command"]
 
 
 @click.command("init")
-@click.argument("checkpoint")
+@click.argument("checkpoint", shell_complete=complete_paths)
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="The config to write.  [default: NAME.devmap.yaml here]")
 @click.option("--machine", metavar="PRESET", help="Write the budgets for a machine such as 2x4090 instead of this one.")
 @click.option("--force", is_flag=True, help="Replace a config that exists.")
 @options.quiet
 def command(checkpoint: str, *, output: str | None, machine: str | None, force: bool, quiet: bool) -> int:
-    """Write a commented config for CHECKPOINT (a folder or file of safetensors, or a hub id in the local cache)."""
+    """Write a commented config for CHECKPOINT (a folder or file of safetensors, or a hub id in the local cache).
+
+    The JSON Schema that its first lines name is written beside it, so that editors complete and check the config.
+    """
     name = Path(checkpoint).resolve().name.removesuffix(".safetensors") if Path(checkpoint).exists() else checkpoint.rpartition("/")[2]
     path = Path(output) if output else Path(f"{name}.devmap.yaml")
     write_starter(path, starter_config(checkpoint, folder=path.parent, machine_name=machine), force=force)
     if not quiet:
-        click.echo(f"wrote {path}; next: devmap validate {path}", err=True)
+        click.echo(f"wrote {path} and {path.with_name(SCHEMA_NAME).name} for editors; next: devmap validate {path}", err=True)
     return 0

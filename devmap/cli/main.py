@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 import click
 
 from devmap.cli.exits import guarded
 from devmap.cli.version import version
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -24,6 +28,7 @@ COMMANDS = {
     "rules": "List every rule.",
     "explain": "Explain one rule.",
     "schema": "Print the JSON Schema of configs for editors.",
+    "completion": "Print the script with which bash, zsh or fish completes devmap's words.",
 }
 """Every command with its one line for `devmap --help`; `devmap/cli/<name>_command.py` holds it."""
 
@@ -49,6 +54,13 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin with a word, without importing one; click's own way loads each for its help."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
+
+        commands = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one may have been meant."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -72,4 +84,4 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: runs the command and exits with its status."""
-    raise SystemExit(guarded(lambda: cli.main(standalone_mode=False)))
+    raise SystemExit(guarded(lambda: cli.main(prog_name="devmap", standalone_mode=False)))

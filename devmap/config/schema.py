@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONFIG_ID", "config_schema", "render_schema"]
 
-CONFIG_ID = "https://torch-devmap.readthedocs.io/schema/devmap.schema.json"
+CONFIG_ID = "urn:torch-devmap:devmap.schema.json"
 
 Node: TypeAlias = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's own only from
 
 __all__ = ["Document", "FindingEntry", "Fix", "Point", "Summary", "Suppressed", "findings_schema"]
 
-FINDINGS_ID = "https://torch-devmap.readthedocs.io/schema/findings.schema.json"
+FINDINGS_ID = "urn:torch-devmap:findings.schema.json"
 
 
 class Point(TypedDict):

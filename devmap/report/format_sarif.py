@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-_HOME = "https://torch-devmap.readthedocs.io"
+_HOME = "https://pypi.org/project/torch-devmap/"
 
 Json = dict[str, Any]
 
@@ -46,7 +46,7 @@ def render(results: Results) -> str:
 
 
 def _descriptor(finding: Finding, rule: Rule | None) -> Json:
-    descriptor: Json = {"id": finding.code, "name": finding.name, "helpUri": f"{_HOME}/rules/{finding.code}"}
+    descriptor: Json = {"id": finding.code, "name": finding.name}
     if rule is None:
         return {**descriptor, "shortDescription": {"text": finding.name.replace("-", " ")}}
     return {

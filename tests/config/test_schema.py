@@ -35,7 +35,7 @@ def test_the_schema_is_a_schema(name: str) -> None:
     schema = json.loads(schema_texts()[name])
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["$id"].endswith(f"/schema/{name}")
+    assert schema["$id"] == f"urn:torch-devmap:{name}"
 
 
 def test_every_key_is_described_and_no_title_repeats_a_name() -> None:
