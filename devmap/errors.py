@@ -68,7 +68,9 @@ class DevmapError(Exception):
 
     def __str__(self) -> str:
         lines = [self.message]
-        lines += [f"  {problem.code} {problem.message}" for problem in self.problems]
+        for problem in self.problems:
+            hint = getattr(problem, "label", "") or getattr(problem, "help", "")
+            lines.append(f"  {problem.code} {problem.message}" + (f" ({hint})" if hint else ""))
         if self.help:
             lines.append(f"  help: {self.help}")
         return "\n".join(lines)
@@ -105,9 +107,9 @@ class DeviceMapError(DevmapError, ValueError):
 class ResolutionError(DevmapError):
     """No plan fits.
 
-    `shortfall_bytes` is what is missing over all tiers together, `shortfall_by_device` what the largest thing that did
-    not fit lacks on each device (plain keys, bytes); `changes` are the cheapest edits that make it fit, each checked by
-    planning with it.
+    `shortfall_bytes` is what is missing over all tiers together, `shortfall_by_device` the bytes that a device would need
+    more, were it raised alone (plain keys; a device that no raise of its own helps is absent). `changes` are the cheapest
+    edits that make it fit, each checked by planning with it, and `overrides` holds for each of them what `--set` takes.
     """
 
     def __init__(
@@ -119,11 +121,16 @@ class ResolutionError(DevmapError):
         shortfall_bytes: int = 0,
         shortfall_by_device: Mapping[int | str, int] | None = None,
         changes: Sequence[str] = (),
+        overrides: Sequence[Sequence[str]] = (),
     ) -> None:
         super().__init__(message, help=help, problems=problems)
         self.shortfall_bytes = shortfall_bytes
         self.shortfall_by_device = dict(shortfall_by_device or {})
         self.changes = tuple(changes)
+        self.overrides = tuple(tuple(arguments) for arguments in overrides)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  fits with: {change}" for change in self.changes)])
 
 
 class DeviceError(DevmapError):

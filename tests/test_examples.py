@@ -21,9 +21,9 @@ MODELS = {
 }  # fmt: skip
 
 
-def test_each_model_stands_on_two_machines() -> None:
+def test_each_model_stands_on_two_machines_or_more() -> None:
     machines = {model: [path for path in CONFIGS if path.name.startswith(f"{model}.")] for model in MODELS}
-    assert {model: len(paths) for model, paths in machines.items()} == dict.fromkeys(MODELS, 2)
+    assert {model for model, paths in machines.items() if len(paths) < 2} == set()
 
 
 def test_the_three_workloads_are_shown() -> None:

@@ -1,31 +1,71 @@
-"""Two configs or locks compared."""
+"""Two of config, lock or plan compared."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.resolution import resolve_file
+from devmap.api.resolution import resolve, resolve_file
+from devmap.api.sources import inventory_of
+from devmap.config.model import PlacementConfig
+from devmap.errors import LockError, UsageError
 from devmap.plan.diff import PlanDiff, diff_locks
+from devmap.plan.document import lock_of_document
 from devmap.plan.lock import LOCK_SUFFIXES, Lock, lock_of, read_lock
+from devmap.plan.model import Plan
 
 if TYPE_CHECKING:
     import os
 
+    from devmap.inventory.model import Inventory
+
+    Side = str | os.PathLike[str] | PlacementConfig | Lock | Plan
+
 __all__ = ["compare"]
 
 
-def compare(before: str | os.PathLike[str], after: str | os.PathLike[str], *, allow_code: bool = False) -> PlanDiff:
-    """What moves from one config or lock to another.
+def compare(
+    before: Side, after: Side, *, allow_code: bool = False, profile_before: str | None = None, profile_after: str | None = None
+) -> PlanDiff:
+    """What moves from one config, lock or plan to another.
+
+    Each side is an object, or the path of a config, of a lock (`*.devmap.lock.yaml`) or of what `devmap plan --format json`
+    printed (`*.json`). A profile is for a side that is the path of a config.
 
     Raises:
-        DevmapError: what reading or resolving either of them raises.
+        UsageError: when a profile is given for something else than a config's path.
+        DevmapError: what reading or resolving either side raises.
     """
-    return diff_locks(_lock(before, allow_code=allow_code), _lock(after, allow_code=allow_code))
+    first, earlier = _lock(before, profile=profile_before, allow_code=allow_code)
+    second, later = _lock(after, profile=profile_after, allow_code=allow_code)
+    return diff_locks(first, second, models=(earlier, later))
 
 
-def _lock(path: str | os.PathLike[str], *, allow_code: bool) -> Lock:
-    if Path(path).name.endswith(LOCK_SUFFIXES):
-        return read_lock(Path(path))
-    plan, _ = resolve_file(path, allow_code=allow_code)
-    return lock_of(plan)
+def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, Inventory | None]:
+    """What a side says, and its model where it is known."""
+    if isinstance(side, Lock):
+        return side, None
+    if isinstance(side, Plan):
+        return lock_of(side), None
+    if isinstance(side, PlacementConfig):
+        inventory = inventory_of(side, allow_code=allow_code)
+        return lock_of(resolve(side, inventory)), inventory
+    path = Path(side)
+    is_lock = path.name.endswith(LOCK_SUFFIXES)
+    if is_lock or path.suffix == ".json":
+        if profile is not None:
+            raise UsageError(f"{path}: a profile is picked in a config, and this is none", help="name the config, or leave the profile out")
+        return (read_lock(path) if is_lock else _read_document(path)), None
+    plan, inventory = resolve_file(path, profile=profile, allow_code=allow_code)
+    return lock_of(plan), inventory
+
+
+def _read_document(path: Path) -> Lock:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise LockError(f"{path}: cannot be read: {error.strerror}", help="write it with `devmap plan CONFIG --format json`") from error
+    except (ValueError, RecursionError) as error:
+        raise LockError(f"{path}: no JSON: {error}", help="write it with `devmap plan CONFIG --format json`") from error
+    return lock_of_document(document if isinstance(document, dict) else {}, str(path))

@@ -34,6 +34,8 @@ def check_device_map(
         DeviceMapError: listing every problem; it is a ValueError too.
     """
     inventory = model if isinstance(model, Inventory) else Inventory.from_module(model)
+    # torch.device is what transformers' maps hold, and nothing below this layer knows torch.
+    device_map = {path: str(device) if type(device).__name__ == "device" else device for path, device in device_map.items()}
     checking.check_device_map(inventory, device_map, no_split_module_classes=no_split_module_classes, max_memory=max_memory)
 
 
@@ -46,8 +48,8 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
     verbose: bool = False,
     clean_result: bool = True,
     offload_buffers: bool = False,
-    tied_parameters: Sequence[Sequence[str]] | None = None,
     fallback_allocation: bool = False,
+    tied_parameters: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, int | str]:
     """A device map within `max_memory`, by default this machine's devices: see `devmap.planning.accelerate_names`.
 
@@ -63,8 +65,8 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
         verbose,
         clean_result,
         offload_buffers,
-        tied_parameters,
         fallback_allocation,
+        tied_parameters,
         machine=_machine(max_memory),
     )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.api.locking import fixed_machine, say_differences
 from devmap.api.progress import progress_bar
 from devmap.api.resolution import resolve
 from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
 from devmap.config.document import read_config
 from devmap.config.model import PlacementConfig
+from devmap.devices.probe import this_machine
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.runtime.build import build_on_meta, fill_computed_buffers
@@ -53,13 +55,19 @@ def load(
         The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and `remove()`.
 
     Raises:
+        DeviceError: the config leaves its budgets to the machine, the lock beside it fixes them, and this machine has less.
         ConfigError, InventoryError, ResolutionError, DeviceMapError, LoadError, DeviceError: each lists all it knows, before
             the first weight is placed.
     """
+    path = None if isinstance(config, PlacementConfig) else config
     if not isinstance(config, PlacementConfig):
         config = read_config(config, profile, overrides=overrides)
     checkpoint = read_headers(checkpoint_of(config))
-    plan = resolve(config, inventory_of(config, allow_code=allow_code))
+    described = inventory_of(config, allow_code=allow_code)
+    fixed = None if path is None else fixed_machine(config, described, path, profile)
+    plan = resolve(config, described, machine=fixed)
+    if path is not None and fixed is not None:
+        say_differences(plan, this_machine(), path)
     if model is None:
         model = (
             build_with_factory(config, allow_code=allow_code)

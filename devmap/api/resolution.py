@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from devmap.config.model import PlacementConfig
+    from devmap.config.model import MachineProfile, PlacementConfig
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
 __all__ = ["resolve", "resolve_file"]
 
 
-def resolve(config: PlacementConfig, inventory: Inventory | None = None, *, allow_code: bool = False) -> Plan:
+def resolve(
+    config: PlacementConfig, inventory: Inventory | None = None, *, machine: MachineProfile | None = None, allow_code: bool = False
+) -> Plan:
     """The concrete plan for a config, proven against the design's promises.
 
-    `inventory` defaults to what the config's `model` says. Where the config gives no `max_memory` and no `machine`, the
-    devices of this machine are measured, which imports torch.
+    `inventory` defaults to what the config's `model` says, `machine` to the one that the config names. Where it names none
+    and gives no `max_memory`, the devices of this machine are measured, which imports torch.
 
     Raises:
         ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit.
@@ -33,7 +35,7 @@ def resolve(config: PlacementConfig, inventory: Inventory | None = None, *, allo
     """
     if inventory is None:
         inventory = inventory_of(config, allow_code=allow_code)
-    return plan_for(config, inventory, machine=machine_of(config, probe=True))
+    return plan_for(config, inventory, machine=machine or machine_of(config, probe=True))
 
 
 def resolve_file(

@@ -11,21 +11,23 @@ from devmap.api.machine import machine_of, needs_machine
 from devmap.api.sources import inventory_of
 from devmap.checking.discovery import find_configs
 from devmap.checking.engine import check
+from devmap.checking.fixing import Checked, reached_by
 from devmap.checking.settings import Settings, find_settings
 from devmap.config.document import Document, load_document, parse_document
 from devmap.errors import DevmapError, InventoryError, LockError, ResolutionError
 from devmap.findings.context import Context
 from devmap.plan.lock import lock_path, read_lock
+from devmap.plan.locked_machine import locked_machine
 from devmap.planning.resolve import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from devmap.config.model import MachineProfile, PlacementConfig
     from devmap.findings.model import Finding
     from devmap.inventory.model import Inventory
 
-__all__ = ["Validation", "validate", "validate_text"]
+__all__ = ["Validation", "checker", "validate", "validate_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,28 @@ def validate(
     """
     settings = settings or find_settings(Path.cwd())
     files = find_configs(paths, excluded=settings.is_excluded)
-    sources = _Sources(allow_code=allow_code)
+    check_file = checker(settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
     findings: list[Finding] = []
     for file in files:
         if progress is not None:
             progress(file)
-
-        def read(chosen: str | None, file: str = file) -> Document:
-            return load_document(file, profile=chosen, overrides=overrides, limits=settings.limits)
-
-        findings += _check(read, settings, sources, profile=profile, locked=locked)
+        findings += check_file(file, {}).findings
     return Validation(tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(files))
+
+
+def checker(
+    settings: Settings, *, profile: str | None = None, overrides: Sequence[str] = (), allow_code: bool = False, locked: bool = False
+) -> Callable[[str, Mapping[Path, bytes]], Checked]:
+    """What checks one config file after another, models being read once; its second argument stands in for files' content."""
+    sources = _Sources(allow_code=allow_code)
+
+    def check_file(file: str, drafts: Mapping[Path, bytes]) -> Checked:
+        def read(chosen: str | None) -> Document:
+            return load_document(file, profile=chosen, overrides=overrides, limits=settings.limits, drafts=drafts)
+
+        return _check(read, settings, sources, profile=profile, locked=locked)
+
+    return check_file
 
 
 def validate_text(
@@ -88,21 +101,18 @@ def validate_text(
     def read(chosen: str | None) -> Document:
         return parse_document(content, name, profile=chosen, overrides=overrides, limits=settings.limits)
 
-    findings = _check(read, settings, _Sources(allow_code=allow_code), profile=profile, locked=locked)
-    return Validation(findings, (name,))
+    checked = _check(read, settings, _Sources(allow_code=allow_code), profile=profile, locked=locked)
+    return Validation(checked.findings, (name,))
 
 
-def _check(
-    read: Callable[[str | None], Document], settings: Settings, sources: _Sources, *, profile: str | None, locked: bool
-) -> tuple[Finding, ...]:
+def _check(read: Callable[[str | None], Document], settings: Settings, sources: _Sources, *, profile: str | None, locked: bool) -> Checked:
     """Findings of the config as it stands, and of each of its profiles unless one is picked."""
     document = read(profile)
     profiles = document.config.profiles if document.config is not None and profile is None else {}
-    return check(
-        _context(document, sources, locked=locked, profile=profile),
-        settings=settings,
-        profiles={name: _context(read(name), sources, profile=name) for name in profiles},
-    )
+    context = _context(document, sources, locked=locked, profile=profile)
+    findings = check(context, settings=settings, profiles={name: _context(read(name), sources, profile=name) for name in profiles})
+    names = tuple(source.name for source in document.sources)
+    return Checked(document.source.name, findings, reached_by(context), names)
 
 
 class _Sources:
@@ -153,14 +163,15 @@ def _context(document: Document, sources: _Sources, *, profile: str | None, lock
         context = dataclasses.replace(
             context, **({"inventory_error": found} if isinstance(found, InventoryError) else {"inventory": found})
         )
-    if profile is None:  # the lock is that of the config as it stands
-        context = _with_lock(context, Path(document.source.name))
+    context = _with_lock(context, Path(document.source.name), profile)
     machine: MachineProfile | None = None
     try:
         machine = machine_of(config, probe=False)
     except DevmapError as error:
         return dataclasses.replace(context, machine_error=error)
     context = dataclasses.replace(context, machine=machine)
+    if machine is None and needs_machine(config) and context.lock is not None and context.inventory is not None:
+        machine = locked_machine(context.lock, config, context.inventory)  # the lock fixes what the config leaves to the machine
     if context.inventory is None or (machine is None and needs_machine(config)):
         return context
     try:
@@ -171,8 +182,8 @@ def _context(document: Document, sources: _Sources, *, profile: str | None, lock
         return context  # a wrong manual map: the pack's rules say what is wrong with it, each in its place
 
 
-def _with_lock(context: Context, config_path: Path) -> Context:
-    path = lock_path(config_path)
+def _with_lock(context: Context, config_path: Path, profile: str | None) -> Context:
+    path = lock_path(config_path, profile)
     if not path.exists():
         return context
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devmap.checking.registry import load_rules
 from devmap.checking.suppression import suppressed, unused
 from devmap.findings.faults import fault_report
-from devmap.findings.meta import CRASHED_RULE, UNUSED_SUPPRESSION
+from devmap.findings.meta import CRASHED_RULE
 from devmap.findings.model import Finding, Report, Rule
 from devmap.findings.registry import select_rules
 
@@ -37,6 +37,7 @@ def check(
         UsageError: when a selector of the settings means no rule, or a pack cannot be loaded.
     """
     known = load_rules(settings) if rules is None else tuple(rules)
+    known += _parts(known, (context, *(profiles or {}).values()))
     name = context.document.source.name
     picked = select_rules(
         known, select=settings.select, ignore=(*settings.ignore, *settings.ignored_in(name)), extend_select=settings.extend_select
@@ -49,10 +50,15 @@ def check(
         ]
         found += [dataclasses.replace(finding, message=f"with profile '{profile}': {finding.message}") for finding in more]
     found, used = suppressed(found, context.document.sources or (context.document.source,), known)
-    if UNUSED_SUPPRESSION.code in {rule.code for rule in picked}:
-        reports = unused(context.document, used, picked, known)
-        found += [_finding(UNUSED_SUPPRESSION, report, context) for report in reports]
+    running = {rule.code for rule in picked}
+    found += [_finding(rule, report, context) for rule, report in unused(context.document, used, picked, known) if rule.code in running]
     return _in_order(found)
+
+
+def _parts(rules: Iterable[Rule], contexts: Sequence[Context]) -> tuple[Rule, ...]:
+    """The rules that the config itself, or one of its profiles, brings along, each code once."""
+    brought = [part for rule in rules if rule.parts is not None for context in contexts for part in rule.parts(context)]
+    return tuple({part.code: part for part in brought}.values())
 
 
 def _found(context: Context, picked: Iterable[Rule], known: Iterable[Rule], *, strict: bool) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from devmap.findings.registry import verified
 if TYPE_CHECKING:
     from devmap.checking.settings import Settings
 
-__all__ = ["BUILT_IN_PACK", "load_rules"]
+__all__ = ["BUILT_IN_PACK", "explained_rules", "load_rules"]
 
 BUILT_IN_PACK = "devmap_validators.rules"
 
@@ -28,6 +28,20 @@ def load_rules(settings: Settings) -> tuple[Rule, ...]:
         UsageError: when a pack cannot be imported, has no `ALL_RULES`, or clashes with another.
     """
     return _load((BUILT_IN_PACK, *settings.packs))
+
+
+def explained_rules(settings: Settings) -> tuple[Rule, ...]:
+    """All rules, and those of the policies that come with devmap, which run only where a config names their policy."""
+    rules = load_rules(settings)
+    whole = next((rule for rule in rules if rule.code == _POLICY_VIOLATED), None)
+    if whole is None:
+        return rules
+    from devmap_validators.policies import built_in_rules  # noqa: PLC0415 - reads four files, for `devmap explain` alone
+
+    return (*rules, *built_in_rules(whole))
+
+
+_POLICY_VIOLATED = "DM603"
 
 
 @cache

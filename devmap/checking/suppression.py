@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 from devmap.config.comments import Selector, Suppression, read_suppressions
 from devmap.config.faults import Edit
+from devmap.config.near import near_words, sure_word
+from devmap.config.renaming import rename
+from devmap.config.source import Place, Position
+from devmap.findings.meta import UNKNOWN_SUPPRESSION, UNUSED_SUPPRESSION
 from devmap.findings.model import Report
 from devmap.findings.registry import matches
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from devmap.config.document import Document
-    from devmap.config.source import Position, Source
+    from devmap.config.source import Source
     from devmap.findings.model import Finding, Rule
 
 __all__ = ["suppressed", "unused"]
@@ -47,8 +51,8 @@ def _covers(comment: Suppression, position: Position) -> bool:
     return comment.position.start.line == position.start.line
 
 
-def unused(document: Document, used: set[Selector], ran: Iterable[Rule], known: Sequence[Rule]) -> Iterator[Report]:
-    """What is wrong with the comments of the document's own file.
+def unused(document: Document, used: set[Selector], ran: Iterable[Rule], known: Sequence[Rule]) -> Iterator[tuple[Rule, Report]]:
+    """What is wrong with the comments of the document's own file, and the rule that says so.
 
     A word for a rule that did not run is left alone, and so is every word where the config could not be read: nothing is
     known then.
@@ -56,41 +60,59 @@ def unused(document: Document, used: set[Selector], ran: Iterable[Rule], known: 
     running = tuple(ran)
     for comment in read_suppressions(document.source):
         if not comment.selectors:
-            yield Report("this comment names no rule", position=comment.position, help="write # devmap: ignore[CODE] reason")
+            hint = "write # devmap: ignore[CODE] reason"
+            yield UNUSED_SUPPRESSION, Report("this comment names no rule", position=comment.position, help=hint)
             continue
         if comment.whole_file and not comment.at_head:
-            yield Report("'ignore-file' counts only at the head of the file", position=comment.position, help="move it above the first key")
+            message = "'ignore-file' counts only at the head of the file"
+            yield UNUSED_SUPPRESSION, Report(message, position=comment.position, help="move it above the first key")
             continue
         for selector in comment.selectors:
-            report = _about(selector, comment, running, known)
-            if selector not in used and report is not None and (document.config is not None or not _names_a_rule(selector, known)):
-                yield report
+            if selector in used:
+                continue
+            if not any(matches(rule, selector.word) for rule in known):
+                yield UNKNOWN_SUPPRESSION, _unknown(selector, comment, known)
+            elif document.config is not None:
+                yield from _without_effect(selector, comment, running, known)
 
 
-def _names_a_rule(selector: Selector, known: Sequence[Rule]) -> bool:
-    return any(matches(rule, selector.word) for rule in known)
-
-
-def _about(selector: Selector, comment: Suppression, running: Sequence[Rule], known: Sequence[Rule]) -> Report | None:
+def _unknown(selector: Selector, comment: Suppression, known: Sequence[Rule]) -> Report:
     word = selector.word
-    if not _names_a_rule(selector, known):
-        message, hint = f"no rule is called '{word}'", "`devmap rules` lists codes and names"
-    elif not any(matches(rule, word) and rule.suppressible for rule in known):
-        message, hint = f"'{word}' cannot be suppressed", "mend the config: it cannot be read as it is"
-    elif not any(matches(rule, word) for rule in running):
-        return None
-    else:
+    words = [name for rule in known for name in (rule.name, rule.code)]
+    sure = sure_word(word, words)
+    near = (sure,) if sure is not None else near_words(word, words)
+    return Report(
+        f"no rule is called '{word}'",
+        position=selector.position,
+        help="`devmap rules` lists codes and names",
+        label=f"did you mean '{near[0]}'?" if near else "",
+        edit=rename(selector.position, word, sure) if sure is not None else None if near else _removal(selector, comment),
+    )
+
+
+def _without_effect(
+    selector: Selector, comment: Suppression, running: Sequence[Rule], known: Sequence[Rule]
+) -> Iterator[tuple[Rule, Report]]:
+    word, edit = selector.word, _removal(selector, comment)
+    if not any(matches(rule, word) and rule.suppressible for rule in known):
+        hint = "mend the config: it cannot be read as it is"
+        yield UNKNOWN_SUPPRESSION, Report(f"'{word}' cannot be suppressed", position=selector.position, help=hint, edit=edit)
+    elif any(matches(rule, word) for rule in running):
         where = "this file" if comment.whole_file else "this line"
-        message, hint = f"{where} has nothing that 'ignore[{word}]' suppresses", "remove it"
-    return Report(message, position=selector.position, help=hint, edit=_removal(comment))
+        message = f"{where} has nothing that 'ignore[{word}]' suppresses"
+        yield UNUSED_SUPPRESSION, Report(message, position=selector.position, help="remove it", edit=edit)
 
 
-def _removal(comment: Suppression) -> Edit | None:
-    """The comment taken away, where the word is its only one."""
+def _removal(selector: Selector, comment: Suppression) -> Edit:
+    """The word taken away with its comma; the whole comment where the word is its only one, and its line where nothing else is on it."""
+    source, line = comment.position.source, comment.position.start.line
     if len(comment.selectors) > 1:
-        return None
-    position = comment.position
-    text = position.source.line(position.start.line)
-    before = text[: position.start.column - 1].rstrip()
-    stretch = position.source.stretch(position.start.line, len(before) + 1, position.end.column - len(before) - 1)
-    return Edit(stretch, "", "remove the comment")
+        number = comment.selectors.index(selector)
+        start = comment.selectors[number - 1].position.end if number else selector.position.start
+        end = selector.position.end if number else comment.selectors[1].position.start
+        return Edit(Position(source, start, end), "", f"remove '{selector.word}'")
+    before = source.line(line)[: comment.position.start.column - 1].rstrip()
+    after = source.line(line)[comment.position.end.column - 1 :].strip()
+    if not before and not after and line < len(source.lines):
+        return Edit(Position(source, Place(line, 1), Place(line + 1, 1)), "", "remove the comment")
+    return Edit(Position(source, Place(line, len(before) + 1), comment.position.end), "", "remove the comment")

@@ -1,4 +1,4 @@
-"""`devmap diff`: what moves between two configs or locks."""
+"""`devmap diff`: what moves between any two of config, lock and plan."""
 
 from __future__ import annotations
 
@@ -6,21 +6,40 @@ import click
 
 from devmap.api.comparison import compare
 from devmap.cli import options
+from devmap.cli.completion import complete_paths
 from devmap.cli.terminal import use_color, width
-from devmap.report.plan_diff import render_diff
+from devmap.report.plan_diff import render_diff, render_diff_json
 
 __all__ = ["command"]
 
 
 @click.command("diff")
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=complete_paths)
+@click.argument("after", shell_complete=complete_paths)
+@click.option(
+    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How the diff is shown."
+)
+@click.option("--profile-before", metavar="NAME", help="Pick a profile of BEFORE, where that is a config.")
+@click.option("--profile-after", metavar="NAME", help="Pick a profile of AFTER, where that is a config.")
 @options.allow_code
 @options.color
-def command(before: str, after: str, *, allow_code: bool, color: str) -> int:
-    """Show what moves from BEFORE to AFTER, each a config or a lock, and the bytes per device on both sides.
+def command(
+    before: str,
+    after: str,
+    *,
+    output_format: str,
+    profile_before: str | None,
+    profile_after: str | None,
+    allow_code: bool,
+    color: str,
+) -> int:
+    """Show what moves from BEFORE to AFTER, and the bytes per device on both sides.
+
+    Each is a config, a lock (*.devmap.lock.yaml), or a plan that `devmap plan --format json` printed (*.json).
 
     Exit status: 0 whether or not anything moves; use `devmap validate --locked` as a gate.
     """
-    click.echo(render_diff(compare(before, after, allow_code=allow_code), width=width(), color=use_color(color)), nl=False, color=True)
+    found = compare(before, after, allow_code=allow_code, profile_before=profile_before, profile_after=profile_after)
+    text = render_diff_json(found) if output_format == "json" else render_diff(found, width=width(), color=use_color(color))
+    click.echo(text, nl=False, color=True)
     return 0

@@ -8,6 +8,7 @@ import click
 
 from devmap.api.inspection import inspect, write_manifest
 from devmap.cli import options
+from devmap.cli.completion import complete_paths
 from devmap.cli.terminal import use_color, width
 from devmap.report.inventory import render_inventory
 
@@ -15,7 +16,7 @@ __all__ = ["command"]
 
 
 @click.command("inspect")
-@click.argument("checkpoint")
+@click.argument("checkpoint", shell_complete=complete_paths)
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the manifest there: the model without its weights, for CI.")
 @click.option("--depth", type=click.IntRange(min=1), default=3, show_default=True, help="How deep the tree is shown.")
 @click.option(

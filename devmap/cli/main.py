@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from devmap.cli.exits import guarded
-from devmap.cli.version import version
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -72,12 +71,20 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from devmap.cli.version import version  # noqa: PLC0415 - reads the metadata of the distribution
+
+        click.echo(f"devmap {version()}")
+        context.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit status: 0 nothing wrong, 1 findings, 2 could not run, 130 interrupted.",
 )
-@click.version_option(version(), "--version", "-V", message="devmap %(version)s")
+@click.option("--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit.")
 def cli() -> None:
     """Check, resolve and run device maps: where each module of a PyTorch model lives, in a YAML file beside the code."""
 

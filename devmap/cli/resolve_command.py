@@ -9,6 +9,7 @@ import click
 
 from devmap.api.resolution import resolve_file
 from devmap.cli import options
+from devmap.cli.completion import complete_paths
 from devmap.config.yaml_writer import render_yaml
 from devmap.plan.lock import lock_path, write_lock
 
@@ -16,8 +17,8 @@ __all__ = ["command"]
 
 
 @click.command("resolve")
-@click.argument("config")
-@click.option("--lock", is_flag=True, help="Write the plan beside the config, as NAME.devmap.lock.yaml.")
+@click.argument("config", shell_complete=complete_paths)
+@click.option("--lock", is_flag=True, help="Write the plan beside the config: x.devmap.lock.yaml, with a profile x.NAME.devmap.lock.yaml.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the lock there instead.")
 @click.option(
     "--format", "output_format", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How the map is printed."
@@ -43,7 +44,7 @@ def command(
     """
     plan, _ = resolve_file(config, profile=profile, overrides=overrides, allow_code=allow_code)
     if lock or output:
-        path = Path(output) if output else lock_path(Path(config))
+        path = Path(output) if output else lock_path(Path(config), profile)
         write_lock(plan, path)
         if not quiet:
             click.echo(f"wrote {path}", err=True)

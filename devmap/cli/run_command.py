@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from devmap.cli import options
+from devmap.cli.completion import complete_paths
 
 __all__ = ["command"]
 
 
 @click.command("run")
-@click.argument("config")
+@click.argument("config", shell_complete=complete_paths)
 @click.option("--simulated", is_flag=True, help="Simulate the plan's accelerators on this machine: real numbers, unreal speed.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in a pass.")
 @click.option("--tokens", type=click.IntRange(min=1), default=8, show_default=True, help="Tokens in a sequence.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from devmap.cli import options
+from devmap.cli.completion import complete_paths
 from devmap.cli.terminal import width
 
 __all__ = ["command"]
 
 
 @click.command("simulate")
-@click.argument("config")
+@click.argument("config", shell_complete=complete_paths)
 @click.option("--devices", metavar="NxSIZE", help="Accelerators in place of those of the config: 4x24GiB.")
 @click.option(
     "--model-config", type=click.Path(exists=True), help="A config.json to build the model from, where the checkpoint is not here."

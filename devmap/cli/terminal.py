@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 
-__all__ = ["use_color", "width"]
+__all__ = ["speaks_unicode", "use_color", "width"]
 
 _NARROWEST = 40
 
@@ -25,3 +25,12 @@ def use_color(choice: str, *, to_file: bool = False) -> bool:
 def width() -> int:
     """Columns for tables."""
     return max(_NARROWEST, min(120, shutil.get_terminal_size((100, 24)).columns))
+
+
+def speaks_unicode() -> bool:
+    """Whether standard output can show the block characters of bars."""
+    try:
+        "\u2588\u2593\u2592\u2591\u00b7".encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.layers import Layer, Reading, profile_faults, with_parents, with_profile
+from devmap.config.layers import Layer, Reading, content_of, profile_faults, with_parents, with_profile
 from devmap.config.overrides import apply_override
 from devmap.config.positions import locate
 from devmap.config.shape import validate_shape
@@ -65,30 +65,43 @@ def read_config(path: str | os.PathLike[str], profile: str | None = None, *, ove
 
 
 def load_document(
-    path: str | os.PathLike[str], *, profile: str | None = None, overrides: Sequence[str] = (), limits: Limits | None = None
+    path: str | os.PathLike[str],
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    limits: Limits | None = None,
+    drafts: Mapping[Path, bytes] | None = None,
 ) -> Document:
     """Read a config file with its parents; what is wrong with it is in the document's faults.
+
+    `drafts` stand in for the content of files, by resolved path.
 
     Raises:
         UsageError: when the file cannot be opened, or an override is no `key=value`.
     """
     name = os.fspath(path)
     try:
-        content = Path(name).read_bytes()
+        content = content_of(Path(name), drafts or {})
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}", help="give the path of a *.devmap.yaml file") from None
-    return parse_document(content, name, profile=profile, overrides=overrides, limits=limits)
+    return parse_document(content, name, profile=profile, overrides=overrides, limits=limits, drafts=drafts)
 
 
 def parse_document(
-    content: bytes, name: str, *, profile: str | None = None, overrides: Sequence[str] = (), limits: Limits | None = None
+    content: bytes,
+    name: str,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    limits: Limits | None = None,
+    drafts: Mapping[Path, bytes] | None = None,
 ) -> Document:
     """The document in `content`; relative paths start from the folder of `name`."""
     folder = Path(name).parent
     parsed = read_yaml(content, name, limits=limits)
     if parsed.data is None:
         return Document(parsed.source, folder, None, parsed.positions, parsed.faults, None, (parsed.source,))
-    reading = Reading(limits, [*parsed.faults], [parsed.source])
+    reading = Reading(limits, drafts or {}, [*parsed.faults], [parsed.source])
     layer = with_parents(Layer(parsed.data, parsed.positions), Path(name), reading)
     whole = layer
     if profile is not None:
@@ -96,13 +109,20 @@ def parse_document(
     for override in overrides:
         layer = Layer(*apply_override(layer.data, layer.positions, override))
     config, faults = validate_shape(layer.data, layer.positions)
-    reading.faults += faults
+    unread = {fault.path for fault in reading.faults if fault.code in _UNREAD}
+    reading.faults += [fault for fault in faults if not (fault.path in unread and fault.code in _ABOUT_VALUES)]
     reading.faults += profile_faults(whole, faults)
     found = _each_once(fault for fault in reading.faults if not (reading.incomplete and fault.code == "DM102"))
     if any(fault.severity == "error" for fault in found):
         config = None
     placed = None if config is None else config.placed_in(folder)
     return Document(parsed.source, folder, layer.data, layer.positions, found, placed, tuple(reading.sources))
+
+
+_UNREAD = ("DM003", "DM007", "DM016", "DM018")
+"""Faults of a value that is not what its text says: what follows from the wrong value says nothing more."""
+
+_ABOUT_VALUES = ("DM103", "DM104", "DM105", "DM106", "DM107")
 
 
 def _each_once(faults: Iterable[Fault]) -> tuple[Fault, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devmap.config.source import Position, Source
     from devmap.config.yaml_reader import Limits, Plain
 
-__all__ = ["Layer", "Reading", "profile_faults", "with_parents", "with_profile"]
+__all__ = ["Layer", "Reading", "content_of", "profile_faults", "with_parents", "with_profile"]
 
 _LONGEST_CHAIN = 16
 _NOT_IN_PROFILES = ("version", "extends", "profiles")
@@ -40,6 +40,8 @@ class Reading:
     """What comes together while a config and its parents are read."""
 
     limits: Limits | None
+    drafts: Mapping[Path, bytes] = field(default_factory=dict)
+    """What stands in for the content of files, by resolved path: edits that are tried and not written."""
     faults: list[Fault] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     incomplete: bool = False
@@ -78,7 +80,7 @@ def _read_parent(name: str, path: Path, position: Position, reading: Reading, ch
         refuse("DM113", f"more than {_LONGEST_CHAIN} configs extend each other", "name the first of them directly")
         return None
     try:
-        content = path.read_bytes()
+        content = content_of(path, reading.drafts)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         refuse("DM112", f"the parent {shown(name)} cannot be read: {reason}", "paths start from this file's folder")
@@ -87,6 +89,16 @@ def _read_parent(name: str, path: Path, position: Position, reading: Reading, ch
     reading.sources.append(parsed.source)
     reading.faults += parsed.faults
     return None if parsed.data is None else Layer(parsed.data, parsed.positions)
+
+
+def content_of(path: Path, drafts: Mapping[Path, bytes]) -> bytes:
+    """The bytes of a file, or those that stand in for them.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    draft = drafts.get(path.resolve()) if drafts else None
+    return path.read_bytes() if draft is None else draft
 
 
 def with_profile(layer: Layer, profile: str, reading: Reading) -> Layer:

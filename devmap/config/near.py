@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["near_words"]
+__all__ = ["near_words", "sure_word"]
 
 _CUTOFF = 0.6
 """How alike a suggestion must be, after difflib's measure; OmegaConf found the same value by use."""
@@ -22,3 +23,36 @@ def near_words(word: str, known: Iterable[str]) -> tuple[str, ...]:
     import difflib  # noqa: PLC0415 - most runs find nothing misspelt
 
     return tuple(difflib.get_close_matches(word, list(known), n=3, cutoff=_CUTOFF))
+
+
+def sure_word(word: str, known: Iterable[str]) -> str | None:
+    """The one word of `known` that `word` must have been meant as, so that a program may write it; None where a person has to choose.
+
+    It is the only near one, or the only one that a single slip of the hand makes of `word`: a letter too many, too few, wrong,
+    or two in the wrong order. Case does not count. Numbers are never guessed: both have the same digits.
+
+    >>> sure_word("q_prj", ["q_proj", "k_proj", "v_proj"]), sure_word("40", ["0", "1"]), sure_word("float8", ["float"])
+    ('q_proj', None, None)
+    """
+    folded = word.casefold()
+    digits = _DIGITS.findall(word)
+    candidates = list(dict.fromkeys(known))
+    slips = [candidate for candidate in candidates if _one_slip(folded, candidate.casefold())]
+    near = near_words(folded, candidates)
+    found = slips if len(slips) == 1 else list(near)
+    if not word or len(found) != 1 or _DIGITS.findall(found[0]) != digits or found[0].isdecimal():
+        return None
+    return found[0]
+
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def _one_slip(word: str, other: str) -> bool:
+    """Whether one inserted, lost, wrong or swapped letter, or none, lies between two words."""
+    if abs(len(word) - len(other)) > 1:
+        return False
+    start = next((place for place, pair in enumerate(zip(word, other, strict=False)) if pair[0] != pair[1]), min(len(word), len(other)))
+    rest, wanted = word[start:], other[start:]
+    swapped = rest[1::-1] + rest[2:] == wanted and len(rest) > 1
+    return rest == wanted or rest[1:] == wanted[1:] or rest[1:] == wanted or rest == wanted[1:] or swapped

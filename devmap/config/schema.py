@@ -42,6 +42,8 @@ def config_schema() -> Node:
         needed["properties"] = {"machine": memory}
     schema["$defs"]["Profile"] = _profile(schema)
     schema["properties"]["profiles"]["additionalProperties"] = {"$ref": "#/$defs/Profile"}
+    for node in _nodes(schema):
+        _write_for_hovers(node)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": CONFIG_ID,
@@ -98,3 +100,30 @@ def _tidy(node: Node) -> None:
     if isinstance(words, list) and all(word in MEANINGS for word in words):
         node["enumDescriptions"] = [MEANINGS[word] for word in words]
         node["enum"] = [str(word) for word in words]
+
+
+_KINDS = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "nothing",
+    "number": "a number",
+    "string": "text",
+}
+
+
+def _write_for_hovers(node: Node) -> None:
+    """What the YAML language server needs to show a field's description when one hovers over it.
+
+    It takes alternatives without a title for each other and then shows none of their texts, and it shows the backticks of
+    a description that is not said to be Markdown.
+    """
+    for alternative in node.get("anyOf", ()):
+        if "enum" in alternative:
+            alternative["title"] = "one of these words"
+        elif "anyOf" in alternative:
+            alternative["title"] = "one of these"
+        elif "$ref" not in alternative:
+            alternative["title"] = _KINDS.get(alternative.get("type", ""), "a mapping")
+    if "`" in node.get("description", ""):
+        node["markdownDescription"] = node["description"]

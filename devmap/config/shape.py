@@ -13,9 +13,10 @@ from devmap.config.device import DEVICE_PATTERN
 from devmap.config.faults import DocumentPath, Edit, Fault
 from devmap.config.known_keys import elsewhere, known_keys
 from devmap.config.model import PlacementConfig
-from devmap.config.near import near_words
+from devmap.config.near import near_words, sure_word
 from devmap.config.positions import locate
 from devmap.config.quoting import shown
+from devmap.config.renaming import rename, requote, written
 from devmap.config.strategy import Strategy
 from devmap.config.values import DTYPE_ALIASES, DTYPES
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from devmap.config.positions import NodePosition
+    from devmap.config.source import Position
     from devmap.config.yaml_reader import Plain
 
 __all__ = ["locate", "validate_model", "validate_shape"]
@@ -49,7 +51,10 @@ def validate_model(
         model = model_type.model_validate(data)
     except ValidationError as error:
         # `str(error)` would render the whole input, which an alias bomb makes huge.
-        faults += [_fault(detail, data, positions, model_type) for detail in error.errors(include_url=False, include_input=False)]
+        details = error.errors(include_url=False, include_input=False)
+        wrong_keys = {detail["loc"][:-1] for detail in details if detail["loc"][-1:] == ("[key]",)}
+        # The value of a key that is none is not looked at: nobody knows what it was meant to be.
+        faults += [_fault(detail, data, positions, model_type) for detail in details if detail["loc"] not in wrong_keys]
     return (None if faults else model), tuple(faults)
 
 
@@ -63,9 +68,13 @@ def _fault(detail: ErrorDetails, data: dict[str, Plain], positions: Mapping[Docu
     if kind == "missing":
         name = str(location[-1])
         where = f"'{_dotted(path)}'" if path else "the config"
-        return Fault("DM102", f"{where} lacks '{name}'", locate(path, positions, key=True), (*path, name), help=f"add '{name}:'")
+        wanted = "version: 1" if name == "version" else f"{name}:"
+        return Fault("DM102", f"{where} lacks '{name}'", locate(path, positions, key=True), (*path, name), help=f"add '{wanted}'")
     position = locate(path, positions, key=about_key)
     value = path[-1] if about_key else _value_at(path, data)
+    blank = _no_break_space(value, position, path, kind)
+    if blank is not None:
+        return blank
     if kind in _CANDIDATES or kind.startswith("DM"):
         fault = Fault(kind, detail["ctx"]["reason"], position, path)
         return _with_suggestion(_device_with_blank(fault, value), value, _CANDIDATES.get(kind, ()))
@@ -77,6 +86,20 @@ def _fault(detail: ErrorDetails, data: dict[str, Plain], positions: Mapping[Docu
     return _with_remedy(Fault(code, f"'{_dotted(path)}' expects {words}, found {_found(value)}", position, path), kind, value)
 
 
+def _no_break_space(value: Plain, position: Position, path: DocumentPath, kind: str) -> Fault | None:
+    """A value that is wrong because a no-break space stands in it, which YAML takes for a letter and nobody sees."""
+    column = written(position).find("\u00a0")
+    if not isinstance(value, str) or column < 0:
+        return None
+    place = position.source.stretch(position.start.line, position.start.column + column)
+    code = kind if kind.startswith("DM") else "DM103"
+    edit = Edit(place, " ", "a plain blank")
+    return Fault(code, "a no-break space (U+00A0), which YAML reads as a letter", place, path, help="use a plain blank", edit=edit)
+
+
+_MISSING_BLANK = re.compile(r"((?:[0-9]+|cpu|disk):)([0-9].*)")
+"""`0:20GB` where `0: 20GB` was meant."""
+
 _CANDIDATES = {"DM105": (*Strategy, "cpu", "disk"), "DM106": (*DTYPES, *DTYPE_ALIASES)}
 """The words that a value of the wrong form may have been meant as."""
 
@@ -86,12 +109,13 @@ def _with_suggestion(fault: Fault, value: Plain, known: Iterable[str]) -> Fault:
         return fault
     if fault.code == "DM105" and re.fullmatch(r"(?i)gpu[:_ ]?[0-9]*", value):
         index = re.sub(r"[^0-9]", "", value) or "0"
-        return replace(fault, label=f"did you mean {index}?", edit=Edit(fault.position, index, f"write {index}"))
-    near = near_words(value.lower(), known)
+        return replace(fault, label=f"did you mean {index}?", edit=rename(fault.position, value, index))
+    known = tuple(known)
+    sure = sure_word(value, known)
+    near = (sure,) if sure is not None else near_words(value.lower(), known)
     if not near:
         return fault
-    edit = Edit(fault.position, near[0], f"write '{near[0]}'") if len(near) == 1 else None
-    return replace(fault, label=f"did you mean '{near[0]}'?", edit=edit)
+    return replace(fault, label=f"did you mean '{near[0]}'?", edit=rename(fault.position, value, near[0]) if sure else None)
 
 
 def _device_with_blank(fault: Fault, value: Plain) -> Fault:
@@ -100,16 +124,41 @@ def _device_with_blank(fault: Fault, value: Plain) -> Fault:
         key, index = next(iter(value.items()))
         if re.fullmatch(DEVICE_PATTERN, key) and isinstance(index, int) and not isinstance(index, bool):
             return replace(fault, label=f"did you mean '{key}:{index}'?", help=f"write {key}:{index} without the blank")
+    if isinstance(value, str) and _MISSING_BLANK.fullmatch(value) and fault.code == "DM105":
+        return _without_blank(fault, value)
+    if isinstance(value, str) and fault.code == "DM105" and re.fullmatch(DEVICE_PATTERN, joined := re.sub(r":\s+", ":", value)):
+        return replace(fault, label=f"did you mean '{joined}'?", edit=rename(fault.position, value, joined))
     return fault
 
 
+def _without_blank(fault: Fault, value: str) -> Fault:
+    """`0:20GB` is text, or a key without a value; most likely `0: 20GB` was meant."""
+    key, _, rest = value.partition(":")
+    start = fault.position.start
+    after_colon = fault.position.source.stretch(start.line, start.column + len(key) + 1, 0)
+    edit = Edit(after_colon, " ", "a blank after the colon") if written(fault.position) == value else None
+    return replace(fault, label=f"did you mean '{key}: {rest}'?", help="a colon needs a blank behind it", edit=edit)
+
+
 def _with_remedy(fault: Fault, kind: str, value: Plain) -> Fault:
+    """The fault of a value of another type, with what to write instead where that is plain."""
     if kind == "string_type" and isinstance(value, int | float):
-        return replace(fault, help="put quotes round it")
-    truth = _TRUTHS.get(value.lower()) if kind == "bool_type" and isinstance(value, str) else None
+        return replace(fault, help="put quotes round it", edit=requote(fault.position))
+    if isinstance(value, float) and kind in {"int_type", "int_from_float"}:
+        return replace(fault, help="write the digits, without a point or an exponent")
+    return _with_remedy_of_text(fault, kind, value) if isinstance(value, str) else fault
+
+
+def _with_remedy_of_text(fault: Fault, kind: str, value: str) -> Fault:
+    if kind == "dict_type" and _MISSING_BLANK.fullmatch(value):
+        return _without_blank(fault, value)
+    if kind == "list_type":
+        return replace(fault, help=f"put brackets round it: [{value}]")
+    truth = _TRUTHS.get(value.lower()) if kind == "bool_type" else None
     if truth is not None:
-        return replace(fault, label=f"write {truth}", edit=Edit(fault.position, truth, f"write {truth}"))
-    if kind in {"int_type", "int_from_float", "float_type"} and isinstance(value, str) and re.fullmatch(r"[0-9_,.]+", value):
+        edit = Edit(fault.position, truth, f"write {truth}") if written(fault.position).strip("'\"") == value else None
+        return replace(fault, label=f"write {truth}", edit=edit)
+    if kind in {"int_type", "int_from_float", "float_type"} and re.fullmatch(r"[0-9_,.]+", value):
         return replace(fault, help="write the number without quotes, blanks, commas or underscores")
     return fault
 
@@ -120,12 +169,13 @@ _TRUTHS = {"yes": "true", "on": "true", "y": "true", "true": "true", "no": "fals
 def _unknown_key(path: DocumentPath, positions: Mapping[DocumentPath, NodePosition], model: type[BaseModel]) -> Fault:
     name = str(path[-1])
     known = known_keys(model, path[:-1])
-    near = near_words(name, known)
+    sure = sure_word(name, known)
+    near = (sure,) if sure is not None else near_words(name, known)
     position = locate(path, positions, key=True)
     where = f"'{_dotted(path[:-1])}'" if len(path) > 1 else "a config" if model is PlacementConfig else "a machine"
     message = f"{shown(name)} is no key of {where}"
     if near:
-        edit = Edit(position, near[0], f"rename to '{near[0]}'") if len(near) == 1 else None
+        edit = rename(position, name, near[0]) if sure is not None else None
         return Fault("DM101", message, position, path, label=f"did you mean '{near[0]}'?", edit=edit)
     other = elsewhere(model, name)
     hint = f"it is a key of {other}" if other else f"known keys: {', '.join(sorted(known))}"
@@ -138,7 +188,8 @@ def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
     match kind:
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             key = next(iter(context))
-            return "DM107", f"{_BOUNDS[key]} {context[key]:,}"
+            bound = int(context[key]) if float(context[key]).is_integer() else context[key]
+            return "DM107", f"{_BOUNDS[key]} {bound:,}"
         case "string_pattern_mismatch":
             return "DM107", "a callable written package.module:function"
         case "finite_number":

@@ -34,6 +34,11 @@ class Percent:
         """This share of `total_bytes`, rounded down to a whole byte."""
         return Bytes(int(self.value * total_bytes / 100))
 
+    def total_of(self, share_bytes: int) -> Bytes:
+        """The least total of which this share is `share_bytes`; 0 for a share of nothing."""
+        numerator, denominator = self.value.as_integer_ratio()
+        return Bytes(-(-share_bytes * 100 * denominator // numerator) if numerator else 0)
+
     def __str__(self) -> str:
         return f"{self.value.normalize():f}%"
 
@@ -50,6 +55,9 @@ def parse_size(value: object) -> Bytes:
     Raises:
         ValueError: with a sentence for people.
     """
+    if isinstance(value, float):
+        msg = f"{shown(value)} is no whole number of bytes; add a unit such as GB"
+        raise ValueError(msg)  # noqa: TRY004 - what pydantic turns into a located error
     if isinstance(value, bool) or not isinstance(value, int | str):
         msg = f"expected a size such as '20GB' or a whole number of bytes, found {shown(value)}"
         raise ValueError(msg)  # noqa: TRY004 - what pydantic turns into a located error
@@ -81,6 +89,8 @@ def parse_amount(value: object) -> Bytes | Percent:
     Raises:
         ValueError: with a sentence for people.
     """
+    if isinstance(value, Percent):
+        return value
     if isinstance(value, str) and value.strip().endswith("%"):
         match = _PERCENT.match(value.strip())
         if match is None or Decimal(match["number"]) > 100:

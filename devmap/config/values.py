@@ -61,6 +61,8 @@ def _parse_target(value: object) -> Device | Strategy:
     try:
         return parse_device(value)
     except ValueError:
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise  # a negative index has words of its own
         strategies = ", ".join(Strategy)
         msg = f"{shown(value)} is neither a device (0, cpu, disk, cuda:0) nor a strategy ({strategies})"
         raise ValueError(msg) from None

@@ -188,7 +188,7 @@ class _Builder:
         if is_mapping and event.flow_style and self.source.line(event.start_mark.line + 1)[: event.start_mark.column].endswith("{"):
             hint = "a config is plain YAML: use 'profiles', or put quotes round it if it is text"
             line, column = event.start_mark.line + 1, event.start_mark.column
-            return Fault("DM014", "template braces are not read", self.source.stretch(line, column, 2), self._stack[-1].path, help=hint)
+            return Fault("DM004", "template braces are not read", self.source.stretch(line, column, 2), self._stack[-1].path, help=hint)
         found = "a mapping" if is_mapping else "a list"
         return Fault(
             "DM014", f"{found} cannot be a key", self._at(event, width=1), self._stack[-1].path, help="put quotes round it if it is text"

@@ -61,6 +61,9 @@ def syntax_fault(error: yaml.YAMLError, source: Source) -> Fault:
     )
     if found is not None:
         return found
+    before, after = source.line(line)[: column - 1], source.line(line)[column - 1 :]
+    if context.startswith("while parsing a flow") and before[-1:] in {"'", '"'} and after[:1].isalnum():
+        return _expected_key(source, line, column)
     if context in _UNCLOSED and not problem.startswith("found unexpected document indicator"):
         return Fault("DM004", _UNCLOSED[context], source.stretch(opened_line, opened_column), help="close it")
     if problem == "did not find expected key":
@@ -100,7 +103,7 @@ def _template(source: Source, line: int) -> Fault | None:
     text = source.line(line)
     for braces in ("{{", "{%"):
         column = text.find(braces) + 1
-        if column:
+        if column and (braces == "{{" or "%}" in text):  # `{%` alone is a mapping with a key that needs quotes
             hint = "a config is plain YAML: use 'profiles', or put quotes round it if it is text"
             return Fault("DM004", "template braces are not read", source.stretch(line, column, 2), help=hint)
     return None

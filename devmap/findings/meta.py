@@ -9,7 +9,7 @@ from devmap.findings.model import Report, Rule, Severity
 if TYPE_CHECKING:
     from devmap.findings.context import Context
 
-__all__ = ["CRASHED_RULE", "META_RULES", "UNUSED_SUPPRESSION"]
+__all__ = ["CRASHED_RULE", "META_RULES", "UNKNOWN_SUPPRESSION", "UNUSED_SUPPRESSION"]
 
 
 def _found_by_the_engine(_context: Context) -> tuple[Report, ...]:
@@ -23,7 +23,7 @@ UNUSED_SUPPRESSION = Rule(
     summary="A comment `# devmap: ignore[...]` suppresses nothing",
     why=(
         "A comment that suppresses nothing hides the next problem on its line that somebody makes by mistake. It is left over from a "
-        "problem that was solved, stands on the wrong line, or names a rule that does not exist."
+        "problem that was solved, or stands on the wrong line."
     ),
     good="version: 1\nmodel: {checkpoint: ./gpt2}\nmax_memory: {0: 20GB}\n",
     bad="version: 1\nmodel: {checkpoint: ./gpt2}  # devmap: ignore[DM201] the layers were renamed\nmax_memory: {0: 20GB}\n",
@@ -46,5 +46,20 @@ CRASHED_RULE = Rule(
     suppressible=False,
 )
 
-META_RULES = (UNUSED_SUPPRESSION, CRASHED_RULE)
+UNKNOWN_SUPPRESSION = Rule(
+    code="DM903",
+    name="unknown-suppression",
+    severity=Severity.WARNING,
+    summary="A comment `# devmap: ignore[...]` names a rule that there is not, or that cannot be suppressed",
+    why=(
+        "The comment was written to allow something, and allows nothing: its word is misspelt, is a rule of a policy that this config "
+        "does not name, or is one of the rules of the file itself, which keep a config from being read and always show."
+    ),
+    good="version: 1\nmodel: {checkpoint: ./gpt2}\nmax_memory: {0: 20GB}\n",
+    bad="version: 1\nmodel: {checkpoint: ./gpt2}  # devmap: ignore[DM999] the layers were renamed\nmax_memory: {0: 20GB}\n",
+    check=_found_by_the_engine,
+    suppressible=False,
+)
+
+META_RULES = (UNUSED_SUPPRESSION, CRASHED_RULE, UNKNOWN_SUPPRESSION)
 """Always part of the registry."""

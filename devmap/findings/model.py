@@ -90,3 +90,7 @@ class Rule:
     """Whether a comment or `--ignore` silences it. What keeps a config from being read (DM0xx, DM1xx) always shows."""
     optional: bool = False
     """Whether it runs only where the settings or `--extend-select` name it."""
+    parts: Callable[[Context], tuple[Rule, ...]] | None = None
+    """The rules that a config itself brings along: those of the policies that it names."""
+    part_of: Rule | None = None
+    """The rule that brought this one: to name that one is to name all its parts."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["find_rule", "matches", "matching", "select_rules", "verified"]
 
 _CODE = re.compile(r"[A-Z]{2,8}[0-9]{3,4}\Z")
+_POLICY_CODE = re.compile(r"(?!DM)[A-Z]{2,8}(?:[0-9]{3,4})?\Z")
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")
 
 
@@ -41,9 +42,10 @@ def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def matches(rule: Rule, selector: str) -> bool:
-    """Whether a rule is meant by `selector`: its code, its name, a prefix of its code (`DM2`), or `ALL`."""
+    """Whether a rule is meant by `selector`: its code, its name, a prefix of its code (`DM2`), `ALL`, or the rule that it is part of."""
     word = selector.strip()
-    return word == rule.name or word.upper() == "ALL" or (bool(word) and rule.code.startswith(word.upper()))
+    itself = word == rule.name or word.upper() == "ALL" or (bool(word) and rule.code.startswith(word.upper()))
+    return itself or (rule.part_of is not None and matches(rule.part_of, selector))
 
 
 def matching(rules: Sequence[Rule], selector: str) -> tuple[Rule, ...]:
@@ -81,7 +83,8 @@ def select_rules(
     """The rules that run: those of `select` (all that are not optional, where it is empty) and `extend_select`, without `ignore`.
 
     Of two selectors that mean the same rule the longer one wins, so that `ignore=["DM2"], extend_select=["DM201"]` leaves
-    DM201 on. Rules that cannot be suppressed always run.
+    DM201 on. Rules that cannot be suppressed always run. A code of a policy (`PRD001`) may mean nothing here: it is a rule of
+    those configs alone that name the policy.
 
     Raises:
         UsageError: when a selector means no rule.
@@ -89,7 +92,8 @@ def select_rules(
     weight: dict[str, tuple[int, bool]] = {rule.code: (0, not (select or rule.optional)) for rule in rules}
     for selectors, wanted in ((select, True), (extend_select, True), (ignore, False)):
         for selector in selectors:
-            for rule in matching(rules, selector):
+            of_a_policy = _POLICY_CODE.match(selector.strip()) and not any(matches(rule, selector) for rule in rules)
+            for rule in () if of_a_policy else matching(rules, selector):
                 strength = _strength(rule, selector)
                 if strength >= weight[rule.code][0]:
                     weight[rule.code] = (strength, wanted)
@@ -101,4 +105,6 @@ def _strength(rule: Rule, selector: str) -> int:
     word = selector.strip()
     if word.upper() == "ALL":
         return 1
+    if rule.part_of is not None and not (word == rule.name or rule.code.startswith(word.upper())):
+        return 2
     return len(rule.code) + 1 if word == rule.name else len(word) + 1

@@ -130,19 +130,25 @@ class Inventory:
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:
         """The paths of each module's direct child modules, in order."""
-        found: dict[str, list[str]] = {path: [] for path in self.modules}
+        found: dict[str, list[str]] = {}
         for path in self.modules:
             if path:
-                found[path.rpartition(".")[0]].append(path)
-        return {path: tuple(paths) for path, paths in found.items()}
+                found.setdefault(path.rpartition(".")[0], []).append(path)
+        return {**dict.fromkeys(self.modules, ()), **{path: tuple(paths) for path, paths in found.items()}}
 
     @cached_property
     def own_tensors(self) -> Mapping[str, tuple[Tensor, ...]]:
         """The tensors that sit directly on each module, in order."""
-        found: dict[str, list[Tensor]] = {path: [] for path in self.modules}
-        for tensor in self.tensors.values():
-            found[tensor.module].append(tensor)
-        return {path: tuple(tensors) for path, tensors in found.items()}
+        found: dict[str, tuple[Tensor, ...]] = dict.fromkeys(self.modules, ())
+        several: dict[str, list[Tensor]] = {}
+        for name, tensor in self.tensors.items():
+            path = name.rpartition(".")[0]
+            if found[path]:
+                several.setdefault(path, list(found[path])).append(tensor)
+            else:
+                found[path] = (tensor,)
+        found.update({path: tuple(tensors) for path, tensors in several.items()})
+        return found
 
     @property
     def nbytes(self) -> int:

@@ -36,7 +36,10 @@ def read_module(model: nn.Module) -> Inventory:
     whole: set[str] = set()
     for path, module in _walk(model):
         classes[path] = type(module).__name__
-        whole.update(getattr(module, "_no_split_modules", None) or ())
+        own = module.__dict__.get("_no_split_modules")  # not getattr: nn.Module's own search is slow where there is nothing
+        whole.update(own or getattr(type(module), "_no_split_modules", None) or ())
+        if not module._parameters and not module._buffers:  # noqa: SLF001 - named_parameters() drops duplicates
+            continue
         prefix = f"{path}." if path else ""
         for name, tensor, persistent in _own_tensors(module):
             tensors[prefix + name] = _describe(prefix + name, tensor, persistent=persistent)
@@ -56,8 +59,9 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     while pending:
         path, module = pending.pop()
         yield path, module
-        prefix = f"{path}." if path else ""
-        pending += [(prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None]  # noqa: SLF001 - named_children() drops duplicates
+        if module._modules:  # noqa: SLF001 - named_children() drops duplicates
+            prefix = f"{path}." if path else ""
+            pending += [(prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None]  # noqa: SLF001 - as above
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
@@ -69,21 +73,20 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
             yield name, buffer, name not in module._non_persistent_buffers_set  # noqa: SLF001 - torch has no public name for it
 
 
+_DTYPES = {dtype: str(dtype).removeprefix("torch.") for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+_PLAIN = {torch.Tensor, nn.Parameter}
+
+
 def _describe(name: str, tensor: torch.Tensor, *, persistent: bool) -> Tensor:
-    if nn.parameter.is_lazy(tensor):
+    if type(tensor) not in _PLAIN and nn.parameter.is_lazy(tensor):
         raise InventoryError(f"'{name}' has no shape yet: it belongs to a lazy module", help="run the model once with real input first")
     kind: TensorKind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
-    return Tensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), kind, persistent)
+    return Tensor(name, tuple(tensor.shape), _DTYPES[tensor.dtype], kind, persistent)
 
 
 def _identity(tensor: torch.Tensor) -> Hashable:
     """Equal for tensors that share their bytes. Meta tensors, and those of other devices' wrappers, have no address: the object counts."""
-    if (
-        type(tensor) not in {torch.Tensor, nn.Parameter}
-        or tensor.device.type == "meta"
-        or tensor.layout != torch.strided
-        or tensor.numel() == 0
-    ):
+    if tensor.is_meta or type(tensor) not in _PLAIN or tensor.layout != torch.strided or tensor.numel() == 0:
         return id(tensor)
     address = tensor.untyped_storage().data_ptr()
     return (address, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype) if address else id(tensor)

@@ -29,14 +29,16 @@ def fold_device_map(values: Mapping[str, Value], inventory: Inventory) -> dict[s
     match is the longest match too, whoever reads it. Keys are in the model's order. Tensors without a value (a subtree
     that a partial map leaves out) get no key, and no key stands above them. Linear in modules plus tensors.
     """
+    children, own = inventory.children, inventory.own_tensors
     uniform: dict[str, Value | _Mixed] = {}
     for path in reversed(list(inventory.modules)):
-        found: Value | _Mixed | None = None
-        for tensor in inventory.own_tensors[path]:
-            found = _joined(found, values.get(tensor.name, _MIXED))
-        for child in inventory.children[path]:
-            found = _joined(found, uniform[child])
-        uniform[path] = _MIXED if found is None else found
+        below, tensors = children[path], own[path]
+        if not below and len(tensors) == 1:
+            uniform[path] = values.get(tensors[0].name, _MIXED)
+            continue
+        found = {values.get(tensor.name, _MIXED) for tensor in tensors}
+        found.update([uniform[child] for child in below])
+        uniform[path] = found.pop() if len(found) == 1 else _MIXED
     folded: dict[str, Value] = {}
     pending = [""]
     while pending:
@@ -45,10 +47,10 @@ def fold_device_map(values: Mapping[str, Value], inventory: Inventory) -> dict[s
         if not isinstance(value, _Mixed):
             folded[path] = value
             continue
-        for tensor in inventory.own_tensors[path]:
+        for tensor in own[path]:
             if tensor.name in values:
                 folded[tensor.name] = values[tensor.name]
-        pending += reversed(inventory.children[path])
+        pending += reversed(children[path])
     return folded
 
 
@@ -60,9 +62,3 @@ def covers(device_map: Mapping[str, Value], name: str) -> Value | None:
             return None
         path = path.rpartition(".")[0]
     return device_map[path]
-
-
-def _joined(found: Value | _Mixed | None, value: Value | _Mixed) -> Value | _Mixed:
-    if found is None or found == value:
-        return value
-    return _MIXED

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from devmap.config.decoding import Limits
 from devmap.config.device import Device, parse_device
@@ -93,18 +94,23 @@ class Lock:
         return self.home(path) if executes is None else executes
 
 
-def lock_path(config_path: Path) -> Path:
-    """The lock that belongs to a config: `x.devmap.yaml` has `x.devmap.lock.yaml` beside it.
+def lock_path(config_path: Path, profile: str | None = None) -> Path:
+    """The lock that belongs to a config: `x.devmap.yaml` has `x.devmap.lock.yaml` beside it, and one more for each profile.
+
+    Whatever in a profile's name a file's name cannot hold is written in percents.
 
     >>> lock_path(Path("models/x.devmap.yaml")).as_posix(), lock_path(Path("other.yml")).as_posix()
     ('models/x.devmap.lock.yaml', 'other.devmap.lock.yaml')
+    >>> lock_path(Path("x.devmap.yaml"), "laptop").as_posix(), lock_path(Path("x.devmap.yaml"), "a/b").as_posix()
+    ('x.laptop.devmap.lock.yaml', 'x.a%2Fb.devmap.lock.yaml')
     """
     name = config_path.name
     for suffix in (".devmap.yaml", ".devmap.yml", ".yaml", ".yml"):
         if name.endswith(suffix):
             name = name.removesuffix(suffix)
             break
-    return config_path.with_name(f"{name}{LOCK_SUFFIXES[0]}")
+    of_profile = "" if profile is None else f".{quote(profile, safe=' ')}"
+    return config_path.with_name(f"{name}{of_profile}{LOCK_SUFFIXES[0]}")
 
 
 def lock_of(plan: Plan) -> Lock:

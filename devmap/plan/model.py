@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["Charge", "DeviceUse", "Placement", "Plan"]
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """One atom: where its bytes live, and where its kernels run."""
+class Placement(NamedTuple):
+    """One atom: where its bytes live, and where its kernels run. A named tuple, since plans have 10^5 of them."""
 
     path: str
     home: Device

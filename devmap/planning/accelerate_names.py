@@ -40,8 +40,8 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
     verbose: bool = False,
     clean_result: bool = True,
     offload_buffers: bool = False,
-    tied_parameters: Sequence[Sequence[str]] | None = None,
     fallback_allocation: bool = False,  # noqa: ARG001 - Accelerate's signature; a huge first module is always stepped round here
+    tied_parameters: Sequence[Sequence[str]] | None = None,
     *,
     machine: MachineProfile | None = None,
 ) -> dict[str, int | str]:
@@ -56,8 +56,8 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
         verbose: log the plan's reasons.
         clean_result: fold whole subtrees into one key; otherwise one key a module that was placed.
         offload_buffers: whether buffers follow their module to cpu or disk.
-        tied_parameters: groups of names that share one tensor; left out, what the model says.
         fallback_allocation: accepted for its users; nothing has to be asked for here.
+        tied_parameters: groups of names that share one tensor; left out, what the model says.
         machine: the devices where `max_memory` is left out.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU
@@ -11,6 +12,7 @@ from devmap.plan.fingerprint import config_fingerprint
 from devmap.plan.fold import fold_device_map
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
 from devmap.planning.explanation import reasons
+from devmap.planning.problem import stretches
 from devmap.planning.workload import per_device
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ def plan_of(
     """The plan of a solution. Linear in tensors."""
     placements = _placements(problem, solution)
     devices = _device_uses(problem, workload, solution, placements)
-    values = {name: home.plain for atom, home in zip(problem.atoms, solution.homes, strict=True) for name in atom.tensors}
+    values: dict[str, int | str] = {}
+    for home, start, end in stretches(solution.homes):
+        values.update(dict.fromkeys(chain.from_iterable([atom.tensors for atom in problem.atoms[start:end]]), home.plain))
     whole = inventory.no_split_module_classes if config.no_split_module_classes is None else config.no_split_module_classes
     return Plan(
         device_map=fold_device_map(values, inventory),
@@ -52,11 +56,14 @@ def plan_of(
 
 
 def _placements(problem: Problem, solution: Solution) -> tuple[Placement, ...]:
-    loads = problem.loads
-    return tuple(
-        Placement(atom.path, home, executes, loads.weight[at], loads.buffers[at] if home != executes else 0)
-        for at, (atom, home, executes) in enumerate(zip(problem.atoms, solution.homes, solution.streaming.executes, strict=True))
-    )
+    homes, executes = solution.homes, solution.streaming.executes
+    stays = [0] * len(homes)
+    if any(problem.loads.buffers):
+        stays = [
+            nbytes if home is not on and home != on else 0 for nbytes, home, on in zip(problem.loads.buffers, homes, executes, strict=True)
+        ]
+    paths = [atom.path for atom in problem.atoms]
+    return tuple(map(Placement, paths, homes, executes, problem.loads.weight, stays))
 
 
 def _device_uses(problem: Problem, workload: WorkloadCharges, solution: Solution, placements: Sequence[Placement]) -> tuple[DeviceUse, ...]:
@@ -64,11 +71,12 @@ def _device_uses(problem: Problem, workload: WorkloadCharges, solution: Solution
     held: dict[Device, list[int]] = {}
     run: dict[Device, list[int]] = {}
     staying: dict[Device, int] = {}
-    for at, placement in enumerate(placements):
-        weights[placement.home] = weights.get(placement.home, 0) + placement.home_bytes
-        held.setdefault(placement.home, []).append(at)
-        run.setdefault(placement.executes_on, []).append(at)
-        staying[placement.executes_on] = staying.get(placement.executes_on, 0) + placement.resident_buffer_bytes
+    for device, start, end in stretches(solution.homes):
+        weights[device] = weights.get(device, 0) + sum([placement.home_bytes for placement in placements[start:end]])
+        held.setdefault(device, []).extend(range(start, end))
+    for device, start, end in stretches(solution.streaming.executes):
+        staying[device] = staying.get(device, 0) + sum([placement.resident_buffer_bytes for placement in placements[start:end]])
+        run.setdefault(device, []).extend(range(start, end))
     found = []
     for budget in problem.budgets:
         device = budget.device

@@ -78,7 +78,11 @@ def budgets_of(config: PlacementConfig, machine: MachineProfile | None) -> tuple
     if config.offload.folder is not None:
         amounts.setdefault(DISK, None)
     in_bytes = config.max_memory is not None
-    return tuple(_budget(device, amounts[device], config, machine, in_bytes=in_bytes) for device in sorted(amounts))
+    one = {
+        CPU: CPU,
+        DISK: DISK,
+    }  # planning tells the lower tiers from accelerators by identity, which is what a loop over 10^5 atoms can pay
+    return tuple(_budget(one.get(device, device), amounts[device], config, machine, in_bytes=in_bytes) for device in sorted(amounts))
 
 
 def _budget(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.config.device import CPU, DISK
 from devmap.config.size import format_bytes
 from devmap.config.strategy import Strategy
+from devmap.planning.problem import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
         return
     loads = {use.device: use.weight_bytes for use in held}
     used = [device for device, nbytes in loads.items() if nbytes]
-    fits = all(home.is_accelerator for home in solution.homes)
+    fits = all(device.is_accelerator for device, _, _ in stretches(solution.homes))
     if strategy == Strategy.BALANCED and fits and used:
         most = max(used, key=lambda device: loads[device])
         yield (
@@ -61,7 +62,7 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
 
 def _spill(problem: Problem, solution: Solution) -> Iterator[str]:
     for tier in (CPU, DISK):
-        spilled = [at for at, home in enumerate(solution.homes) if home == tier]
+        spilled = [at for device, start, end in stretches(solution.homes) if device == tier for at in range(start, end)]
         if spilled and problem.accelerators:
             nbytes = sum(problem.loads.weight[at] for at in spilled)
             why = "what the accelerators have no room for" if tier == CPU else "what no faster tier has room for"

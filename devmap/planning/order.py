@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from devmap.inventory.dtypes import run_dtype, storage_bytes
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from devmap.config.device import Device
     from devmap.config.strategy import Strategy
     from devmap.inventory.atoms import Atom
     from devmap.inventory.model import Inventory
 
-__all__ = ["AtomLoads", "TieCopy", "Unit", "contract", "tensor_sizes", "weigh"]
+__all__ = ["AtomLoads", "SingleUnits", "TieCopy", "Unit", "contract", "weigh"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,11 @@ class TieCopy:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Atoms that must share a device. It stands in the order where its first atom stands."""
+class Unit(NamedTuple):
+    """Atoms that must share a device. It stands in the order where its first atom stands.
+
+    A named tuple, since most units are single atoms, of which models have 10^5.
+    """
 
     members: tuple[int, ...]
     pin: Device | None
@@ -61,6 +62,26 @@ class Unit:
     """Who places it, where it is not pinned."""
     barred: frozenset[Device]
     """Devices that must not hold it."""
+
+
+class SingleUnits(Sequence[Unit]):
+    """The units of a model of which nothing is pinned, barred or joined: each atom by itself, made when somebody asks for it."""
+
+    def __init__(self, count: int, strategy: Strategy) -> None:
+        self.strategy = strategy
+        self._places = range(count)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Unit: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Unit, ...]: ...
+    def __getitem__(self, at: int | slice) -> Unit | tuple[Unit, ...]:
+        if isinstance(at, slice):
+            return tuple(self[one] for one in self._places[at])
+        return Unit((self._places[at],), None, self.strategy, frozenset())
 
 
 def contract(
@@ -71,11 +92,18 @@ def contract(
     barred: Mapping[int, frozenset[Device]],
     together: Iterable[Sequence[int]],
     sizes: Mapping[str, int],
-) -> tuple[tuple[Unit, ...], tuple[TieCopy, ...]]:
+) -> tuple[Sequence[Unit], tuple[TieCopy, ...]]:
     """Join what `together` and ties hold on one device into units; where pins keep a tie apart, say which copies that takes.
 
     `together` must not join different pins. Linear, but for the near-constant factor of union by the earliest member.
     """
+    together = tuple(together)
+    nowhere: frozenset[Device] = frozenset()
+    if not together and not inventory.ties:
+        everyone = set(strategies.values())
+        if not pins and not barred and len(everyone) == 1:
+            return SingleUnits(len(atoms), everyone.pop()), ()
+        return tuple([Unit((at,), pins.get(at), strategies.get(at), barred.get(at, nowhere)) for at in range(len(atoms))]), ()
     parent = list(range(len(atoms)))
     pin_of: dict[int, Device] = dict(pins)
     for group in together:
@@ -84,13 +112,15 @@ def contract(
     copies = _join_ties(inventory, atoms, parent, pin_of, sizes)
     members: dict[int, list[int]] = {}
     for at in range(len(atoms)):
-        members.setdefault(_root(parent, at), []).append(at)
+        members.setdefault(at if parent[at] == at else _root(parent, at), []).append(at)
     units = tuple(
-        Unit(
+        Unit((root,), pins.get(root), strategies.get(root), barred.get(root, nowhere))
+        if len(group) == 1
+        else Unit(
             tuple(group),
             pin_of.get(root),
             next((strategies[at] for at in group if at in strategies), None),
-            frozenset().union(*(barred[at] for at in group if at in barred)) if barred else frozenset(),
+            nowhere.union(*(barred[at] for at in group if at in barred)),
         )
         for root, group in members.items()
     )
@@ -107,26 +137,24 @@ def weigh(
         weight[copy.atom] += copy.nbytes
     if not owner and (offload_buffers or all(tensor.kind == "parameter" for tensor in inventory.tensors.values())):
         return weight, [0] * len(atoms), list(weight)
-    buffers, slot = [], []
-    for atom in atoms:
+    buffers, slot = [0] * len(atoms), list(weight)
+    tensors = inventory.tensors
+    for at, atom in enumerate(atoms):
+        names = atom.tensors
+        if len(names) == 1 and names[0] not in owner:
+            if not offload_buffers and tensors[names[0]].kind == "buffer":
+                buffers[at], slot[at] = sizes[names[0]], 0
+            continue
         stays, whole, seen = 0, 0, set()
-        for name in atom.tensors:
+        for name in names:
             first = owner.get(name, name)
-            if inventory.tensors[name].kind == "buffer" and not offload_buffers:
+            if not offload_buffers and tensors[name].kind == "buffer":
                 stays += sizes[name] if first == name else 0
             elif first not in seen:
                 seen.add(first)
                 whole += sizes[first]
-        buffers.append(stays)
-        slot.append(whole)
+        buffers[at], slot[at] = stays, whole
     return weight, buffers, slot
-
-
-def tensor_sizes(inventory: Inventory, dtype: str | None) -> dict[str, int]:
-    """Bytes of every tensor at the run dtype."""
-    return {
-        name: storage_bytes(tensor.shape, run_dtype(tensor.dtype, dtype, kind=tensor.kind)) for name, tensor in inventory.tensors.items()
-    }
 
 
 def _join_ties(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import add
 from typing import TYPE_CHECKING
 
+from devmap.planning.order import SingleUnits
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from devmap.config.device import Device
+    from devmap.config.strategy import Strategy
     from devmap.inventory.atoms import Atom
     from devmap.planning.budgets import Budget
     from devmap.planning.order import AtomLoads, TieCopy, Unit
 
-__all__ = ["NO_LIMIT", "Overflow", "Problem", "Slots", "Solution", "Streaming"]
+__all__ = ["NO_LIMIT", "Overflow", "Problem", "Slots", "Solution", "Streaming", "stretches"]
 
 NO_LIMIT = 1 << 62
 """Bytes of a disk that nobody limits: more than any model has."""
@@ -25,25 +29,31 @@ class Problem:
     """One model to be placed on the offered devices."""
 
     atoms: tuple[Atom, ...]
-    units: tuple[Unit, ...]
+    units: Sequence[Unit]
     loads: AtomLoads
     budgets: tuple[Budget, ...]
     activation_bytes: int = 0
     """Kept free on every device that executes something."""
     copies: tuple[TieCopy, ...] = ()
 
-    def limit(self, device: Device) -> int:
-        """Bytes that weights, per-module charges and slots may take on a device; never negative."""
-        usable = next(budget.usable_bytes for budget in self.budgets if budget.device == device)
-        if usable is None:
-            return NO_LIMIT
-        return max(0, usable - self.activation_bytes) if device.is_accelerator else usable
+    @cached_property
+    def limits(self) -> Mapping[Device, int]:
+        """Bytes that weights, per-module charges and slots may take on each offered device; never negative."""
+        kept = {True: self.activation_bytes, False: 0}
+        return {
+            budget.device: NO_LIMIT if budget.usable_bytes is None else max(0, budget.usable_bytes - kept[budget.device.is_accelerator])
+            for budget in self.budgets
+        }
 
-    @property
+    def limit(self, device: Device) -> int:
+        """Bytes that weights, per-module charges and slots may take on an offered device."""
+        return self.limits[device]
+
+    @cached_property
     def accelerators(self) -> tuple[Device, ...]:
         """The accelerators in order that have any room; all of them where none has (they still hold what has no bytes)."""
         offered = tuple(budget.device for budget in self.budgets if budget.device.is_accelerator)
-        return tuple(device for device in offered if self.limit(device) > 0) or offered
+        return tuple(device for device in offered if self.limits[device] > 0) or offered
 
     @property
     def lower_tiers(self) -> tuple[Device, ...]:
@@ -54,27 +64,64 @@ class Problem:
     def resident_bytes(self) -> tuple[int, ...]:
         """Bytes of each unit on an accelerator."""
         loads = self.loads
-        atoms = [weight + held + run for weight, held, run in zip(loads.weight, loads.held, loads.run, strict=True)]
-        return tuple(_sum_over(atoms, unit.members) for unit in self.units)
+        atoms = loads.weight
+        if any(loads.held) or any(loads.run):
+            atoms = tuple(map(sum, zip(loads.weight, loads.held, loads.run, strict=True)))
+        return self.per_unit(atoms)
 
     @cached_property
     def lower_bytes(self) -> tuple[int, ...]:
         """Bytes of each unit on cpu or disk when it is streamed: without the buffers that stay where it is executed."""
         loads = self.loads
-        atoms = [weight + held - buffers for weight, held, buffers in zip(loads.weight, loads.held, loads.buffers, strict=True)]
-        return tuple(_sum_over(atoms, unit.members) for unit in self.units)
+        atoms = loads.weight
+        if any(loads.held) or any(loads.buffers):
+            atoms = tuple(weight + held - stays for weight, held, stays in zip(loads.weight, loads.held, loads.buffers, strict=True))
+        return self.per_unit(atoms)
 
-    def on_cpu(self, in_place: frozenset[int]) -> tuple[int, ...]:
+    @cached_property
+    def beside_bytes(self) -> tuple[int, ...]:
+        """For each atom what a device keeps beside the slots when it is streamed there: its buffers, and what the workload keeps."""
+        run, stays = self.loads.run, self.loads.buffers
+        return tuple(map(add, run, stays)) if any(run) or any(stays) else (0,) * len(run)
+
+    @property
+    def one_strategy(self) -> Strategy | None:
+        """Who places everything, where nothing is pinned, barred or joined."""
+        return self.units.strategy if isinstance(self.units, SingleUnits) else None
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether each atom is a unit of its own."""
+        return len(self.units) == len(self.atoms)
+
+    def per_unit(self, amounts: Sequence[int]) -> tuple[int, ...]:
+        """Amounts of atoms added up to units."""
+        if self.is_plain:
+            return tuple(amounts)
+        return tuple([amounts[unit[0][0]] if len(unit[0]) == 1 else sum([amounts[at] for at in unit[0]]) for unit in self.units])
+
+    def on_cpu(self, in_place: Iterable[int]) -> tuple[int, ...]:
         """Bytes of each unit on cpu, where the atoms `in_place` are computed there too."""
-        if not in_place:
+        if not any(self.beside_bytes):
             return self.lower_bytes
-        loads = self.loads
-        more = [loads.run[at] + loads.buffers[at] if at in in_place else 0 for at in range(len(self.atoms))]
-        return tuple(nbytes + _sum_over(more, unit.members) for nbytes, unit in zip(self.lower_bytes, self.units, strict=True))
+        more = [0] * len(self.atoms)
+        for at in in_place:
+            more[at] = self.beside_bytes[at]
+        return tuple(map(add, self.lower_bytes, self.per_unit(more)))
 
 
-def _sum_over(amounts: Sequence[int], members: Sequence[int]) -> int:
-    return amounts[members[0]] if len(members) == 1 else sum(amounts[at] for at in members)
+def stretches(devices: Sequence[Device]) -> list[tuple[Device, int, int]]:
+    """Runs of one device in a sequence, as device, start and end; there are few of them, so that what is told by device is cheap."""
+    found: list[tuple[Device, int, int]] = []
+    current, start = None, 0
+    for at, device in enumerate(devices):
+        if device is not current:
+            if current is not None:
+                found.append((current, start, at))
+            current, start = device, at
+    if current is not None:
+        found.append((current, start, len(devices)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +151,8 @@ class Streaming:
     """Slots, buffers that stay, what the workload keeps for streamed atoms. Bytes."""
     in_place: frozenset[int]
     """Atoms that the CPU computes where they lie."""
+    cost: int = 0
+    """What the pass pays for everything that is not resident, in weighed bytes (`slots`)."""
 
 
 @dataclass(frozen=True)

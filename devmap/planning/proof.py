@@ -1,25 +1,30 @@
 """A plan proven before it is returned, from the plan, the inventory and the config alone.
 
-Nothing here shares code with the algorithms: sizes are added up again tensor by tensor, homes are read from the folded map.
+Nothing here shares code with the algorithms: homes are read from the folded map, sizes are worked out again from shapes, wishes from the
+keys of the config. `proof_bytes` adds up every device again. Both are linear in modules plus tensors.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeVar
 
-from devmap.config.device import CPU, DISK, Device
+from devmap.config.device import DISK, Device
 from devmap.errors import ResolutionError
-from devmap.inventory.dtypes import run_dtype, storage_bytes
-from devmap.plan.fold import covers
+from devmap.inventory.patterns import PathIndex, expand_keys
+from devmap.planning.proof_bytes import run_sizes, wrong_bytes, wrong_charges, wrong_executors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from devmap.config.model import PlacementConfig
     from devmap.inventory.model import Inventory
-    from devmap.plan.model import Placement, Plan
+    from devmap.plan.model import Plan
 
 __all__ = ["faults_of", "prove"]
+
+Mark = TypeVar("Mark")
 
 
 def prove(plan: Plan, inventory: Inventory, config: PlacementConfig) -> None:
@@ -37,26 +42,54 @@ def prove(plan: Plan, inventory: Inventory, config: PlacementConfig) -> None:
 
 
 def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iterator[str]:
-    """Every promise that a plan breaks, in a sentence each. Linear in tensors times depth."""
-    homes: dict[str, int | str] = {}
-    for name in inventory.tensors:
-        value = covers(plan.device_map, name)
-        if value is None:
-            yield f"nothing places '{name}'"
-            continue
-        homes[name] = value
-    if len(homes) < len(inventory.tensors):
+    """Every promise that a plan breaks, in a sentence each."""
+    read = _read(plan, inventory)
+    if None in read.homes or -1 in read.placed:
+        missing = zip(inventory.tensors, read.homes, read.placed, strict=True)
+        yield from (f"nothing places '{name}'" for name, home, placed in missing if home is None or placed < 0)
         return
     yield from _wrong_names(plan, inventory)
+    yield from _two_stories(plan, inventory, read)
     yield from _wrong_tiers(plan, config)
-    yield from _straddling(plan, inventory, homes)
-    pins = any(isinstance(target, Device) for target in config.device_map.values())
-    if not pins:
-        for group in inventory.ties:
-            if len({homes[name] for name in group}) > 1:
-                yield f"the tie {' = '.join(group)} is on several devices"
-    yield from _wrong_bytes(plan, inventory, homes)
-    yield from _wrong_executors(plan)
+    yield from _straddling(plan, inventory, read.homes)
+    yield from _broken_wishes(config, inventory, read.homes)
+    yield from _parted_ties(plan, inventory, dict(zip(inventory.tensors, read.homes, strict=True)) if inventory.ties else {})
+    sizes = run_sizes(plan, inventory)
+    yield from wrong_bytes(plan, inventory, sizes, read.homes, read.placed)
+    yield from wrong_charges(plan, inventory, config)
+    yield from wrong_executors(plan, inventory, sizes, read.placed)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a plan says of each tensor, in the model's order."""
+
+    homes: Sequence[int | str | None]
+    """The value of the longest key of the map."""
+    placed: Sequence[int]
+    """The number of the placement that it is, or that is nearest above it; -1 where none is."""
+
+
+def _read(plan: Plan, inventory: Inventory) -> _Reading:
+    """One walk down the tree: what is not said of a module is said of the one above it."""
+    device_map, children = plan.device_map, inventory.children
+    numbers = {placement.path: number for number, placement in enumerate(plan.placements)}
+    homes: dict[str, int | str | None] = {"": device_map.get("")}
+    placed: dict[str, int] = {"": numbers.get("", -1)}
+    for path in inventory.modules:
+        below = children[path]
+        if below:
+            home, number = homes[path], placed[path]
+            for child in below:
+                homes[child] = device_map.get(child, home)
+                placed[child] = numbers.get(child, number)
+    of_tensors: list[int | str | None] = []
+    placed_tensors: list[int] = []
+    for name in inventory.tensors:
+        above = name.rpartition(".")[0]
+        of_tensors.append(device_map.get(name, homes[above]))
+        placed_tensors.append(numbers.get(name, placed[above]))
+    return _Reading(of_tensors, placed_tensors)
 
 
 def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
@@ -65,75 +98,96 @@ def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
             yield f"the key '{key}' names nothing"
 
 
+def _two_stories(plan: Plan, inventory: Inventory, read: _Reading) -> Iterator[str]:
+    """Placements that say another home than the map."""
+    homes: list[int | str] = []
+    for _, group in groupby([placement.home for placement in plan.placements]):
+        members = list(group)
+        homes += [members[0].plain] * len(members)
+    for name, home, number in zip(inventory.tensors, read.homes, read.placed, strict=True):
+        if homes[number] != home:
+            yield f"the map sends '{name}' to {home} and its placement to {homes[number]}"
+
+
 def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
     offered = {use.device for use in plan.devices}
     if config.max_memory is not None:
         offered = set(config.max_memory) | ({DISK} if config.offload.folder is not None else set())
-    for device in {placement.home for placement in plan.placements}:
+    for device in {device for device, _ in groupby([placement.home for placement in plan.placements])}:
         if device not in offered:
             yield f"{device} holds weights and is not offered"
 
 
-def _straddling(plan: Plan, inventory: Inventory, homes: Mapping[str, int | str]) -> Iterator[str]:
-    """Modules of a whole class whose tensors lie on several devices; the devices below each module, from the leaves up."""
+def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[int | str | None]) -> Iterator[str]:
+    """Modules of a whole class whose tensors lie on several devices, the outermost of each."""
     whole = set(plan.no_split_module_classes)
-    below: dict[str, set[int | str]] = {path: set() for path in inventory.modules}
-    for name, device in homes.items():
-        below[name.rpartition(".")[0]].add(device)
-    for path in reversed(list(inventory.modules)):
-        if inventory.modules[path] in whole and len(below[path]) > 1:
-            yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(map(str, sorted(below[path], key=str)))}"
-        if path:
-            below[path.rpartition(".")[0]] |= below[path]
+    if whole.isdisjoint(inventory.modules.values()):
+        return
+    inside: dict[str, str | None] = {}
+    for path, class_name in inventory.modules.items():
+        above = inside[path.rpartition(".")[0]] if path else None
+        inside[path] = path if above is None and class_name in whole else above
+    found: dict[str, set[int | str | None]] = {}
+    for name, home in zip(inventory.tensors, homes, strict=True):
+        block = inside[name.rpartition(".")[0]]
+        if block is not None:
+            found.setdefault(block, set()).add(home)
+    for path, devices in found.items():
+        if len(devices) > 1:
+            yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(sorted(map(str, devices)))}"
 
 
-def _wrong_bytes(plan: Plan, inventory: Inventory, homes: Mapping[str, int | str]) -> Iterator[str]:
-    """Weights added up again per device, each tied tensor once per device; every total against its capacity."""
-    owner = inventory.owner
-    weights: dict[int | str, int] = {}
-    seen: set[tuple[str, int | str]] = set()
-    for name, tensor in inventory.tensors.items():
-        device = homes[name]
-        if name in owner:
-            if (owner[name], device) in seen:
-                continue
-            seen.add((owner[name], device))
-        size = storage_bytes(tensor.shape, run_dtype(tensor.dtype, plan.dtype, kind=tensor.kind))
-        weights[device] = weights.get(device, 0) + size
-    away: dict[Device, int] = {}
-    for placement in plan.placements:
-        if placement.resident_buffer_bytes:
-            away[placement.home] = away.get(placement.home, 0) + placement.resident_buffer_bytes
-    for use in plan.devices:
-        expected = weights.get(use.device.plain, 0) - away.get(use.device, 0)
-        if use.weight_bytes != expected:
-            yield f"{use.device} is said to hold {use.weight_bytes:,} bytes of weights and holds {expected:,}"
-        if use.free_bytes is not None and use.free_bytes < 0:
-            yield f"{use.device} is over its budget by {-use.free_bytes:,} bytes"
+def _broken_wishes(config: PlacementConfig, inventory: Inventory, homes: Sequence[int | str | None]) -> Iterator[str]:
+    """Pins, `forbid` and `same_device`, read again from their keys and carried down to every tensor below them."""
+    pinned = any(isinstance(target, Device) for target in config.device_map.values())
+    if not pinned and not config.forbid and not config.same_device:
+        return
+    index = PathIndex.of(inventory)
+    anchors = expand_keys(config.device_map, index).anchors if pinned else {}
+    targets = _carried_down(inventory, {path: [config.device_map[key]] for path, key in anchors.items()})
+    kept_off = _carried_down(inventory, _marked(index, config.forbid.items()))
+    groups = _carried_down(inventory, _marked(index, enumerate(config.same_device)))
+    met: dict[int, int | str | None] = {}
+    for name, home, target, off, joined in zip(inventory.tensors, homes, targets, kept_off, groups, strict=True):
+        if target and isinstance(target[-1], Device) and target[-1].plain != home:
+            yield f"'{name}' is pinned to {target[-1]} and lies on {home}"
+        if any(device.plain == home for device in off):
+            yield f"'{name}' lies on {home}, which 'forbid' keeps it off"
+        for number in joined:
+            if met.setdefault(number, home) != home:
+                yield f"'{name}' lies on {home}, apart from the rest of same_device[{number}]"
 
 
-def _wrong_executors(plan: Plan) -> Iterator[str]:
-    """Executing devices, and that every device with streamed atoms keeps a slot for the largest."""
-    able = {use.device for use in plan.devices} | {CPU}
-    streams: dict[Device, int] = {}
-    nearest: Device | None = None
-    for placement in plan.placements:
-        if placement.executes_on not in able or placement.executes_on == DISK:
-            yield f"'{placement.path}' is executed on {placement.executes_on}"
-        if placement.home.is_accelerator:
-            nearest = placement.home
-            if placement.executes_on != placement.home:
-                yield f"'{placement.path}' lives on {placement.home} and is executed on {placement.executes_on}"
-        elif placement.executes_on.is_accelerator:
-            if nearest is not None and placement.executes_on != nearest:
-                yield f"'{placement.path}' is streamed to {placement.executes_on}; the nearest resident module before it is on {nearest}"
-            streams[placement.executes_on] = max(streams.get(placement.executes_on, 0), _slot_bytes(placement))
-    for device, largest in sorted(streams.items()):
-        use = plan.use_of(device)
-        slots = sum(charge.nbytes for charge in use.charges if charge.what == "slots") if use is not None else 0
-        if slots < largest:
-            yield f"{device} keeps {slots:,} bytes of slots for a module of {largest:,}"
+def _marked(index: PathIndex, wishes: Iterable[tuple[Mark, Iterable[str]]]) -> dict[str, list[Mark]]:
+    """The marks of each path that the keys of a wish name."""
+    found: dict[str, list[Mark]] = {}
+    for mark, keys in wishes:
+        for path in [path for key in keys for path in index.match(key)]:
+            found.setdefault(path, []).append(mark)
+    return found
 
 
-def _slot_bytes(placement: Placement) -> int:
-    return placement.home_bytes
+def _carried_down(inventory: Inventory, marks: Mapping[str, Sequence[Mark]]) -> list[tuple[Mark, ...]]:
+    """For each tensor the marks on it and above it, the nearest last."""
+    nothing: tuple[Mark, ...] = ()
+    if not marks:
+        return [nothing] * len(inventory.tensors)
+    carried: dict[str, tuple[Mark, ...]] = {}
+    for path in inventory.modules:
+        above = carried[path.rpartition(".")[0]] if path else nothing
+        carried[path] = (*above, *marks[path]) if path in marks else above
+    return [
+        (*carried[name.rpartition(".")[0]], *marks[name]) if name in marks else carried[name.rpartition(".")[0]]
+        for name in inventory.tensors
+    ]
+
+
+def _parted_ties(plan: Plan, inventory: Inventory, homes: Mapping[str, int | str | None]) -> Iterator[str]:
+    """Ties over several devices, unless a reason names the copy that each further device takes; `wrong_bytes` sees that it is paid for."""
+    for group in inventory.ties:
+        told = {homes[group[0]]}
+        for name in group[1:]:
+            if homes[name] not in told:
+                told.add(homes[name])
+                if not any(reason.startswith(f"'{name}' is tied to '{group[0]}' and pinned apart") for reason in plan.reasons):
+                    yield f"the tie {' = '.join(group)} is on several devices, and no reason names the copy of '{name}'"

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from devmap.config.device import Device
 from devmap.config.strategy import Strategy, WorkloadKind
-from devmap.errors import ResolutionError
+from devmap.errors import DevmapError, ResolutionError
 from devmap.inventory.atoms import atoms as atoms_of
+from devmap.inventory.atoms import tensor_sizes
 from devmap.planning.assembly import plan_of
 from devmap.planning.budgets import budgets_of
-from devmap.planning.order import AtomLoads, contract, tensor_sizes, weigh
+from devmap.planning.fastest import Fastest, solve_fastest
+from devmap.planning.order import AtomLoads, contract, weigh
+from devmap.planning.pass_report import check_fastest, costs_for, timed
 from devmap.planning.problem import Overflow, Problem
 from devmap.planning.proof import prove
 from devmap.planning.shortfall import no_plan
@@ -48,10 +51,19 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
         DeviceMapError: a manual map does not fit the model; lists every problem.
     """
     question = problem_of(config, inventory, machine)
-    solution = solve(question.problem)
+    costs = costs_for(config, inventory, question.problem, machine)
+    fastest: Fastest | None = None
+    if costs is not None and question.strategy == Strategy.FASTEST:
+        found = solve_fastest(question.problem, costs, config.objective)
+        fastest = found if isinstance(found, Fastest) else None
+        solution = found.candidate.solution if isinstance(found, Fastest) else found
+    else:
+        solution = solve(question.problem)
     if isinstance(solution, Overflow):
-        raise no_plan(question.problem, solution, lambda dtype: _solvable(config, inventory, machine, dtype), dtype=config.model.dtype)
-    plan = plan_of(question.config, inventory, question.problem, question.workload, solution, strategy=question.strategy)
+        raise no_plan(config, question.problem, solution, lambda changed: _fits(changed, inventory, machine), machine=machine)
+    plan = plan_of(config, inventory, question.problem, question.workload, solution, strategy=question.strategy)
+    if costs is not None:
+        plan = timed(plan, question.problem, costs, solution, fastest=fastest)
     prove(plan, inventory, question.config)
     return plan
 
@@ -63,29 +75,25 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
         ResolutionError: for wishes in conflict, unknown budgets, a device that nobody offers.
         DeviceMapError: for a manual map that does not fit the model.
     """
-    if Strategy.FASTEST in config.device_map.values():
-        raise ResolutionError(
-            "device_map: fastest needs rates of compute, copies and disk for every device, and planning by them is not available",
-            help="use balanced for several accelerators, or auto",
-        )
     config = _with_light_server(config)
     dtype = config.model.dtype
     budgets = budgets_of(config, machine)
     if not budgets:
         raise ResolutionError("no device is offered", help="name at least one device in max_memory, such as {0: 20GB}")
-    atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype)
+    check_fastest(config, machine, {budget.device for budget in budgets})
+    sizes = tensor_sizes(inventory, dtype)
+    atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype, sizes=sizes)
     workload = charges(config.workload, inventory, atoms, dtype=dtype)
     wishes = wishes_of(config, inventory, atoms, {budget.device for budget in budgets}, workload.trained)
-    sizes = tensor_sizes(inventory, dtype)
     units, copies = contract(inventory, atoms, wishes.pins, wishes.strategies, wishes.barred, wishes.together, sizes)
     weight, buffers, slot = weigh(inventory, atoms, copies, sizes, offload_buffers=config.offload.buffers)
     loads = AtomLoads(
         weight=tuple(weight),
         buffers=tuple(buffers),
         slot=tuple(slot),
-        held=tuple(workload.total(at, follows_home=True) for at in range(len(atoms))),
-        run=tuple(workload.total(at, follows_home=False) for at in range(len(atoms))),
-        frozen=tuple(at not in workload.trained for at in range(len(atoms))),
+        held=workload.totals(len(atoms), follows_home=True),
+        run=workload.totals(len(atoms), follows_home=False),
+        frozen=tuple([at not in workload.trained for at in range(len(atoms))]) if workload.trained else (True,) * len(atoms),
     )
     problem = Problem(atoms, units, loads, budgets, workload.activation_bytes, copies)
     return Question(config, inventory, problem, workload, _strategy_name(config))
@@ -104,7 +112,9 @@ def _strategy_name(config: PlacementConfig) -> str:
     return "+".join(strategies) if strategies else "manual"
 
 
-def _solvable(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None, dtype: str) -> bool:
-    """Whether the same config has a plan at another run dtype."""
-    lowered = config.model_copy(update={"model": config.model.model_copy(update={"dtype": dtype})})
-    return not isinstance(solve(problem_of(lowered, inventory, machine).problem), Overflow)
+def _fits(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None) -> bool:
+    """Whether a config has a plan."""
+    try:
+        return not isinstance(solve(problem_of(config, inventory, machine).problem), Overflow)
+    except DevmapError:
+        return False

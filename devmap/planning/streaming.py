@@ -2,8 +2,8 @@
 
 A streamed atom is executed by the accelerator of its nearest resident predecessor in the order: the activations are there. That device
 keeps two slots of the largest atom that streams there, so that one is filled while the other is computed; one, without that
-overlap, where two do not fit. An atom on cpu that fits no slot is computed by the CPU where it lies. One on disk that fits none is
-brought into a slot in host memory and computed by the CPU.
+overlap, where two do not fit or are not worth it. An atom on cpu that fits no slot is computed by the CPU where it lies. One on disk
+that fits none is brought into a slot in host memory and computed by the CPU.
 """
 
 from __future__ import annotations
@@ -12,101 +12,73 @@ from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU, DISK
 from devmap.planning.problem import Slots, Streaming
+from devmap.planning.slots import fit_slots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from devmap.config.device import Device
     from devmap.planning.problem import Problem
 
-__all__ = ["stream"]
+__all__ = ["host_slots", "stream"]
 
 
-def stream(problem: Problem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int) -> Streaming:
-    """Executing devices and needs for these homes; atoms of `in_place` stay on the CPU, and others may join them."""
-    accelerators = problem.accelerators
-    rooms = {device: problem.limit(device) for device in accelerators}
-    for at, unit in enumerate(problem.units):
-        if unit.pin is not None and unit.pin in rooms:
-            rooms[unit.pin] -= problem.resident_bytes[at]
-    streamed: dict[Device, list[int]] = {}
-    executes: list[Device] = []
-    nearest = accelerators[0] if accelerators else CPU
-    for at, home in enumerate(homes):
-        if home.is_accelerator:
-            nearest = home
-            executes.append(home)
-        elif nearest == CPU or at in in_place:
-            executes.append(CPU)
-        else:
-            executes.append(nearest)
-            streamed.setdefault(nearest, []).append(at)
+def stream(problem: Problem, homes: Sequence[Device], room: Mapping[Device, int]) -> Streaming:
+    """Executing devices for these homes, with slots in the bytes that the accelerators have left.
+
+    Which of the two lower tiers an atom lives on makes no difference here; what the CPU needs is for `host_slots` to say.
+    """
+    executes, queues = _executing(problem, homes)
     slots: dict[Device, Slots] = {}
     needs: dict[Device, int] = {}
-    for device, queue in streamed.items():
-        kept, evicted = _slots(problem, queue, rooms[device], most_slots)
-        for at in evicted:
+    in_place: list[int] = []
+    cost = 0
+    for device, queue in queues.items():
+        if device is CPU:
+            in_place += queue
+            continue
+        fitting = fit_slots(problem, queue, room[device])
+        for at in fitting.left_to_cpu:
             executes[at] = CPU
-        if kept is not None:
-            slots[device] = kept
-            gone = set(evicted)
-            needs[device] = kept.nbytes + sum(problem.loads.run[at] + problem.loads.buffers[at] for at in queue if at not in gone)
-    _stream_to_cpu(problem, homes, executes, slots, needs, most_slots)
-    in_place_now = frozenset(at for at, device in enumerate(executes) if device == CPU)
-    return Streaming(tuple(executes), slots, needs, in_place_now)
+        in_place += fitting.left_to_cpu
+        cost += fitting.cost
+        if fitting.slots is not None:
+            slots[device] = fitting.slots
+            needs[device] = fitting.slots.nbytes + fitting.beside_bytes
+    return Streaming(tuple(executes), slots, needs, frozenset(in_place), cost)
 
 
-def _slots(problem: Problem, queue: Sequence[int], room: int, most_slots: int) -> tuple[Slots | None, list[int]]:
-    """Slots for a queue of atoms within `room`, and the atoms that must be left to the CPU.
-
-    Evicted are first the atoms that no slot can hold, then, where what the workload keeps for the rest is still too much, the last
-    ones in the order.
-    """
-    loads = problem.loads
-    evicted = [at for at in queue if loads.slot[at] > room]
-    kept = [at for at in queue if loads.slot[at] <= room]
-    beside = sum(loads.run[at] + loads.buffers[at] for at in kept)
-    largest = _largest_so_far(loads.slot, kept)
-    while kept and largest[-1][0] + beside > room:
-        last = kept.pop()
-        largest.pop()
-        beside -= loads.run[last] + loads.buffers[last]
-        evicted.append(last)
-    if not kept:
-        return None, evicted
-    slot_bytes, atom = largest[-1]
-    count = 2 if most_slots > 1 and 2 * slot_bytes + beside <= room else 1
-    return Slots(count, slot_bytes, atom, len(kept)), evicted
+def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device], dict[Device, list[int]]]:
+    """The device of the nearest resident predecessor of each atom, and the atoms on lower tiers by that device."""
+    accelerators = problem.accelerators
+    nearest = accelerators[0] if accelerators else CPU
+    queues: dict[Device, list[int]] = {}
+    queue: list[int] = []
+    executes: list[Device] = []
+    for at, home in enumerate(homes):
+        if home is CPU or home is DISK:
+            queue.append(at)
+        elif home is not nearest:
+            queues.setdefault(nearest, []).extend(queue)
+            nearest, queue = home, []
+        executes.append(nearest)
+    queues.setdefault(nearest, []).extend(queue)
+    return executes, {device: members for device, members in queues.items() if members}
 
 
-def _largest_so_far(sizes: Sequence[int], queue: Sequence[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    best = (-1, -1)
-    for at in queue:
-        if sizes[at] > best[0]:
-            best = (sizes[at], at)
-        found.append(best)
-    return found
-
-
-def _stream_to_cpu(
-    problem: Problem,
-    homes: Sequence[Device],
-    executes: Sequence[Device],
-    slots: dict[Device, Slots],
-    needs: dict[Device, int],
-    most_slots: int,
-) -> None:
-    """What the CPU needs beyond what lives there: slots for atoms on disk, and activations; only where cpu has a budget."""
-    offered = next((budget for budget in problem.budgets if budget.device == CPU), None)
-    loads = problem.loads
-    queue = [at for at, device in enumerate(executes) if device == CPU and homes[at] == DISK]
+def host_slots(problem: Problem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int) -> tuple[Slots | None, int]:
+    """Slots for atoms on disk that the CPU computes, and all that the CPU keeps beside what lives there; 0 where it has no budget."""
+    if not in_place:
+        return None, 0
+    queue = [at for at in sorted(in_place) if homes[at] is DISK]
+    limit = problem.limits.get(CPU)
+    beside = problem.activation_bytes + sum([problem.beside_bytes[at] for at in queue])
+    slots = None
     if queue:
-        largest = max(queue, key=lambda at: loads.slot[at])
-        beside = problem.activation_bytes + sum(loads.run[at] + loads.buffers[at] for at in queue)
-        room = problem.limit(CPU) if offered is not None else None
-        count = 2 if most_slots > 1 and (room is None or 2 * loads.slot[largest] + beside <= room) else 1
-        slots[CPU] = Slots(count, loads.slot[largest], largest, len(queue))
-    if offered is None or CPU not in executes:
-        return
-    needs[CPU] = problem.activation_bytes + sum(loads.run[at] + loads.buffers[at] for at in queue) + (slots[CPU].nbytes if queue else 0)
+        largest = max(queue, key=problem.loads.slot.__getitem__)
+        size = problem.loads.slot[largest]
+        count = 2 if most_slots > 1 and (limit is None or 2 * size + beside <= limit) else 1
+        slots = Slots(count, size, largest, len(queue))
+    if limit is None:
+        return slots, 0
+    return slots, beside + (slots.nbytes if slots is not None else 0)

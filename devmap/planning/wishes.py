@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from devmap.config.device import DISK, Device
 from devmap.errors import DeviceMapError, ResolutionError
 from devmap.inventory.patterns import PathIndex, expand_keys
+from devmap.planning.conflicts import Asked, conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from devmap.config.faults import DocumentPath
     from devmap.config.model import PlacementConfig
     from devmap.config.strategy import Strategy
     from devmap.inventory.atoms import Atom
     from devmap.inventory.model import Inventory
     from devmap.inventory.patterns import Expansion
+    from devmap.planning.conflicts import Conflict
 
 __all__ = ["MapProblem", "Wishes", "atoms_named", "wishes_of"]
 
@@ -27,6 +30,8 @@ class MapProblem:
 
     code: str
     message: str
+    path: DocumentPath = ()
+    """The config key that it is about."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,23 @@ def wishes_of(
     """
     whole_model = set(config.device_map) == {""}
     index = PathIndex.of(inventory) if not whole_model or config.same_device or config.forbid else PathIndex(())
-    targets = _whole(config, atoms) if whole_model else _targets(config, atoms, index)
-    pins = {at: target for at, target in enumerate(targets) if isinstance(target, Device)}
-    strategies = {at: target for at, target in enumerate(targets) if not isinstance(target, Device)}
+    places = range(len(atoms))
+    targets = dict.fromkeys(places, config.device_map[""]) if whole_model else dict(enumerate(_targets(config, atoms, index)))
+    pinned = not whole_model or isinstance(config.device_map[""], Device)
+    pins = {at: target for at, target in targets.items() if isinstance(target, Device)} if pinned else {}
+    strategies = {at: target for at, target in targets.items() if not isinstance(target, Device)}
     _check_offered(atoms, pins, offered)
-    together = tuple(group for keys in config.same_device if (group := atoms_named(keys, index, atoms, "same_device")))
-    for keys, group in zip(config.same_device, together, strict=False):
-        _check_together(keys, group, atoms, pins)
+    together = tuple(atoms_named(keys, index, atoms, "same_device") for keys in config.same_device)
     barred: dict[int, frozenset[Device]] = {}
     for device, keys in config.forbid.items():
         for at in atoms_named(keys, index, atoms, "forbid"):
             barred[at] = barred.get(at, frozenset()) | {device}
     for at in trained:
         barred[at] = barred.get(at, frozenset()) | {DISK}
-    _check_barred(atoms, pins, barred)
-    return Wishes(pins, strategies, barred, together)
+    wishes = Wishes(pins, strategies, barred, tuple(group for group in together if group))
+    if together or barred:
+        _refuse(conflicts(config, inventory, atoms, Asked(pins, barred, together, frozenset(trained)), offered))
+    return wishes
 
 
 def atoms_named(keys: Iterable[str], index: PathIndex, atoms: Sequence[Atom], where: str) -> tuple[int, ...]:
@@ -84,10 +91,6 @@ def atoms_named(keys: Iterable[str], index: PathIndex, atoms: Sequence[Atom], wh
     return tuple(at for at, atom in enumerate(atoms) if atom.path in around or any(above in named for above in _with_parents(atom.path)))
 
 
-def _whole(config: PlacementConfig, atoms: Sequence[Atom]) -> list[Device | Strategy]:
-    return [config.device_map[""]] * len(atoms)
-
-
 def _targets(config: PlacementConfig, atoms: Sequence[Atom], index: PathIndex) -> list[Device | Strategy]:
     """What the longest key says for each atom; every problem of the map at once."""
     expansion = expand_keys(config.device_map, index)
@@ -103,7 +106,7 @@ def _targets(config: PlacementConfig, atoms: Sequence[Atom], index: PathIndex) -
         elif len(found) > 1 and atom.is_tensor is False:
             where = ", ".join(f"'{key}' to {config.device_map[key]}" for key in keys if key is not None)
             problems.append(MapProblem("DM203", f"'{atom.path}' ({atom.class_name}) may not be split, and the map sends {where}"))
-        targets.append(next(iter(found), next(iter(config.device_map.values()))))
+        targets.append(next(iter(found), DISK))  # DISK: the map is refused below
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise DeviceMapError(
@@ -142,17 +145,10 @@ def _check_offered(atoms: Sequence[Atom], pins: Mapping[int, Device], offered: C
             )
 
 
-def _check_together(keys: Sequence[str], group: Sequence[int], atoms: Sequence[Atom], pins: Mapping[int, Device]) -> None:
-    pinned = {pins[at]: atoms[at].path for at in group if at in pins}
-    if len(pinned) > 1:
-        where = " and ".join(f"'{path}' to {device}" for device, path in sorted(pinned.items()))
+def _refuse(found: Sequence[Conflict]) -> None:
+    if found:
         raise ResolutionError(
-            f"same_device [{', '.join(keys)}] contradicts device_map, which sends {where}", help="take one of the two wishes back"
+            f"wishes in conflict: {'; '.join(' and '.join(one.keys) for one in found)}",
+            problems=[MapProblem("DM210", one.message, one.path) for one in found],
+            help="take one of each back",
         )
-
-
-def _check_barred(atoms: Sequence[Atom], pins: Mapping[int, Device], barred: Mapping[int, frozenset[Device]]) -> None:
-    for at, device in pins.items():
-        if device in barred.get(at, ()):
-            why = "its weights are trained, and changes are not written to disk" if device == DISK else f"'forbid' keeps it off {device}"
-            raise ResolutionError(f"device_map sends '{atoms[at].path}' to {device}, and {why}", help="take one of the two wishes back")

@@ -64,9 +64,14 @@ class WorkloadCharges:
     """Atoms with parameters that training changes."""
     notes: tuple[str, ...] = ()
 
-    def total(self, at: int, *, follows_home: bool) -> int:
-        """Bytes of one atom that lie at its home, or where it is executed."""
-        return sum(charge.by_atom.get(at, 0) for charge in self.by_kind if charge.follows_home is follows_home)
+    def totals(self, count: int, *, follows_home: bool) -> tuple[int, ...]:
+        """Bytes of each of `count` atoms that lie at its home, or where it is executed."""
+        found = [0] * count
+        for charge in self.by_kind:
+            if charge.follows_home is follows_home:
+                for at, nbytes in charge.by_atom.items():
+                    found[at] += nbytes
+        return tuple(found)
 
 
 def charges(workload: Workload | None, inventory: Inventory, atoms: Sequence[Atom], *, dtype: str | None) -> WorkloadCharges:

@@ -1,124 +1,129 @@
-"""A plan for a reader: a bar per device, runs of modules folded, what streams where, every charge with its arithmetic, the reasons."""
+"""A plan for a reader: a bar per device, runs of modules folded, cuts, every charge with its arithmetic, the reasons, the time."""
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU
 from devmap.config.size import format_bytes
+from devmap.plan.document import plan_document
+from devmap.report.plan_bars import device_name, render_bars
 from devmap.report.plan_runs import runs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from devmap.config.device import Device
     from devmap.inventory.model import Inventory
-    from devmap.plan.model import DeviceUse, Plan
+    from devmap.plan.model import Plan
     from devmap.report.plan_runs import Run
 
-__all__ = ["render_plan"]
+__all__ = ["NARROWEST", "render_plan", "render_plan_json", "shortened", "titled"]
 
-_WEIGHTS, _RESERVED, _FREE = "█", "▒", "·"
-_GREEN, _YELLOW, _DIM, _BOLD, _PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
+NARROWEST = 60
+"""Columns that a plan needs."""
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+_MOST_ROWS = 80
+_MOST_CUTS = 8
 
 
-def render_plan(plan: Plan, inventory: Inventory, *, width: int = 100, color: bool = False) -> str:
-    """The text of a plan, no line longer than `width` (at least 60), ending in a line end; ANSI colours with `color`."""
-    width = max(width, 60)
-    lines = [*_head(plan, inventory), "", *_bars(plan, width, color=color), ""]
-    lines += [f"{_WEIGHTS} weights  {_RESERVED} reserved  {_FREE} free", ""]
-    lines += _placements(plan, inventory, width, color=color)
-    lines += _charges(plan, width)
+def render_plan(plan: Plan, inventory: Inventory, *, width: int = 100, color: bool = False, ascii_only: bool = False) -> str:
+    """The text of a plan, no line longer than `width` (at least 60), ending in a line end.
+
+    ANSI colours with `color`; nothing but ASCII with `ascii_only`, for a terminal that has no block characters.
+    """
+    width = max(width, NARROWEST)
+    runs = list(runs_of(plan, inventory))
+    lines = [*_head(plan, inventory, width), "", *render_bars(plan, width, color=color, ascii_only=ascii_only), ""]
+    lines += [titled("in the model's order", color=color), *_rows(runs[:_MOST_ROWS], plan, width)]
+    if len(runs) > _MOST_ROWS:
+        lines.append(f"  and {len(runs) - _MOST_ROWS:,} more runs; --format json has every module")
+    lines += [*_cuts(plan, width), *_charges(plan, width, color=color)]
     if plan.reasons:
-        lines += ["", *_titled("why", color=color)]
+        lines += ["", titled("why", color=color)]
         for reason in plan.reasons:
             lines += wrap(reason, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
-    if plan.predicted_seconds is not None:
-        bound = f", at best {plan.bound_seconds:.3g} s" if plan.bound_seconds is not None else ""
-        lines += ["", f"one pass: {plan.predicted_seconds:.3g} s predicted{bound}"]
-    return "\n".join(lines) + "\n"
+    lines += _time(plan, width)
+    text = "\n".join(lines) + "\n"
+    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 
-def _head(plan: Plan, inventory: Inventory) -> Iterator[str]:
+def render_plan_json(plan: Plan) -> str:
+    """The plan as JSON, ending in a line end; `docs/plan.md` describes its keys."""
+    return json.dumps(plan_document(plan), indent=2) + "\n"
+
+
+def titled(title: str, *, color: bool) -> str:
+    """A heading."""
+    return f"{_BOLD}{title}{_PLAIN}" if color else title
+
+
+def shortened(text: str, room: int) -> str:
+    """A text in at most `room` characters, cut in its middle: the ends of a path say most."""
+    if len(text) <= room:
+        return text
+    return f"{text[: room // 2 - 1]}...{text[len(text) - (room - room // 2 - 2) :]}"
+
+
+def _head(plan: Plan, inventory: Inventory, width: int) -> list[str]:
     name = inventory.architecture.class_name if inventory.architecture else "model"
     nbytes = sum(placement.nbytes for placement in plan.placements)
     dtype = plan.dtype or "the checkpoint's dtypes"
-    yield f"{name}: {format_bytes(nbytes)} in {dtype}, placed by {plan.strategy}"
+    return wrap(f"{name}: {format_bytes(nbytes)} in {dtype}, placed by {plan.strategy}", width)
 
 
-def _titled(title: str, *, color: bool) -> list[str]:
-    return [f"{_BOLD}{title}{_PLAIN}" if color else title]
+def _rows(runs: Sequence[Run], plan: Plan, width: int) -> Iterator[str]:
+    """A line a run: which modules, how many bytes, where they live and run."""
+    places = [_place(run, plan) for run in runs]
+    labels = [f"{run.first} to {run.last}" if run.last != run.first else run.first or "(whole model)" for run in runs]
+    room = min(max(map(len, labels), default=0), width - max(map(len, places), default=0) - 15)
+    for run, label, place in zip(runs, labels, places, strict=True):
+        fitting = shortened(label, max(room, width - len(place) - 15))  # a long name may stand out of its column before it is cut
+        yield f"  {fitting:<{room}}  {format_bytes(run.nbytes):>9}  {place}"
 
 
-def _bars(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
-    sized = [use.capacity_bytes for use in plan.devices if use.capacity_bytes is not None]
-    names = {use.device: _name(use.device, plan) for use in plan.devices}
-    label = max(map(len, names.values()), default=0)
-    figures = {use.device: _figures(use) for use in plan.devices}
-    room = width - label - max(map(len, figures.values()), default=0) - 4
-    for use in plan.devices:
-        bar = _bar(use, max(room, 8), color=color) if sized and use.capacity_bytes else " " * max(room, 8)
-        yield f"{names[use.device]:<{label}}  {bar}  {figures[use.device]}"
-
-
-def _figures(use: DeviceUse) -> str:
-    reserved = f" + {format_bytes(use.reserved_bytes)}" if use.reserved_bytes else ""
-    limit = "no limit" if use.capacity_bytes is None else f"of {format_bytes(use.capacity_bytes)}"
-    free = "" if use.free_bytes is None else f", {format_bytes(use.free_bytes)} free"
-    return f"{format_bytes(use.weight_bytes)}{reserved} {limit}{free}"
-
-
-def _bar(use: DeviceUse, room: int, *, color: bool) -> str:
-    """A device's capacity in `room` characters; what is not nothing shows at least one."""
-    assert use.capacity_bytes
-    weights = _share(use.weight_bytes, use.capacity_bytes, room)
-    reserved = min(_share(use.reserved_bytes, use.capacity_bytes, room), room - weights)
-    if use.reserved_bytes and not reserved:
-        weights, reserved = weights - 1, 1
-    parts = (_WEIGHTS * weights, _RESERVED * reserved, _FREE * (room - weights - reserved))
-    if not color:
-        return "".join(parts)
-    return f"{_GREEN}{parts[0]}{_YELLOW}{parts[1]}{_PLAIN}{_DIM}{parts[2]}{_PLAIN}"
-
-
-def _share(nbytes: int, capacity: int, room: int) -> int:
-    return min(room, max(1, round(nbytes * room / capacity))) if nbytes else 0
-
-
-def _placements(plan: Plan, inventory: Inventory, width: int, *, color: bool) -> Iterator[str]:
-    yield from _titled("in the model's order", color=color)
-    for run in runs_of(plan, inventory):
-        yield _row(run, plan, width)
-
-
-def _row(run: Run, plan: Plan, width: int) -> str:
-    where = _name(run.home, plan)
+def _place(run: Run, plan: Plan) -> str:
+    where = device_name(run.home, plan)
     if run.executes_on != run.home:
-        where += f", runs on {_name(run.executes_on, plan)}"
-    elif run.home == CPU and any(use.device.is_accelerator for use in plan.devices):
-        where += ", computed there"
-    tail = f"  {format_bytes(run.nbytes):>9}  {where}"
-    label = f"{run.first} to {run.last}" if run.last != run.first else run.first or "(whole model)"
-    room = max(width - len(tail) - 2, 12)
-    if len(label) > room:
-        label = f"{label[: room // 2 - 1]}...{label[len(label) - (room - room // 2 - 2) :]}"
-    return f"  {label:<{min(room, 52)}}{tail}"
+        return f"{where}, runs on {device_name(run.executes_on, plan)}"
+    return f"{where}, computed there" if run.home == CPU and any(use.device.is_accelerator for use in plan.devices) else where
 
 
-def _charges(plan: Plan, width: int) -> Iterator[str]:
+def _cuts(plan: Plan, width: int) -> Iterator[str]:
+    """Where the activations change devices."""
+    cuts = [
+        f"{device_name(one.executes_on, plan)} to {device_name(other.executes_on, plan)} before {shortened(other.path, 40)}"
+        for one, other in pairwise(plan.placements)
+        if one.executes_on != other.executes_on
+    ]
+    if cuts:
+        more = [f"and {len(cuts) - _MOST_CUTS:,} more"] if len(cuts) > _MOST_CUTS else []
+        count = f"{len(cuts):,} cut{'s' if len(cuts) > 1 else ''}"
+        yield ""
+        yield from wrap(f"{count}: {'; '.join([*cuts[:_MOST_CUTS], *more])}", width, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _charges(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
     charged = [use for use in plan.devices if use.charges]
     if not charged:
         return
     yield ""
-    yield "reserved"
+    yield titled("reserved", color=color)
     for use in charged:
         for charge in use.charges:
             arithmetic = f" = {charge.arithmetic}" if charge.arithmetic else ""
-            text = f"{_name(use.device, plan)}: {charge.what} {format_bytes(charge.nbytes)}{arithmetic}"
+            text = f"{device_name(use.device, plan)}: {charge.what} {format_bytes(charge.nbytes)}{arithmetic}"
             yield from wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _name(device: Device, plan: Plan) -> str:
-    backend = plan.backends.get(device.index) if device.is_accelerator else None
-    return f"{backend}:{device}" if backend else f"device {device}" if device.is_accelerator else str(device)
+def _time(plan: Plan, width: int) -> Iterator[str]:
+    if plan.predicted_seconds is None:
+        return
+    bound = ""
+    if plan.bound_seconds:
+        above = plan.predicted_seconds / plan.bound_seconds - 1
+        bound = f"; no placement beats {plan.bound_seconds:.3g} s" + (f" ({above:.0%} above it)" if above >= 0.005 else " (reached)")
+    yield ""
+    yield from wrap(f"one pass: {plan.predicted_seconds:.3g} s predicted{bound}", width, subsequent_indent="  ")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devmap.checking.engine import check
+from devmap.checking.fixing import apply_edits
 from devmap.checking.registry import load_rules
 from devmap.checking.settings import Settings
 from devmap.config.document import parse_document
@@ -131,7 +133,6 @@ def test_a_comment_at_the_head_suppresses_in_the_whole_file() -> None:
     [
         (GOOD.replace("model: {}", "model: {}  # devmap: ignore[DM201]"), 29, "this line has nothing that 'ignore[DM201]' suppresses"),
         (f"# devmap: ignore-file[DM301]\n{GOOD}", 23, "this file has nothing that 'ignore[DM301]' suppresses"),
-        (GOOD.replace("model: {}", "model: {}  # devmap: ignore[nothing]"), 29, "no rule is called 'nothing'"),
         (GOOD.replace("model: {}", "model: {}  # devmap: ignore"), 12, "this comment names no rule"),
         (GOOD + "# devmap: ignore-file[DM201]\n", 1, "'ignore-file' counts only at the head of the file"),
     ],
@@ -140,6 +141,82 @@ def test_a_comment_that_suppresses_nothing_is_a_finding(text: str, column: int, 
     quiet = rule("DM301", "bad-model")
     (found,) = [finding for finding in run(text, KEY, quiet) if finding.code == "DM901"]
     assert (found.message, found.position and found.position.start.column) == (message, column)
+
+
+@pytest.mark.parametrize(
+    ("word", "message", "label", "fixed"),
+    [
+        ("unmatched-kye", "no rule is called 'unmatched-kye'", "did you mean 'unmatched-key'?", "ignore[unmatched-key] x"),
+        ("nothing", "no rule is called 'nothing'", "", ""),
+        ("DM101", "'DM101' cannot be suppressed", "", ""),
+    ],
+)
+def test_a_comment_that_names_no_rule_to_suppress_has_a_rule_of_its_own(word: str, message: str, label: str, fixed: str) -> None:
+    unknown = Rule("DM101", "unknown-key", Severity.ERROR, "s", "w", GOOD, GOOD, check=lambda _context: (), suppressible=False)
+    text = GOOD.replace("model: {}", f"model: {{}}  # devmap: ignore[{word}] x")
+    (found,) = [finding for finding in run(text, rule("DM201", "unmatched-key"), unknown) if finding.code == "DM903"]
+    assert (found.message, found.label) == (message, label)
+    assert found.position is not None
+    assert found.position.start.column == 29
+    assert found.edit is not None
+    mended = apply_edits(text.encode(), [found.edit]).decode()
+    assert mended == GOOD.replace("model: {}", f"model: {{}}  # devmap: {fixed}" if fixed else "model: {}")
+
+
+@pytest.mark.parametrize(
+    ("comment", "left"),
+    [
+        ("# devmap: ignore[DM201, DM301] why\n", "# devmap: ignore[DM201] why\n"),
+        ("# devmap: ignore[DM301, DM201] why\n", "# devmap: ignore[DM201] why\n"),
+        ("# devmap: ignore[DM201 DM301] why # more\n", "# devmap: ignore[DM201] why # more\n"),
+    ],
+)
+def test_of_several_words_only_the_unused_one_goes(comment: str, left: str) -> None:
+    text = GOOD.replace("1GB}\n", f"1GB}}  {comment}")
+    (found,) = [finding for finding in run(text, KEY, rule("DM301", "bad-model")) if finding.code == "DM901"]
+    assert found.edit is not None
+    assert apply_edits(text.encode(), [found.edit]).decode() == GOOD.replace("1GB}\n", f"1GB}}  {left}")
+
+
+def test_an_unused_comment_on_a_line_of_its_own_goes_with_its_line() -> None:
+    text = f"# a head\r\n# devmap: ignore-file[DM301] old\r\n{GOOD}"
+    (found,) = [finding for finding in run(text, rule("DM301", "bad-model")) if finding.code == "DM901"]
+    assert found.edit is not None
+    assert apply_edits(text.encode(), [found.edit]).decode() == f"# a head\r\n{GOOD}"
+
+
+def brought(*codes: str) -> Rule:
+    """A rule whose parts fire on the model, each with a code of its own."""
+    whole = Rule("DM603", "policy-violated", Severity.ERROR, "s", "w", GOOD, GOOD, check=lambda _context: ())
+    parts = tuple(
+        Rule(code, f"rule-{code.lower()}", Severity.ERROR, "s", "w", "", "", lambda _c: [Report("no", ("model",))], part_of=whole)
+        for code in codes
+    )
+    return dataclasses.replace(whole, parts=lambda _context: parts)
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        ({}, ["PRD001", "PRD002"]),
+        ({"ignore": ("PRD001",)}, ["PRD002"]),
+        ({"ignore": ("rule-prd002",)}, ["PRD001"]),
+        ({"ignore": ("PRD",)}, []),
+        ({"ignore": ("DM603",)}, []),
+        ({"ignore": ("policy-violated",), "extend_select": ("PRD002",)}, ["PRD002"]),
+        ({"select": ("PRD001",)}, ["PRD001"]),
+        ({"select": ("DM6",)}, ["PRD001", "PRD002"]),
+        ({"ignore": ("INF001",)}, ["PRD001", "PRD002"]),
+    ],
+)
+def test_rules_that_a_config_brings_are_selected_one_by_one_and_together(options: dict[str, Any], codes: list[str]) -> None:
+    assert [finding.code for finding in run(GOOD, brought("PRD001", "PRD002"), **options)] == codes
+
+
+@pytest.mark.parametrize(("word", "open_codes"), [("PRD001", ["PRD002"]), ("DM603", []), ("policy-violated", [])])
+def test_rules_that_a_config_brings_are_suppressed_one_by_one_and_together(word: str, open_codes: list[str]) -> None:
+    text = GOOD.replace("model: {}", f"model: {{}}  # devmap: ignore[{word}] agreed")
+    assert [finding.code for finding in run(text, brought("PRD001", "PRD002")) if finding.suppressed is None] == open_codes
 
 
 def test_a_comment_for_a_rule_that_did_not_run_is_left_alone() -> None:

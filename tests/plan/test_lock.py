@@ -73,19 +73,38 @@ def test_a_diff_tells_what_moves_and_the_bytes_on_both_sides() -> None:
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
+from pathlib import Path
 from planning_models import config, decoder
-from devmap.plan.lock import render_lock
+from devmap.inventory.model import Inventory, Tensor
+from devmap.plan.lock import write_lock
 from devmap.planning.resolve import resolve
-print(render_lock(resolve(config(device_map="balanced", max_memory={0: 900, 1: 900, "cpu": 900, "disk": 9000}), decoder(8))))
+model = decoder(8)
+named = Tensor("schicht_\\u00fc.weight", (9,), "uint8")
+model = Inventory({**model.modules, "schicht_\\u00fc": "Linear"}, {**model.tensors, named.name: named}, (), ("Block",))
+plan = resolve(config(device_map="balanced", max_memory={0: 900, 1: 900, "cpu": 900, "disk": 9000}), model)
+write_lock(plan, Path(sys.argv[2]))
 """
 
 
-def test_a_lock_has_the_same_bytes_whatever_the_hash_seed() -> None:
+def test_a_lock_has_the_same_bytes_whatever_the_hash_seed_and_the_locale(tmp_path: Path) -> None:
     folder = Path(__file__).parent.parent / "planning"
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(folder)], check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}
-        ).stdout
-        for seed in ("0", "1", "42")
-    }
-    assert len(outputs) == 1
+    environments = [
+        {"PYTHONHASHSEED": "0"},
+        {"PYTHONHASHSEED": "1", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONHASHSEED": "42", "LC_ALL": "de_DE.ISO-8859-1", "TZ": "Asia/Tokyo", "COLUMNS": "40"},
+    ]
+    for number, extra in enumerate(environments):
+        target = tmp_path / str(number)
+        subprocess.run([sys.executable, "-c", SCRIPT, str(folder), str(target)], check=True, env={**os.environ, **extra})
+    contents = {(tmp_path / str(number)).read_bytes() for number in range(len(environments))}
+    assert len(contents) == 1
+    content = contents.pop()
+    assert b"\r" not in content
+    assert "schicht_\u00fc".encode() in content or b"schicht_\\u00fc" in content
+
+
+def test_a_lock_of_a_profile_stands_beside_that_of_the_config() -> None:
+    config = Path("a/x.devmap.yaml")
+    assert lock_path(config, "laptop") == Path("a/x.laptop.devmap.lock.yaml")
+    assert lock_path(config, "../../etc/x") == Path("a/x...%2F..%2Fetc%2Fx.devmap.lock.yaml")
+    assert len({lock_path(config, name) for name in ("a b", "a%20b", "a/b", "a%2Fb")}) == 4

@@ -1,19 +1,13 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "planning"))
-
-from planning_models import chain, config
 
 from devmap.config.machines import PRESETS, preset
 from devmap.plan.diff import diff_plans
 from devmap.planning.resolve import resolve
 from devmap.report.plan import render_plan
 from devmap.report.plan_diff import render_diff
+from tests.planning.planning_models import chain, config
 
 MODEL = chain(48, 7, 7, 7, 7, 7)
 PLAN = resolve(config(max_memory={0: 60, 1: 25, "cpu": 15, "disk": 100}), MODEL)

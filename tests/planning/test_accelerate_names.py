@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planning_models import chain, config, inventories
 
 from devmap.errors import ResolutionError, UsageError
 from devmap.planning.accelerate_names import get_balanced_memory, infer_auto_device_map
 from devmap.planning.resolve import resolve
+from tests.planning.planning_models import chain, config, inventories
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planning_models import chain, config, decoder, inventories, memories
 
 from devmap.config.device import CPU, DISK, parse_device
 from devmap.errors import DeviceMapError, ResolutionError
@@ -15,6 +14,7 @@ from devmap.inventory.model import Inventory, Tensor
 from devmap.plan.fold import covers
 from devmap.planning.proof import faults_of
 from devmap.planning.resolve import resolve
+from tests.planning.planning_models import chain, config, decoder, inventories, memories
 
 if TYPE_CHECKING:
     from devmap.plan.model import Plan
@@ -220,7 +220,7 @@ def test_no_plan_says_the_shortfall() -> None:
     assert any(change.startswith("offer cpu") for change in caught.value.changes)
 
 
-def test_fastest_is_refused_rather_than_pretended() -> None:
+def test_fastest_without_rates_says_which_are_missing() -> None:
     with pytest.raises(ResolutionError, match="rates"):
         resolve(config(device_map="fastest", max_memory={0: 100}), chain(1))
 

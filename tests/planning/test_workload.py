@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from planning_models import config, decoder
 
 from devmap.config.model import Workload
 from devmap.inventory.atoms import atoms
 from devmap.planning.resolve import resolve
 from devmap.planning.workload import charges
+from tests.planning.planning_models import config, decoder
 
 
 def total(what: str, inventory: Any, **keys: Any) -> int:

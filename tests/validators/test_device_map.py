@@ -89,8 +89,8 @@ def test_ranges_and_globs_are_no_paths_of_a_concrete_map(example: Inventory) -> 
 def test_a_split_block_is_named_with_its_parts_and_its_likes_are_counted(example: Inventory) -> None:
     (message,) = messages(example, {"": 0, **{f"model.layers.{layer}.mlp": 1 for layer in (1, 2, 3)}})
     assert message == (
-        "'model.layers.1' is a LlamaDecoderLayer, which may not be split, but lies on 0 and 1 "
-        "('self_attn.q_proj.weight' on 0, 'mlp.gate_proj.weight' on 1); so are 2 others of model.layers.1 to model.layers.3"
+        "'model.layers.1' is a LlamaDecoderLayer, which may not be split, but lies on device 0 and device 1 "
+        "('self_attn.q_proj.weight' on device 0, 'mlp.gate_proj.weight' on device 1); so are 2 others of model.layers.1 to model.layers.3"
     )
     assert messages(example, {"": 0, "model.layers.1.mlp": 1}, no_split_module_classes=[]) == []
 
@@ -99,7 +99,7 @@ def test_tied_tensors_apart_are_an_error_with_the_price_of_the_copy(example: Inv
     (finding,) = device_map_findings(example, {"": 0, "lm_head": 1})
     assert (finding.code, finding.severity) == ("DM204", Severity.ERROR)
     assert finding.message == (
-        "tied weights lie apart: 'model.embed_tokens.weight' on 0 and 'lm_head.weight' on 1; the copy costs 262.1 MB"
+        "tied weights lie apart: 'model.embed_tokens.weight' on device 0 and 'lm_head.weight' on device 1; the copy costs 262.1 MB"
     )
 
 
@@ -128,12 +128,12 @@ def test_devices_that_are_not_offered_are_said_by_tier(example: Inventory) -> No
         (
             "DM301",
             "'model.layers.0' and 1 other key asks for device 3, which is not offered",
-            "offered: 0 and cpu; add it to max_memory or choose another",
+            "offered: device 0 and cpu; add it to max_memory or choose another",
         ),
         (
             "DM304",
-            "'model.layers.2' asks for device disk, which is not offered",
-            "offered: 0 and cpu; add it to max_memory or choose another",
+            "'model.layers.2' asks for disk, which is not offered",
+            "offered: device 0 and cpu; add it to max_memory or choose another",
         ),
     ]
     assert codes(example, device_map, offered=[parse_device(0), parse_device(3), DISK]) == []

@@ -8,6 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from devmap.config.faults import DocumentPath
+    from devmap.inventory.model import Inventory
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -52,3 +53,26 @@ def test_it_says_what_is_wrong_and_where(
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM202") == ()
+
+
+def test_of_many_places_eight_are_named_and_the_rest_is_counted(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+    leaves = [path for path in example.modules if not example.children[path]]
+    # Every other leaf: no run of numbers folds, and nine places or more are left.
+    keys = ", ".join(f"{path}: 0" for path in leaves[::2])
+    found = findings_of(context_of(f"{HEAD}device_map: {{{keys}}}\nmax_memory: {{0: 2GB}}\n"), "DM202")
+    assert len(found) == 9
+    (rest,) = [finding for finding in found if "other place" in finding.message]
+    named = sum(int(finding.message.split(", ")[1].split()[0]) for finding in found if finding is not rest)
+    uncovered = sum(len(example.own_tensors[path]) for path in leaves[1::2])
+    assert rest.message.startswith(f"no key covers {uncovered - named} more tensor")
+    assert {finding.path for finding in found} == {("device_map",)}
+    assert {finding.help for finding in found} == {'add a key for them, or "": auto to have the rest placed'}
+    for finding in found:
+        assert finding.position is not None
+        assert finding.position.start.column == 1
+
+
+def test_it_is_silent_without_a_model(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    assert (
+        findings_of(context_of("version: 1\nmodel: {checkpoint: ./none}\ndevice_map: {lm_head: 0}\nmax_memory: {0: 2GB}\n"), "DM202") == ()
+    )

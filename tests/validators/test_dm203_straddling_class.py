@@ -22,8 +22,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 (
                     ("device_map", "model.layers.1.mlp.up_proj.weight"),
                     (
-                        "'model.layers.1' is a LlamaDecoderLayer, which may not be split, but lies on 0 and 1 "
-                        "('self_attn.q_proj.weight' on 0, 'mlp.up_proj.weight' on 1)"
+                        "'model.layers.1' is a LlamaDecoderLayer, which may not be split, but lies on device 0 and device 1 "
+                        "('self_attn.q_proj.weight' on device 0, 'mlp.up_proj.weight' on device 1)"
                     ),
                 )
             ],
@@ -34,8 +34,9 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 (
                     ("device_map", "model.layers.*.self_attn"),
                     (
-                        "'model.layers.0' is a LlamaDecoderLayer, which may not be split, but lies on 0 and 1 "
-                        "('self_attn.q_proj.weight' on 1, 'mlp.gate_proj.weight' on 0), and 3 other blocks up to 'model.layers.3'"
+                        "'model.layers.0' is a LlamaDecoderLayer, which may not be split, but lies on device 0 and device 1 "
+                        "('self_attn.q_proj.weight' on device 1, 'mlp.gate_proj.weight' on device 0), "
+                        "and 3 other blocks up to 'model.layers.3'"
                     ),
                 )
             ],

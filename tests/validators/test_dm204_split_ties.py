@@ -18,7 +18,7 @@ def test_it_names_the_copies_and_what_they_cost(context_of: ContextOf, findings_
     (finding,) = findings_of(context_of(HEAD + "device_map: {'': 0, model.layers.3: 1}\n", inventory=tied), "DM204")
     assert finding.path == ("device_map", "model.layers.3")
     assert finding.message == (
-        "tied weights lie apart: 'model.layers.2.mlp.up_proj.weight' on 0 and 'model.layers.3.mlp.up_proj.weight' on 1; "
+        "tied weights lie apart: 'model.layers.2.mlp.up_proj.weight' on device 0 and 'model.layers.3.mlp.up_proj.weight' on device 1; "
         "the copy costs 90.2 MB"
     )
 

@@ -21,7 +21,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map", "model.layers[1-3]"),
-                    "'model.layers[1-3]' puts 'model.layers.1' and 1 other path on 1, and 'model.layers[0-2]' puts it on 0",
+                    "'model.layers[1-3]' puts 'model.layers.1' and 1 other path on device 1, and 'model.layers[0-2]' puts it on device 0",
                 )
             ],
         ),

@@ -18,11 +18,11 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "device_map: {'model.layers[0-1]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.layers[0-1]"), "'model.layers[0-1]' goes to 0, as the key \"\" says already")],
+            [(("device_map", "model.layers[0-1]"), "'model.layers[0-1]' goes to device 0, as the key \"\" says already")],
         ),
         (
             HEAD + "device_map: {model: 1, model.norm: 1, '': 0, model.embed_tokens: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.norm"), "'model.norm' goes to 1, as 'model' says already")],
+            [(("device_map", "model.norm"), "'model.norm' goes to device 1, as 'model' says already")],
         ),
     ],
 )

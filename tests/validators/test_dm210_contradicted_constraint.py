@@ -21,13 +21,13 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("forbid", "0", 0),
-                    "'model.layers.0.mlp' is forbidden on 0, and the device map puts 'model.layers.0.mlp.gate_proj.weight' there",
+                    "'model.layers.0.mlp' is forbidden on device 0, and the device map puts 'model.layers.0.mlp.gate_proj.weight' there",
                 )
             ],
         ),
         (
             HEAD + "device_map: {'': 0, model.norm: 1}\nsame_device: [[model.norm, lm_head]]\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("same_device", 0), "'model.norm' and 'lm_head' must share a device, and the device map puts them on 0 and 1")],
+            [(("same_device", 0), "'model.norm' and 'lm_head' must share a device, and the device map puts them on device 0 and device 1")],
         ),
     ],
 )

@@ -22,7 +22,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 (
                     ("device_map", "model.embed_tokens"),
                     (
-                        "the output head 'lm_head' is on 0, and the embedding 'model.embed_tokens' that it is tied to on 1; "
+                        "the output head 'lm_head' is on device 0, and the embedding 'model.embed_tokens' that it is tied to on device 1; "
                         "the copy costs 262.1 MB"
                     ),
                 )

@@ -19,20 +19,12 @@ def test_it_names_the_file(context_of: ContextOf, findings_of: FindingsOf) -> No
     assert "devmap inspect" in finding.help
 
 
-def test_every_problem_of_the_manifest_is_a_finding(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    error = ManifestError("2 problems", problems=[Wrong("line 3: no shape"), Wrong("line 9: no dtype")])
-    found = findings_of(context_of(TEXT, inventory_error=error), "DM217")
-    assert sorted(finding.message for finding in found) == ["2 problems", "line 3: no shape", "line 9: no dtype"]
-
-
 def test_it_is_silent_for_a_checkpoint_and_for_a_good_manifest(context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(TEXT, inventory_error=CheckpointError("no")), "DM217") == ()
     assert findings_of(context_of(TEXT.replace("../nowhere", "example")), "DM217") == ()
 
 
-class Wrong:
-    """One problem of a file."""
-
-    def __init__(self, message: str) -> None:
-        self.code = ""
-        self.message = message
+def test_a_config_that_names_no_model_at_all_is_the_affair_of_dm214(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    text = "version: 1\nmodel: {dtype: bfloat16}\nmax_memory: {0: 2GB}\n"
+    error = ManifestError("the config names no model")
+    assert [finding.code for finding in findings_of(context_of(text, inventory_error=error))] == ["DM214"]

@@ -22,7 +22,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
         ),
         (
             HEAD + "max_memory: {0: 90%, disk: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
-            [(("max_memory", "disk"), "50% of device disk cannot be checked: no machine says how much memory it has")],
+            [(("max_memory", "disk"), "50% of disk cannot be checked: no machine says how much memory it has")],
         ),
     ],
 )

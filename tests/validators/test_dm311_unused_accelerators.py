@@ -18,7 +18,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "max_memory: {1: 2GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
-            [(("max_memory",), "the machine also has 0, which max_memory does not offer")],
+            [(("max_memory",), "the machine also has device 0, which max_memory does not offer")],
         ),
     ],
 )

@@ -18,7 +18,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "headroom: {0: 5%, cpu: 1GB}\nmax_memory: {0: 3GB}\n",
-            [(("headroom", "cpu"), "headroom for device cpu, which is not offered")],
+            [(("headroom", "cpu"), "headroom for cpu, which is not offered")],
         ),
     ],
 )

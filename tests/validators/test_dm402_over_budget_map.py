@@ -18,7 +18,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "device_map: {'': auto, 'model.layers[0-2]': cpu}\nmax_memory: {0: 2GB, cpu: 1GB}\n",
-            [(("device_map", "model.layers[0-2]"), "device cpu is given 1.2 GB of weights and may hold 1.0 GB: 214.3 MB too much")],
+            [(("device_map", "model.layers[0-2]"), "cpu is given 1.2 GB of weights and may hold 1.0 GB: 214.3 MB too much")],
         ),
         (
             HEAD + "device_map: {'': 0}\nmax_memory: {0: 2GB}\nheadroom: 10%\n",

@@ -32,7 +32,7 @@ def test_one_slot_is_said_with_what_the_second_takes(context_of: ContextOf, find
 def test_what_is_computed_on_the_cpu_is_said(context_of: ContextOf, findings_of: FindingsOf) -> None:
     (finding,) = findings_of(context_of(TEXT, plan=plan_with((), executes_on=CPU)), "DM403")
     assert finding.path == ("max_memory",)
-    assert finding.message == "1 module on cpu computed in place: no accelerator has room for a slot"
+    assert finding.message == "1 module on cpu is computed in place: no accelerator has room for a slot"
 
 
 def test_two_slots_are_enough(context_of: ContextOf, findings_of: FindingsOf) -> None:

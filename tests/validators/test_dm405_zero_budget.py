@@ -16,7 +16,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEAD + "max_memory: {0: 2GB, cpu: 0%}\n", [(("max_memory", "cpu"), "device cpu is offered with a budget of 0")]),
+        (HEAD + "max_memory: {0: 2GB, cpu: 0%}\n", [(("max_memory", "cpu"), "cpu is offered with a budget of 0")]),
         (HEAD + "max_memory: {0: 2GB, 1: 0GB}\n", [(("max_memory", "1"), "device 1 is offered with a budget of 0")]),
     ],
 )

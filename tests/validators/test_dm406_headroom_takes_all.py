@@ -18,7 +18,11 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "max_memory: {0: 2GB, 1: 3GB}\nheadroom: {0: 2GB}\n",
-            [(("headroom",), "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0")],
+            [(("headroom", "0"), "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0")],
+        ),
+        (
+            HEAD + "max_memory: {0: 2GB, 1: 3GB, 2: 1GB}\nheadroom: 100%\n",
+            [(("headroom",), "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0, nor of device 1 and device 2")],
         ),
     ],
 )

@@ -20,6 +20,11 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             HEAD + "device_map: {'': 0, 'model.layers[2-3]': disk}\nmax_memory: {0: 3GB, disk: 2GB}\n",
             [(("device_map", "model.layers[2-3]"), "809.5 MB go to disk, and device 0 has 1.9 GB free")],
         ),
+        (  # the room is what the map leaves after headroom, on the first device that has enough
+            HEAD
+            + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.5GB, 1: 1GB, cpu: 2GB}\nheadroom: {0: 10%, 1: 100MB}\n",
+            [(("device_map", "model.layers[2-3]"), "809.5 MB go to cpu, and device 1 has 900.0 MB free")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(

@@ -20,7 +20,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             HEAD + "max_memory: {0: 5GB, cpu: 17GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
             [
                 (("max_memory", "0"), "device 0 has 4.0 GB, and max_memory gives it 5.0 GB"),
-                (("max_memory", "cpu"), "device cpu has 16.0 GB, and max_memory gives it 17.0 GB"),
+                (("max_memory", "cpu"), "cpu has 16.0 GB, and max_memory gives it 17.0 GB"),
             ],
         ),
     ],

@@ -16,7 +16,14 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEAD + "device_map: sequential\nmax_memory: {0: 2GB, 1: 2GB, 2: 2GB}\n", [(("max_memory", "1"), "the plan leaves 1 and 2 empty")]),
+        (
+            HEAD + "device_map: sequential\nmax_memory: {0: 2GB, 1: 2GB, 2: 2GB}\n",
+            [(("max_memory", "1"), "the plan leaves device 1 and device 2 empty")],
+        ),
+        (  # only the first device is spared on purpose
+            HEAD + "device_map: {'': balanced_low_0, model: 1, lm_head: 1}\nmax_memory: {0: 2GB, 1: 2GB, 2: 2GB}\n",
+            [(("max_memory", "2"), "the plan leaves device 2 empty")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(
@@ -29,6 +36,7 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "device_map: balanced\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD + "device_map: balanced_low_0\nmax_memory: {0: 2GB, 1: 4GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

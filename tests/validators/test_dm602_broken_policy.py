@@ -24,15 +24,19 @@ HEAD = "version: 1\nrules:\n"
         ("version: 1\nrulez: []\nrules: []\n", 2, "'rulez' is no key of a policy pack"),
         (HEAD + "  - text\n", 3, "a rule is a mapping, found 'text'"),
         (HEAD + "  - {message: m, schema: {}}\n", 3, "'code' expects text, found null"),
-        (HEAD + "  - {code: A1, message: m, schema: {}, sevrity: note}\n", 3, "'sevrity' is no key of a policy's rule"),
+        (HEAD + "  - {code: ACME001, message: m, schema: {}, sevrity: note}\n", 3, "'sevrity' is no key of a policy's rule"),
         (
-            HEAD + "  - code: A1\n    message: m\n    schema: {}\n    over: moon\n",
+            HEAD + "  - code: ACME001\n    message: m\n    schema: {}\n    over: moon\n",
             6,
             "'over' expects one of config, plan, lock, found 'moon'",
         ),
-        (HEAD + "  - code: A1\n    message: m\n    schema: [1]\n", 5, "'schema' expects a JSON Schema, found a list"),
-        (HEAD + "  - code: A1\n    message: m\n    schema:\n      type: nothing\n", 6, "no JSON Schema: "),
-        (HEAD + "  - {code: A1, message: m, schema: {}}\n  - {code: A1, message: m, schema: {}}\n", 4, "the code 'A1' is used twice"),
+        (HEAD + "  - code: ACME001\n    message: m\n    schema: [1]\n", 5, "'schema' expects a JSON Schema, found a list"),
+        (HEAD + "  - code: ACME001\n    message: m\n    schema:\n      type: nothing\n", 6, "no JSON Schema: "),
+        (
+            HEAD + "  - {code: ACME001, message: m, schema: {}}\n  - {code: ACME001, message: m, schema: {}}\n",
+            4,
+            "the code 'ACME001' is used twice",
+        ),
         ("rules: [\n", 1, "not YAML: a value is missing here"),
     ],
 )
@@ -44,7 +48,7 @@ def test_each_fault_has_its_line(text: str, line: int, message: str) -> None:
 
 def test_the_finding_points_into_the_pack(context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path) -> None:
     pack = tmp_path / "team.policy.yaml"
-    pack.write_text(HEAD + "  - {code: A1, message: m, schema: {type: nothing}}\n", encoding="utf-8")
+    pack.write_text(HEAD + "  - {code: ACME001, message: m, schema: {type: nothing}}\n", encoding="utf-8")
     config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [{pack}]\n"
     (finding,) = findings_of(context_of(config), "DM602")
     assert finding.position is not None

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.config.document import load_document
-
-if TYPE_CHECKING:
-    from tests.validators.conftest import DocumentContext, FindingsOf
+from devmap.api.validation import validate
+from devmap.checking.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "faults"
 FILES = sorted(FOLDER.glob("*.devmap.yaml"))
-EXPECTATION = re.compile(rb"# expect: (DM[0-9]{3})@([0-9]+):([0-9]+)")
+EXPECTATION = re.compile(rb"# expect: ([A-Z]{2,8}[0-9]{3})@([0-9]+):([0-9]+)")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".devmap.yaml"))
-def test_every_fault_is_found_where_it_stands_and_nothing_else(
-    path: Path, document_context: DocumentContext, findings_of: FindingsOf
-) -> None:
+def test_every_fault_is_found_where_it_stands_and_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
     expected = {(code.decode(), int(line), int(column)) for code, line, column in EXPECTATION.findall(path.read_bytes())}
     found = set()
-    for finding in findings_of(document_context(load_document(path))):
+    for finding in validate([path.name], settings=Settings(strict=True)).findings:
         assert finding.position is not None
         found.add((finding.code, finding.position.start.line, finding.position.start.column))
     assert found == expected
@@ -32,7 +28,7 @@ def test_every_fault_is_found_where_it_stands_and_nothing_else(
 
 
 def test_there_are_many_of_them() -> None:
-    assert len(FILES) >= 110
+    assert len(FILES) >= 150
 
 
 def test_the_manifest_is_the_one_of_the_examples() -> None:

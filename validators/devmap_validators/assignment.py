@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from devmap.config.device import Device
@@ -109,7 +110,7 @@ def bytes_on_devices(inventory: Inventory, targets: Mapping[str, object], dtype:
                 continue
             counted.add(share)
         tensor = inventory.tensors[name]
-        used[target] += storage_bytes(tensor.shape, run_dtype(tensor.dtype, dtype, kind=tensor.kind))
+        used[target] += _bytes_at(tensor.shape, tensor.dtype, dtype, tensor.kind)
     return dict(used)
 
 
@@ -119,5 +120,11 @@ def run_bytes(inventory: Inventory, names: Iterable[str], dtype: str | None) -> 
     total = 0
     for name in dict.fromkeys(owner.get(name, name) for name in names):
         tensor = inventory.tensors[name]
-        total += storage_bytes(tensor.shape, run_dtype(tensor.dtype, dtype, kind=tensor.kind))
+        total += _bytes_at(tensor.shape, tensor.dtype, dtype, tensor.kind)
     return total
+
+
+@lru_cache(maxsize=4096)
+def _bytes_at(shape: tuple[int, ...], stored: str, asked: str | None, kind: str) -> int:
+    """Bytes of a tensor at the run dtype. Remembered, as the thousands of tensors of a model have a handful of shapes."""
+    return storage_bytes(shape, run_dtype(stored, asked, kind=kind))

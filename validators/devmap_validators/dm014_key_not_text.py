@@ -14,7 +14,7 @@ RULE = Rule(
     name="key-not-text",
     severity=Severity.ERROR,
     summary="A mapping, a list or an alias stands as a key",
-    why="Keys are names. Braces of a template that was not filled in are the usual cause.",
+    why="Keys are names: text, or a number that stands for a device. Two devices with the same budget are two keys.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}
@@ -23,7 +23,7 @@ max_memory: {0: 2GB}
     bad="""\
 version: 1
 model: {manifest: example.manifest.yaml}
-max_memory: {{gpu}: 2GB}
+max_memory: {[0, 1]: 2GB}
 """,
     check=partial(fault_reports, code="DM014"),
     suppressible=False,

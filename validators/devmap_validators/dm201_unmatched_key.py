@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.faults import Edit
 from devmap.config.quoting import shown
+from devmap.config.renaming import rename
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import map_path
-from devmap_validators.suggestion import explain_miss, near_path
+from devmap_validators.suggestion import explain_miss, near_path, sure_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,8 @@ def _check(context: Context) -> Iterator[Report]:
         if near is None:
             yield Report(message, path, on_key=True, help=explain_miss(key, index))
             continue
-        edit = Edit(context.document.position(path, key=True), f"'{near}'" if _needs_quotes(near) else near, f"rename to '{near}'")
+        edit = rename(context.document.position(path, key=True), key, near) if near == sure_path(key, index) else None
         yield Report(message, path, on_key=True, label=f"did you mean '{near}'?", edit=edit)
-
-
-def _needs_quotes(key: str) -> bool:
-    return not key or key[0] in "*[{&!%@`" or key.isdecimal()
 
 
 RULE = Rule(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.faults import Edit
+from devmap.config.near import sure_word
 from devmap.config.quoting import shown
+from devmap.config.renaming import rename
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.suggestion import near_word
 
@@ -28,7 +29,8 @@ def _check(context: Context) -> Iterator[Report]:
         path = ("no_split_module_classes", place)
         near = near_word(name, [*inventory.no_split_module_classes, *classes])
         if near is not None:
-            edit = Edit(context.document.position(path), near, f"rename to '{near}'")
+            sure = sure_word(name, classes) == near
+            edit = rename(context.document.position(path), name, near) if sure else None
             yield Report(f"no module of this model is a {shown(name)}", path, label=f"did you mean '{near}'?", edit=edit)
             continue
         own = ", ".join(inventory.no_split_module_classes)

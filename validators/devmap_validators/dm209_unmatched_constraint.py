@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.config.quoting import shown
+from devmap.config.renaming import rename
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import device_path
-from devmap_validators.suggestion import explain_miss, near_path
+from devmap_validators.suggestion import explain_miss, near_path, sure_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,9 @@ def _check(context: Context) -> Iterator[Report]:
             near = near_path(key, inventory.index)
             label = f"did you mean '{near}'?" if near else ""
             hint = "" if near else explain_miss(key, inventory.index)
-            yield Report(f"{shown(key)} in {path[0]} is no module of this model", path, label=label, help=hint)
+            sure = sure_path(key, inventory.index)
+            edit = rename(context.document.position(path), key, sure) if sure is not None and sure == near else None
+            yield Report(f"{shown(key)} in {path[0]} is no module of this model", path, label=label, help=hint, edit=edit)
 
 
 RULE = Rule(

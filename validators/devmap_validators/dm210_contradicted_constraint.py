@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from devmap.config.device import Device
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import assignment_of, device_path
-from devmap_validators.wording import devices_in_words
+from devmap_validators.wording import device_in_words, devices_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +20,18 @@ __all__ = ["RULE"]
 
 
 def _check(context: Context) -> Iterator[Report]:
+    told = set()
+    for report in _by_map(context):
+        told.add(report.path)
+        yield report
+    # What the map alone does not show: wishes that leave no device between them, found when a plan was made.
+    for problem in context.plan_error.problems if context.plan_error is not None else ():
+        path = getattr(problem, "path", ())
+        if problem.code == RULE.code and path not in told:
+            yield Report(problem.message, path, help="take one of the wishes back")
+
+
+def _by_map(context: Context) -> Iterator[Report]:
     config, inventory, assignment = context.document.config, context.inventory, assignment_of(context)
     if config is None or inventory is None or assignment is None:
         return
@@ -28,7 +40,7 @@ def _check(context: Context) -> Iterator[Report]:
         here = device_path(context, ("forbid",), device)
         for item, key in enumerate(keys):
             if device in (places := pinned(key)):
-                message = f"'{key}' is forbidden on {device}, and the device map puts '{places[device]}' there"
+                message = f"'{key}' is forbidden on {device_in_words(device)}, and the device map puts '{places[device]}' there"
                 yield Report(message, (*here, item), help="change the map, or drop the constraint")
     for place, group in enumerate(config.same_device):
         devices = {device for key in group for device in pinned(key)}

@@ -20,8 +20,6 @@ def _check(context: Context) -> Iterator[Report]:
     if isinstance(error, CheckpointError):
         hint = error.help or "give a folder with safetensors files, or check in a manifest (devmap inspect -o) for machines without it"
         yield Report(error.message, ("model", "checkpoint"), help=hint)
-        for problem in error.problems:
-            yield Report(problem.message, ("model", "checkpoint"))
 
 
 RULE = Rule(

@@ -19,10 +19,10 @@ def _check(context: Context) -> Iterator[Report]:
     error, config = context.inventory_error, context.document.config
     if error is None or isinstance(error, CheckpointError) or config is None:
         return
+    if config.model.manifest is None and config.model.factory is None:
+        return  # DM214 says that the config names no model
     key = "manifest" if config.model.manifest is not None else "factory"
     yield Report(error.message, ("model", key), help=error.help or "write it anew: devmap inspect CHECKPOINT -o MANIFEST")
-    for problem in error.problems:
-        yield Report(problem.message, ("model", key))
 
 
 RULE = Rule(

@@ -23,14 +23,17 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or inventory is None or config.model.dtype is None:
         return
     asked = config.model.dtype
+    kinds = {(tensor.dtype, tensor.kind) for tensor in inventory.tensors.values()}
+    grown = {(stored, kind) for stored, kind in kinds if element_bits(run_dtype(stored, asked, kind=kind)) > element_bits(stored)}
+    if not grown:
+        return
     wider: Counter[str] = Counter()
     for tensor in inventory.tensors.values():
-        running = run_dtype(tensor.dtype, asked, kind=tensor.kind)
-        if element_bits(running) > element_bits(tensor.dtype):
+        if (tensor.dtype, tensor.kind) in grown:
             wider[tensor.dtype] += tensor.nbytes
     before, after = run_bytes(inventory, inventory.tensors, None), run_bytes(inventory, inventory.tensors, asked)
     # A few float16 norms in a float32 model are no mistake; a model that grows by a quarter is.
-    if wider and after * 4 >= before * 5:
+    if after * 4 >= before * 5:
         stored = wider.most_common(1)[0][0]
         message = f"{asked} makes {exact_bytes(after)} of {exact_bytes(before)}: the weights are stored as {stored}"
         yield Report(

@@ -32,14 +32,14 @@ RULE = Rule(
     code="DM306",
     name="integer-dtype",
     severity=Severity.ERROR,
-    summary="An integer dtype for weights that are stored as floating-point numbers",
+    summary="A run dtype that a cast cannot reach: an integer, or float8 without scales",
     why=(
         "Converting floating-point weights to int8 rounds nearly all of them to zero. Quantisation needs scales: it is done "
         "beforehand, and its checkpoint holds the integers."
     ),
     good="""\
 version: 1
-model: {manifest: example.manifest.yaml, dtype: float16}
+model: {manifest: example.manifest.yaml, dtype: bfloat16}
 max_memory: {0: 2GB}
 """,
     bad="""\

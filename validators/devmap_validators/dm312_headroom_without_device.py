@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import device_path, offered_devices
-from devmap_validators.wording import devices_in_words
+from devmap_validators.wording import device_in_words, devices_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,14 +20,11 @@ def _check(context: Context) -> Iterator[Report]:
     config, offered = context.document.config, offered_devices(context)
     if config is None or config.headroom is None or offered is None:
         return
-    written = (context.document.data or {}).get("headroom")
-    section = ("headroom", "devices") if isinstance(written, dict) and "devices" in written else ("headroom",)
     for device in config.headroom.devices:
         if device not in offered:
-            path = device_path(context, section, device)
-            yield Report(
-                f"headroom for device {device}, which is not offered", path, on_key=True, help=f"offered: {devices_in_words(offered)}"
-            )
+            path = device_path(context, ("headroom",), device)
+            message = f"headroom for {device_in_words(device)}, which is not offered"
+            yield Report(message, path, on_key=True, help=f"offered: {devices_in_words(offered)}")
 
 
 RULE = Rule(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.pins import pins_over_budget
+from devmap_validators import (
+    dm210_contradicted_constraint,
+    dm301_device_without_budget,
+    dm304_tier_not_offered,
+    dm402_over_budget_map,
+    dm406_headroom_takes_all,
+)
 from devmap_validators.wording import exact_bytes
 
 if TYPE_CHECKING:
@@ -16,10 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["RULE"]
 
 
+_MORE_EXACT = (
+    dm210_contradicted_constraint.RULE,
+    dm301_device_without_budget.RULE,
+    dm304_tier_not_offered.RULE,
+    dm402_over_budget_map.RULE,
+    dm406_headroom_takes_all.RULE,
+)
+"""Rules that name the key that is to blame, where one is."""
+
+
 def _check(context: Context) -> Iterator[Report]:
     error, config = context.plan_error, context.document.config
-    if error is None or config is None or any(True for _ in pins_over_budget(context)):
-        return  # DM402 names the pins that are to blame
+    if error is None or config is None or any(True for rule in _MORE_EXACT for _ in rule.check(context)):
+        return
     message = error.message
     if error.shortfall_bytes and f"{error.shortfall_bytes:,}" not in message:
         message = f"{message} ({error.shortfall_bytes:,} bytes short)"

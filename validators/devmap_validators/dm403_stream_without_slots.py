@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU
+from devmap.config.strategy import Strategy
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import device_path
 from devmap_validators.groups import counted
@@ -21,7 +22,7 @@ __all__ = ["RULE"]
 
 
 def _check(context: Context) -> Iterator[Report]:
-    plan = context.plan
+    plan, config = context.plan, context.document.config
     if plan is None or not any(use.device.is_accelerator for use in plan.devices):
         return
     largest: dict[Device, int] = defaultdict(int)
@@ -36,9 +37,11 @@ def _check(context: Context) -> Iterator[Report]:
             hint = f"free {exact_bytes(2 * block - slots)} more on it for a second slot"
             yield Report(message, device_path(context, ("max_memory",), use.device), help=hint)
     in_place = [placement for placement in plan.placements if placement.home == CPU == placement.executes_on and placement.nbytes]
-    if in_place:
+    chosen = config is not None and Strategy.FASTEST in config.device_map.values()  # it computes in place where that is faster
+    if in_place and not chosen:
         block = max(placement.nbytes for placement in in_place)
-        message = f"{counted(len(in_place), 'module')} on cpu computed in place: no accelerator has room for a slot"
+        modules = f"{counted(len(in_place), 'module')} on cpu {'is' if len(in_place) == 1 else 'are'}"
+        message = f"{modules} computed in place: no accelerator has room for a slot"
         hint = f"'{in_place[0].path}' is the first; a slot of {exact_bytes(block)} on an accelerator would stream them"
         yield Report(message, ("max_memory",), on_key=True, help=hint)
 
@@ -55,7 +58,7 @@ RULE = Rule(
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}
-max_memory: {0: 1GB, cpu: 2GB}
+max_memory: {0: 1.2GB, cpu: 2GB}
 """,
     bad="""\
 version: 1

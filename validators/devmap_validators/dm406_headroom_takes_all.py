@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.capacity import capacity, headroom
-from devmap_validators.config_map import offered_devices
-from devmap_validators.wording import exact_bytes
+from devmap_validators.config_map import device_path, offered_devices
+from devmap_validators.wording import device_in_words, devices_in_words, exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devmap.config.device import Device
+    from devmap.config.faults import DocumentPath
     from devmap.findings.context import Context
 
 __all__ = ["RULE"]
@@ -21,12 +24,17 @@ def _check(context: Context) -> Iterator[Report]:
     config = context.document.config
     if config is None or config.headroom is None:
         return
+    eaten: dict[DocumentPath, list[Device]] = defaultdict(list)
     for device in sorted(offered_devices(context) or ()):
-        total = capacity(context, device)
-        kept = headroom(context, device)
-        if total and kept >= total:
-            message = f"headroom of {exact_bytes(kept)} leaves nothing of the {exact_bytes(total)} of device {device}"
-            yield Report(message, ("headroom",), help="10% to 20% is usual")
+        budget = capacity(context, device)
+        if budget and headroom(context, device) >= budget:
+            eaten[device_path(context, ("headroom",), device)].append(device)
+    for path, devices in eaten.items():
+        first = devices[0]
+        more = f", nor of {devices_in_words(devices[1:])}" if len(devices) > 1 else ""
+        kept, total = exact_bytes(headroom(context, first)), exact_bytes(capacity(context, first) or 0)
+        message = f"headroom of {kept} leaves nothing of the {total} of {device_in_words(first)}{more}"
+        yield Report(message, path, help="10% to 20% is usual")
 
 
 RULE = Rule(

@@ -9,7 +9,7 @@ from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.assignment import run_bytes
 from devmap_validators.capacity import capacity, headroom
 from devmap_validators.config_map import map_path, offered_devices, pinned_bytes, tensors_by_key
-from devmap_validators.wording import exact_bytes
+from devmap_validators.wording import device_in_words, exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,8 @@ def _check(context: Context) -> Iterator[Report]:
         fitting = [device for device in sorted(free) if free[device] >= nbytes]
         if nbytes and fitting:
             message = f"{exact_bytes(nbytes)} go to {target}, and device {fitting[0]} has {exact_bytes(free[fitting[0]])} free"
-            yield Report(message, map_path(context, key), help=f"put it on {fitting[0]}, unless the room is kept for something else")
+            hint = f"put it on {device_in_words(fitting[0])}, unless the room is kept for something else"
+            yield Report(message, map_path(context, key), help=hint)
 
 
 def _room(context: Context, device: Device) -> int:

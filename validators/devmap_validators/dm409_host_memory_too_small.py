@@ -44,13 +44,13 @@ RULE = Rule(
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}
-max_memory: {0: 1GB, disk: 2GB}
+max_memory: {0: 1.2GB, disk: 2GB}
 offload: {host_memory: 1GB}
 """,
     bad="""\
 version: 1
 model: {manifest: example.manifest.yaml}
-max_memory: {0: 1GB, disk: 2GB}
+max_memory: {0: 1.2GB, disk: 2GB}
 offload: {host_memory: 300MB}
 """,
     check=_check,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.strategy import Strategy, WorkloadKind
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import device_path
 from devmap_validators.wording import devices_in_words
@@ -20,9 +21,13 @@ def _check(context: Context) -> Iterator[Report]:
     plan, config = context.plan, context.document.config
     if plan is None or config is None:
         return
+    lowest = min((use.device for use in plan.devices if use.device.is_accelerator), default=None)
     empty = [use.device for use in plan.devices if use.device.is_accelerator and not use.weight_bytes and use.capacity_bytes != 0]
     executing = {placement.executes_on for placement in plan.placements}
     idle = [device for device in empty if device not in executing]
+    serves = config.workload is not None and config.workload.kind is WorkloadKind.SERVER
+    if serves or Strategy.BALANCED_LOW_0 in config.device_map.values():
+        idle = [device for device in idle if device != lowest]  # an empty first accelerator is what was asked for
     if idle:
         section = ("max_memory",) if config.max_memory is not None else ("device_map",)
         path = device_path(context, section, idle[0]) if config.max_memory is not None else section

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.near import sure_word
 from devmap.config.quoting import shown
+from devmap.config.renaming import rename
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.policies import BUILT_IN_POLICIES, policy_file
 from devmap_validators.suggestion import near_word
@@ -23,9 +25,9 @@ def _check(context: Context) -> Iterator[Report]:
         if policy_file(name, context.document.folder) is None:
             near = near_word(name, BUILT_IN_POLICIES)
             hint = f"built in: {', '.join(BUILT_IN_POLICIES)}; a pack of your own is a path such as ./policies/team.yaml"
-            yield Report(
-                f"there is no policy {shown(name)}", ("policies", place), label=f"did you mean '{near}'?" if near else "", help=hint
-            )
+            path = ("policies", place)
+            edit = rename(context.document.position(path), name, near) if near and sure_word(name, BUILT_IN_POLICIES) == near else None
+            yield Report(f"there is no policy {shown(name)}", path, label=f"did you mean '{near}'?" if near else "", help=hint, edit=edit)
 
 
 RULE = Rule(

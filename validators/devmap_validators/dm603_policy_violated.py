@@ -5,22 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.policies import policies_of, violations
+from devmap_validators.policies import part_of_policy, policies_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from devmap.findings.context import Context
 
 __all__ = ["RULE"]
 
 
-def _check(context: Context) -> Iterator[Report]:
-    for policy in policies_of(context):
-        for rule in policy.rules:
-            for violation in violations(rule, context):
-                message = f"{policy.name} {rule.code} {rule.name}: {violation.message}"
-                yield Report(message, violation.path, help=rule.help, severity=Severity(rule.severity))
+def _parts(context: Context) -> tuple[Rule, ...]:
+    return tuple(part_of_policy(rule, policy, RULE) for policy in policies_of(context) for rule in policy.rules)
+
+
+def _said_by_the_parts(_context: Context) -> tuple[Report, ...]:
+    return ()
 
 
 RULE = Rule(
@@ -30,7 +28,8 @@ RULE = Rule(
     summary="The config or its plan breaks a rule of a policy",
     why=(
         "Policies are what a team has agreed on: no disk in production, room kept free, a lock that is fresh. `policies` names "
-        "those that a config has to keep."
+        "those that a config has to keep. Each of their rules has a code of its own (`PRD001`), by which it is selected, ignored and "
+        "suppressed; `DM603` and `policy-violated` name them all."
     ),
     good="""\
 version: 1
@@ -45,5 +44,6 @@ model: {manifest: example.manifest.yaml}
 max_memory: {0: 3GB}
 policies: [shared-server]
 """,
-    check=_check,
+    check=_said_by_the_parts,
+    parts=_parts,
 )

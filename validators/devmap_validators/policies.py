@@ -17,8 +17,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from functools import lru_cache
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from devmap.config.positions import locate
 from devmap.config.quoting import shown
 from devmap.config.source import Place, Position, Source
 from devmap.config.yaml_reader import read_yaml
+from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.policy_subjects import document_path, subject
 
 if TYPE_CHECKING:
@@ -35,12 +37,13 @@ if TYPE_CHECKING:
     from devmap.config.yaml_reader import ParsedYaml, Plain
     from devmap.findings.context import Context
 
-__all__ = ["BUILT_IN_POLICIES", "Policy", "PolicyRule", "Violation", "parse_policy", "policies_of", "policy_file", "violations"]
+__all__ = ["BUILT_IN_POLICIES", "Policy", "PolicyRule", "built_in_rules", "parse_policy", "part_of_policy", "policies_of", "policy_file"]
 
 BUILT_IN_POLICIES = ("production", "inference", "training", "shared-server")
 _FOLDER = Path(__file__).with_name("policies")
 _SUBJECTS = ("config", "plan", "lock")
 _SEVERITIES = ("error", "warning", "note")
+_CODE = re.compile(r"(?!DM)[A-Z]{2,8}[0-9]{3,4}\Z")
 _RULE_KEYS = ("code", "name", "severity", "over", "message", "help", "schema")
 
 
@@ -64,16 +67,9 @@ class Policy:
     name: str
     rules: tuple[PolicyRule, ...]
     faults: tuple[Fault, ...] = ()
+    description: str = ""
     place: int = 0
     """Where the config names it, in its list `policies`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """What a rule of a pack says of a config, and the part of the document it is about."""
-
-    message: str
-    path: DocumentPath
 
 
 def policy_file(name: str, folder: Path) -> Path | None:
@@ -94,7 +90,7 @@ def policies_of(context: Context) -> tuple[Policy, ...]:
         if path is None:
             continue
         policy = _read(path)
-        found.append(Policy(policy.name, policy.rules, policy.faults, place))
+        found.append(replace(policy, place=place))
     return tuple(found)
 
 
@@ -115,28 +111,59 @@ def parse_policy(content: bytes, name: str) -> Policy:
         return Policy(Path(name).stem, (), parsed.faults)
     reader = _Reader(parsed)
     rules = reader.rules()
-    title = parsed.data.get("name")
-    return Policy(title if isinstance(title, str) else Path(name).stem, rules, tuple(reader.faults))
+    title, description = parsed.data.get("name"), parsed.data.get("description")
+    return Policy(
+        title if isinstance(title, str) else Path(name).stem,
+        rules,
+        tuple(reader.faults),
+        description if isinstance(description, str) else "",
+    )
 
 
-def violations(rule: PolicyRule, context: Context) -> Iterator[Violation]:
-    """Where a config, its plan or its lock breaks a rule; nothing where the rule's subject is not there."""
-    instance = subject(rule.over, context)
-    if instance is None:
-        return
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only for configs with policies
+def part_of_policy(rule: PolicyRule, policy: Policy, whole: Rule) -> Rule:
+    """A rule of a pack as a rule among the others; `whole` is the rule that stands for all of them."""
+    return Rule(
+        code=rule.code,
+        name=rule.name,
+        severity=Severity(rule.severity),
+        summary=rule.message[:1].upper() + rule.message[1:],
+        why=f"It is a rule of the policy '{policy.name}'. {policy.description}" + (f" To mend it: {rule.help}." if rule.help else ""),
+        good="",
+        bad="",
+        check=partial(_violations, code=rule.code),
+        part_of=whole,
+    )
 
-    for error in sorted(Draft202012Validator(rule.schema).iter_errors(instance), key=lambda error: list(map(str, error.absolute_path))):
-        path = tuple(error.absolute_path)
-        yield Violation(rule.message + _found(rule.over, path, error.instance), document_path(rule.over, path, context))
+
+def built_in_rules(whole: Rule) -> tuple[Rule, ...]:
+    """The rules of the packs that come with devmap."""
+    packs = [_read(_FOLDER / f"{name}.yaml") for name in BUILT_IN_POLICIES]
+    return tuple(part_of_policy(rule, pack, whole) for pack in packs for rule in pack.rules)
+
+
+def _violations(context: Context, code: str) -> Iterator[Report]:
+    """Where a config, its plan or its lock breaks the rules of a code; nothing where their subject is not there."""
+    for policy in policies_of(context):
+        for rule in policy.rules:
+            instance = subject(rule.over, context) if rule.code == code else None
+            if instance is None:
+                continue
+            from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only for configs with policies
+
+            errors = Draft202012Validator(rule.schema).iter_errors(instance)
+            for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
+                path = document_path(rule.over, tuple(error.absolute_path), context)
+                found = _found(rule.over, tuple(error.absolute_path), error.instance)
+                # What is missing stands nowhere: the policy that asks for it does.
+                yield Report(rule.message + found, path or ("policies", policy.place), help=rule.help)
 
 
 def _found(over: str, path: tuple[str | int, ...], value: object) -> str:
     """What stands there instead, where that says more than the rule's own words."""
-    if over == "lock" or value is None or not path or isinstance(value, dict | list):
+    if over == "lock" or value is None or not path or isinstance(value, bool | dict | list):
         return ""
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else shown(value).strip("'")
-    return f" ({'.'.join(map(str, path))} is {text})"
+    text = f"{value:,}" if isinstance(value, int) else shown(value).strip("'")
+    return f" ({path[-1]} is {text})"
 
 
 class _Reader:
@@ -175,6 +202,8 @@ class _Reader:
             if key not in _RULE_KEYS:
                 self.fault((*path, key), f"{shown(key)} is no key of a policy's rule", key=True)
         code = self.text(path, node, "code")
+        if code and not _CODE.match(code):
+            self.fault((*path, "code"), f"the code {shown(code)} is not two to eight capitals and three or four digits, such as ACME001")
         message = self.text(path, node, "message")
         name = self.text(path, node, "name", default="rule")
         help_ = self.text(path, node, "help", default="")

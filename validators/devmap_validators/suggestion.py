@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from devmap.config.near import sure_word
 from devmap.config.quoting import shown
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from devmap.inventory.patterns import PathIndex
 
-__all__ = ["explain_miss", "near_path", "near_word"]
+__all__ = ["explain_miss", "near_path", "near_word", "sure_path"]
 
 _CUTOFF = 0.6
 _MOST_CANDIDATES = 512
@@ -51,6 +52,29 @@ def near_path(key: str, index: PathIndex) -> str | None:
     return found if found != key and index.match(found) else None
 
 
+def sure_path(key: str, index: PathIndex) -> str | None:
+    """The path, range or glob that `key` must have been meant as, so that a program may write it; None where there are several."""
+    segments = key.split(".")
+    if len(segments) > 1 and index.match(".".join(segments[1:])):
+        return ".".join(segments[1:])
+    prefixed = [f"{top}.{key}" for top in index.names_below("") if index.match(f"{top}.{key}")]
+    if prefixed:
+        return prefixed[0] if len(prefixed) == 1 else None
+    mended: list[str] = []
+    for segment in segments:
+        word: str | None = segment
+        if not index.match(".".join([*mended, segment])):
+            parents = index.match(".".join(mended))
+            name, bracket, numbers = segment.partition("[")
+            word = sure_word(name, index.names_below(parents[0])[:_MOST_CANDIDATES]) if parents else None
+            word = None if word is None else word + bracket + numbers
+        if word is None:
+            return None
+        mended.append(word)
+    found = ".".join(mended)
+    return found if found != key and index.match(found) else None
+
+
 def explain_miss(key: str, index: PathIndex) -> str:
     """Which part of a key names nothing, and what stands in its place: a sentence for help."""
     segments = key.split(".")
@@ -74,7 +98,7 @@ def _near_segment(above: Sequence[str], segment: str, index: PathIndex) -> str |
         return segment
     name, bracket, numbers = segment.partition("[")
     parents = index.match(".".join(above))
-    if not parents or "*" in segment or "?" in segment:
+    if not parents or "*" in segment or "?" in segment or name.isdecimal():
         return None
     near = near_word(name, index.names_below(parents[0]))
     return None if near is None else near + bracket + numbers

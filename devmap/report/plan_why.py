@@ -1,0 +1,185 @@
+"""Why a module lives where it does, in sentences or as JSON."""
+
+from __future__ import annotations
+
+import json
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from devmap.config.size import format_bytes
+from devmap.report.plan import NARROWEST, shortened, titled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from devmap.config.device import Device
+    from devmap.planning.binding import Left
+    from devmap.planning.why import Explanation, Part, WithMore
+
+__all__ = ["render_explanation", "render_explanation_json"]
+
+
+def render_explanation(explanation: Explanation, *, width: int = 100, color: bool = False) -> str:
+    """The text of an explanation, no line longer than `width` (at least 60), ending in a line end."""
+    width = max(width, NARROWEST)
+    lines = [titled(shortened(_subject(explanation), width), color=color), *_paragraph(_weight(explanation), width)]
+    if not explanation.fits:
+        lines += _without_plan(explanation, width, color=color)
+    for part in explanation.parts:
+        lines += ["", *_part(part, explanation, width, color=color)]
+    if explanation.more_parts:
+        lines += ["", f"and {explanation.more_parts:,} more runs; ask for one of its modules"]
+    if explanation.with_more:
+        more = format_bytes(explanation.with_more[0].more_bytes)
+        lines += ["", titled(f"with {more} more, tried one device at a time", color=color)]
+        for one in explanation.with_more:
+            lines += _paragraph(f"on {_name(one.device)}: {_outcome(one, explanation)}", width)
+    return "\n".join(lines) + "\n"
+
+
+def render_explanation_json(explanation: Explanation) -> str:
+    """The explanation as JSON, ending in a line end; sizes in bytes."""
+    document = {
+        "version": 1,
+        "kind": "devmap why",
+        "path": explanation.path,
+        "class": explanation.class_name,
+        "placed_with": explanation.placed_with,
+        "weights": explanation.weight_bytes,
+        "buffers": explanation.buffer_bytes,
+        "charges": [{"what": charge.what, "bytes": charge.nbytes, "arithmetic": charge.arithmetic} for charge in explanation.charges],
+        "strategy": explanation.strategy,
+        "fits": explanation.fits,
+        "parts": [_part_document(part) for part in explanation.parts],
+        "with_more": [
+            {
+                "device": one.device.plain,
+                "more": one.more_bytes,
+                "fits": one.fits,
+                "moves": one.moves,
+                "others_moved": one.others_moved,
+                "streamed_bytes": one.streamed_bytes,
+                "parts": [_part_document(part) for part in one.parts],
+            }
+            for one in explanation.with_more
+        ],
+        "streamed_bytes": explanation.streamed_bytes,
+        "problem": explanation.problem,
+        "left": _left_document(explanation.left),
+        "changes": list(explanation.changes),
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _subject(explanation: Explanation) -> str:
+    kind = explanation.class_name or "tensor"
+    return f"{explanation.path or 'the whole model'} ({kind})"
+
+
+def _weight(explanation: Explanation) -> str:
+    buffers = f", {format_bytes(explanation.buffer_bytes)} of it buffers" if explanation.buffer_bytes else ""
+    text = f"It weighs {format_bytes(explanation.weight_bytes)}{buffers}."
+    if explanation.placed_with:
+        text += f" It is placed with '{explanation.placed_with}' ({explanation.placed_class}), which goes whole to one device."
+    if explanation.charges:
+        whom = f"'{explanation.placed_with}'" if explanation.placed_with else "it"
+        listed = ", ".join(f"{format_bytes(charge.nbytes)} of {charge.what}" for charge in explanation.charges)
+        text += f" For {whom} the workload keeps {listed}."
+    return text
+
+
+def _part(part: Part, explanation: Explanation, width: int, *, color: bool) -> Iterator[str]:
+    whole = len(explanation.parts) == 1 and not explanation.more_parts
+    it = (
+        "It"
+        if whole
+        else f"'{part.first}'"
+        if part.first == part.last
+        else f"'{part.first}' to '{part.last}' ({format_bytes(part.nbytes)})"
+    )
+    runs = (
+        ("is" if whole or part.first == part.last else "are") + " computed there"
+        if part.home == part.executes_on
+        else f"runs on {_name(part.executes_on)}"
+    )
+    verb = "lives" if whole or part.first == part.last else "live"
+    yield from (titled(line, color=color) for line in wrap(f"{it} {verb} on {_name(part.home)} and {runs}", width))
+    whose = "its turn" if part.first == part.last else f"the turn of '{part.first}'"
+    yield from _paragraph(f"When {whose} came:", width)
+    yield from _left(part.left)
+    for bind in part.binds:
+        yield from _paragraph(bind.sentence, width)
+
+
+def _left(left: Sequence[Left]) -> Iterator[str]:
+    names = max((len(_name(one.device)) for one in left), default=0)
+    for one in left:
+        room = "no limit" if one.left_bytes is None else f"{format_bytes(one.left_bytes)} left"
+        verdict = "fits" if one.fits else "does not fit" if one.left_bytes is None or one.needed_bytes > one.left_bytes else "not allowed"
+        yield f"    {_name(one.device):<{names}}  {room:>14}, {format_bytes(one.needed_bytes):>9} needed: {verdict}"
+
+
+def _without_plan(explanation: Explanation, width: int, *, color: bool) -> Iterator[str]:
+    yield ""
+    yield titled("It has no place: there is no plan", color=color)
+    yield from _paragraph(f"{explanation.problem[:1].upper()}{explanation.problem[1:]}.", width)
+    which = (
+        "It is among what found no place." if explanation.homeless else "It is not what found no place, but one plan places all or nothing."
+    )
+    yield from _paragraph(
+        f"{which} What each device had left when the first of that was to be placed:" if explanation.left else which, width
+    )
+    yield from _left(explanation.left)
+    for change in explanation.changes:
+        yield from _paragraph(f"fits with: {change}", width)
+
+
+def _outcome(one: WithMore, explanation: Explanation) -> str:
+    if not one.fits:
+        return "still no plan fits." if not explanation.fits else "no plan is found then."
+    if not explanation.fits:
+        return f"everything fits; it lives on {_places(one.parts)}."
+    streamed = ""
+    if one.streamed_bytes != explanation.streamed_bytes:
+        streamed = f"; a pass streams {format_bytes(one.streamed_bytes)} instead of {format_bytes(explanation.streamed_bytes)}"
+    others = f"{one.others_moved:,} other module{'s' if one.others_moved != 1 else ''} move{'s' if one.others_moved == 1 else ''}"
+    if one.moves:
+        return f"it lives on {_places(one.parts)}{f'; {others}' if one.others_moved else ''}{streamed}."
+    return f"it stays where it is; {others}{streamed}." if one.others_moved else f"nothing moves{streamed}."
+
+
+def _places(parts: Sequence[Part]) -> str:
+    """Devices in the model's order: `device 0, then cpu (runs on device 0)`; a few of them."""
+    named = []
+    for part in parts[:4]:
+        runs = "" if part.home == part.executes_on else f" (runs on {_name(part.executes_on)})"
+        span = f" to '{part.last}'" if len(parts) > 1 else ""
+        named.append(f"{_name(part.home)}{runs}{span}")
+    return ", then ".join(named) + (f", and {len(parts) - 4} more runs" if len(parts) > 4 else "")
+
+
+def _name(device: Device) -> str:
+    return f"device {device}" if device.is_accelerator else str(device)
+
+
+def _paragraph(text: str, width: int) -> list[str]:
+    return wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _part_document(part: Part) -> dict[str, object]:
+    return {
+        "first": part.first,
+        "last": part.last,
+        "home": part.home.plain,
+        "executes_on": part.executes_on.plain,
+        "bytes": part.nbytes,
+        "left": _left_document(part.left),
+        "binds": [
+            {"kind": bind.kind, "device": None if bind.device is None else bind.device.plain, "sentence": bind.sentence}
+            for bind in part.binds
+        ],
+    }
+
+
+def _left_document(left: Sequence[Left]) -> list[dict[str, object]]:
+    return [{"device": one.device.plain, "left": one.left_bytes, "needed": one.needed_bytes, "fits": one.fits} for one in left]
