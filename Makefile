@@ -34,7 +34,10 @@ examples: $(VENV)/.ready  ## Write the examples' manifests, locks and generated 
 	$(RUN)python examples/make_locks.py
 
 bench: $(VENV)/.ready  ## Every benchmark, with a peer and the bound beside us
-	$(RUN)python benchmarks/planner.py
+	$(RUN)python benchmarks/planner.py --quick
+	$(RUN)python benchmarks/validate.py --quick
+	$(RUN)python benchmarks/streaming.py --quick
+	$(RUN)python benchmarks/loading.py --quick
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from devmap.config.device import CPU, DISK, Device
 from devmap.config.size import format_bytes
 from devmap.config.strategy import Strategy
-from devmap.inventory.patterns import PathIndex, expand_keys
+from devmap.inventory.patterns import expand_keys
 from devmap.planning.problem import NO_LIMIT
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def binds(question: Question, plan: Plan, rooms: Rooms, atom: int) -> Iterator[B
 def _pin(question: Question, unit: Unit, atom: int) -> Iterator[Bind]:
     if unit.pin is None:
         return
-    expansion = expand_keys(question.config.device_map, PathIndex.of(question.inventory))
+    expansion = expand_keys(question.config.device_map, question.inventory.index)
     atoms = question.problem.atoms
     for at in (atom, *unit.members):
         keys = (expansion.winner(name) for name in (atoms[at].path, atoms[at].tensors[0]))

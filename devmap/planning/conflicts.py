@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from devmap.inventory.patterns import PathIndex, expand_keys
+from devmap.inventory.patterns import expand_keys
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -175,7 +175,7 @@ class _Names:
 
     def _pin_key(self, at: int) -> str:
         atom = self.atoms[at]
-        expansion = expand_keys(self.config.device_map, PathIndex.of(self.inventory))
+        expansion = expand_keys(self.config.device_map, self.inventory.index)
         key = expansion.winner(atom.path)
         target = None if key is None else self.config.device_map[key]
         if target != self.asked.pins[at]:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Found", "from_fluid", "prefers_cpu"]
 
 _MOST_FITS = 6
-_MOST_TRIES = 25_000
-"""Atoms times placements that improvement tries, a second or two; past that many atoms the rounding stands as it is."""
+_MOST_TRIES = 5_000
+"""Atoms times placements that improvement tries, a fraction of a second; past that many atoms the rounding stands as it is."""
 _MOST_KINDS = 8
 
 

@@ -142,7 +142,7 @@ def _broken_wishes(config: PlacementConfig, inventory: Inventory, homes: Sequenc
     pinned = any(isinstance(target, Device) for target in config.device_map.values())
     if not pinned and not config.forbid and not config.same_device:
         return
-    index = PathIndex.of(inventory)
+    index = inventory.index
     anchors = expand_keys(config.device_map, index).anchors if pinned else {}
     targets = _carried_down(inventory, {path: [config.device_map[key]] for path, key in anchors.items()})
     kept_off = _carried_down(inventory, _marked(index, config.forbid.items()))

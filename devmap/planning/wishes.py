@@ -54,7 +54,7 @@ def wishes_of(
         ResolutionError: when wishes contradict each other, naming them; when one asks for a device that nobody offers.
     """
     whole_model = set(config.device_map) == {""}
-    index = PathIndex.of(inventory) if not whole_model or config.same_device or config.forbid else PathIndex(())
+    index = inventory.index if not whole_model or config.same_device or config.forbid else PathIndex(())
     places = range(len(atoms))
     targets = dict.fromkeys(places, config.device_map[""]) if whole_model else dict(enumerate(_targets(config, atoms, index)))
     pinned = not whole_model or isinstance(config.device_map[""], Device)

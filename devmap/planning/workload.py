@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from devmap.config.size import format_bytes
 from devmap.config.strategy import Optimizer, WorkloadKind
 from devmap.inventory.dtypes import element_bits, run_dtype
-from devmap.inventory.patterns import PathIndex
 from devmap.planning.kv_cache import CacheShape, figure
 from devmap.planning.wishes import atoms_named
 
@@ -90,7 +89,7 @@ def charges(workload: Workload | None, inventory: Inventory, atoms: Sequence[Ato
 def _training(workload: Workload, inventory: Inventory, atoms: Sequence[Atom], dtype: str | None) -> WorkloadCharges:
     trained = frozenset(range(len(atoms)))
     if workload.trainable is not None:
-        trained = frozenset(atoms_named(workload.trainable, PathIndex.of(inventory), atoms, "workload.trainable"))
+        trained = frozenset(atoms_named(workload.trainable, inventory.index, atoms, "workload.trainable"))
     optimizer = workload.optimizer or Optimizer.ADAMW
     owner = inventory.owner
     gradients: dict[int, int] = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU, DISK
@@ -164,6 +166,8 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
                     f"'{block.placement.path}' goes to disk, but '{live[0]}' has no file behind it and no offload folder is given",
                 )
             )
+        if block.placement.home == DISK and live and plan.offload_folder is not None and not _can_write(Path(plan.offload_folder)):
+            problems.append(LoadProblem("offload-folder", f"the offload folder '{plan.offload_folder}' cannot be written to"))
         if block.placement.home == DISK and block.nbytes > plan.host_memory_bytes:
             problems.append(_short_of_memory(f"streaming '{block.placement.path}' from disk", block.nbytes, plan))
     for name, device in arrangement.residents:
@@ -172,6 +176,12 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
             if needed > plan.host_memory_bytes:
                 problems.append(_short_of_memory(f"converting '{name}' on its way to {device}", needed, plan))
     return problems
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether files can be made there; a folder that does not exist yet is made in the nearest one that does."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def uncut_bytes(weight: Weight) -> int:

@@ -29,23 +29,17 @@ class _Saved:
     dtype: torch.dtype
 
 
-def saved_weights(unit: Unit, fetch: Callable[[str], torch.Tensor]) -> torch.autograd.graph.saved_tensors_hooks:
-    """Hooks for the time of a block's forward; `fetch` gives a weight on the block's device by its name."""
+def saved_weights(unit: Unit, device: torch.device, fetch: Callable[[str], torch.Tensor]) -> torch.autograd.graph.saved_tensors_hooks:
+    """Hooks for the time of a block's forward on `device`; `fetch` gives a weight there by its name."""
 
     def pack(tensor: torch.Tensor) -> torch.Tensor | _Saved:
-        slot = unit.slot
-        if (
-            slot is None
-            or tensor.device != slot.slab.device
-            or tensor.untyped_storage().data_ptr() != slot.slab.untyped_storage().data_ptr()
-        ):
+        if tensor.layout is not torch.strided or tensor.device != device or tensor.numel() == 0:
             return tensor
-        first = tensor.storage_offset() * tensor.dtype.itemsize
-        for field in unit.layout.fields:
-            if field.offset <= first < field.offset + max(1, field.weight.nbytes):
-                start = (first - field.offset) // tensor.dtype.itemsize
-                return _Saved(field.weight.name, start, tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        return tensor.clone()
+        found = unit.locate(tensor.data_ptr())
+        if found is None:
+            return tensor
+        name, nbytes = found
+        return _Saved(name, nbytes // tensor.dtype.itemsize, tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
     def unpack(saved: torch.Tensor | _Saved) -> torch.Tensor:
         if isinstance(saved, torch.Tensor):

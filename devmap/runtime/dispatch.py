@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import weakref
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,11 @@ from devmap.runtime.survey import Survey, survey
 from devmap.runtime.weights import Weight, weights_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import nn
 
+    from devmap.config.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
     from devmap.runtime.units import Unit
@@ -58,6 +61,23 @@ def dispatch(model: nn.Module, plan: Plan, *, inventory: Inventory | None = None
     """
     if "devmap" in model.__dict__:
         raise LoadError("this model is placed already", help="call model.devmap.remove() first")
+    with _collector_paused():
+        return _dispatch(model, plan, inventory, progress or silent)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Dispatching makes thousands of small objects, and all of them stay: looking for garbage among them takes half of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _dispatch(model: nn.Module, plan: Plan, inventory: Inventory | None, progress: Progress) -> nn.Module:
     found = survey(model)
     weights = weights_of(found, inventory, plan.dtype)
     problems = disagreements(found, weights, plan, inventory)
@@ -67,7 +87,7 @@ def dispatch(model: nn.Module, plan: Plan, *, inventory: Inventory | None = None
     if problems:
         raise LoadError(f"the plan cannot be applied: {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems, help=_HELP)
     with torch.no_grad(), torch.inference_mode(mode=False):
-        _apply(model, plan, found, weights, arrangement, progress or silent)
+        _apply(model, plan, found, weights, arrangement, progress)
     return model
 
 
@@ -116,10 +136,10 @@ class _Report:
 
 
 def _bytes_by_device(residents: Sequence[Resident]) -> dict[int | str, int]:
-    found: dict[int | str, int] = {}
+    found: dict[Device, int] = {}
     for each in residents:
-        found[each.device.plain] = found.get(each.device.plain, 0) + each.weight.nbytes
-    return found
+        found[each.device] = found.get(each.device, 0) + each.weight.nbytes
+    return {device.plain: nbytes for device, nbytes in found.items()}
 
 
 def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: Mapping[str, Unit]) -> None:
@@ -139,8 +159,7 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
             model, engine, units={path: unit for path, unit in units.items() if unit.index >= 0}, regions=regions, values=values
         )
         weakref.finalize(model, engine.close).atexit = False
-        for lane in engine.lanes.values():
-            lane.read_ahead()
+        engine.read_ahead()
     model.__dict__["devmap"] = handle
 
 

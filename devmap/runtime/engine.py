@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from devmap.runtime.ring import Ring
     from devmap.runtime.slots import Lane
     from devmap.runtime.units import Unit
+    from devmap.runtime.windows import MappedLane
 
 __all__ = ["Engine"]
 
@@ -35,7 +36,7 @@ class Engine:
 
     readers: Readers
     counters: Counters
-    lanes: Mapping[Device, Lane] = field(default_factory=dict)
+    lanes: Mapping[Device, Lane | MappedLane] = field(default_factory=dict)
     ring: Ring | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _inside: list[tuple[Unit, torch.autograd.graph.saved_tensors_hooks | None, int]] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Engine:
         hooks = None
         if torch.is_grad_enabled():
             device = self.lanes[unit.device].backend.torch_device
-            hooks = saved_weights(unit, lambda name: self.fetch(unit.home, name, device))
+            hooks = saved_weights(unit, device, lambda name: self.fetch(unit.home, name, device))
             hooks.__enter__()
         self._inside.append((unit, hooks, threading.get_ident()))
 
@@ -103,6 +104,18 @@ class Engine:
         if known is None:
             known = self._values[name] = home.tensor(name)
         return known
+
+    def read_ahead(self) -> None:
+        """Start on the first blocks of a pass, where they are not under way since the last one."""
+        with self._lock:
+            for lane in self.lanes.values():
+                lane.read_ahead()
+
+    def trim(self) -> None:
+        """Let go of host memory that no block uses now."""
+        with self._lock:
+            for lane in self.lanes.values():
+                lane.trim()
 
     def close(self) -> None:
         """Stop the threads, close the files, free the slots."""

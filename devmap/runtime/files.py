@@ -7,19 +7,22 @@ import mmap
 import os
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from devmap.errors import StreamError
+from devmap.runtime.paging import are_present, populate, release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Files", "memory_of"]
+__all__ = ["Files", "Pages", "memory_of"]
 
 _HAS_PREADV = hasattr(os, "preadv")
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def memory_of(tensor: torch.Tensor) -> memoryview:
@@ -29,12 +32,64 @@ def memory_of(tensor: torch.Tensor) -> memoryview:
     return memoryview((ctypes.c_ubyte * tensor.numel()).from_address(tensor.data_ptr())).cast("B")
 
 
+@dataclass(frozen=True)
+class Pages:
+    """A mapped file. The descriptor is that of the very file that is mapped, whatever has its name by now."""
+
+    path: Path
+    memory: torch.Tensor
+    """All of it, flat `torch.uint8`."""
+    descriptor: int
+
+    @classmethod
+    def of(cls, path: Path) -> Pages:
+        """Map a file for reading; writes stay in this process."""
+        descriptor = os.open(path, _READ)
+        try:
+            memory = torch.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(path, memory, descriptor)
+
+    def require(self, end: int) -> None:
+        """Make sure that the file still reaches `end`: reading mapped bytes past its end would kill the process.
+
+        Raises:
+            StreamError: when it was cut short.
+        """
+        size = os.fstat(self.descriptor).st_size
+        if min(size, self.memory.numel()) < end:
+            raise _cut_short(self.path, size)
+
+    def bring(self, offset: int, nbytes: int, *, again: bool) -> None:
+        """Bring pages in, without holding the interpreter's lock; `again` says that they were in before.
+
+        Raises:
+            StreamError: naming the file and the offset.
+        """
+        self.require(offset + nbytes)
+        address = self.memory.data_ptr() + offset
+        if again and os.access(self.path, os.W_OK) and are_present(address, nbytes):
+            return
+        try:
+            populate(self.descriptor, offset, address, nbytes)
+        except OSError as error:
+            raise _unreadable(self.path, offset, nbytes, error) from error
+
+    def release(self, offset: int, nbytes: int) -> None:
+        """Let go of pages: they stay in the system's cache as long as there is room."""
+        release(self.memory.data_ptr() + offset, nbytes)
+
+
 class Files:
     """Files of weights, each opened once and kept open. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
-        self._maps: dict[Path, torch.Tensor] = {}
+        self._maps: dict[tuple[Path, bool], Pages] = {}
+        self._mapped: list[int] = []
+        """The descriptors of all maps, old ones too."""
         self._lock = threading.Lock()
 
     def read_into(self, path: Path, offset: int, parts: Sequence[memoryview]) -> None:
@@ -49,7 +104,7 @@ class Files:
             while pending:
                 got = _read(descriptor, pending, offset)
                 if got == 0:
-                    raise StreamError(f"{path}: the file ends at byte {offset:,}, where a weight should be", help="restore the file")
+                    raise _cut_short(path, offset)
                 offset += got
                 while pending and got >= len(pending[0]):
                     got -= len(pending.pop(0))
@@ -57,25 +112,39 @@ class Files:
                     pending[0] = pending[0][got:]
         except OSError as error:
             self._forget(path)
-            raise StreamError(
-                f"{path}: could not read {sum(map(len, pending)):,} bytes at byte {offset:,}: {error.strerror or error}",
-                help="once the file can be read again, call the model again",
-            ) from error
+            raise _unreadable(path, offset, sum(map(len, pending)), error) from error
 
-    def view(self, path: Path, offset: int, nbytes: int) -> torch.Tensor:
-        """Bytes of a file as flat `torch.uint8` over a private map: no copy is made until somebody writes to it."""
+    def view(self, path: Path) -> torch.Tensor:
+        """A file as flat `torch.uint8` over a private map: no copy is made until somebody writes to it."""
+        return self.pages(path, streamed=False).memory
+
+    def pages(self, path: Path, *, streamed: bool) -> Pages:
+        """A file's map. Streamed bytes have one of their own: what is written to it is lost when its pages are let go of.
+
+        Raises:
+            StreamError: when the file cannot be opened.
+        """
         with self._lock:
-            mapped = self._maps.get(path)
-            if mapped is None:
-                with path.open("rb") as file:
-                    mapped = torch.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
-                self._maps[path] = mapped
-        return mapped[offset : offset + nbytes]
+            found = self._maps.get((path, streamed))
+            if found is None:
+                try:
+                    found = self._maps[path, streamed] = Pages.of(path)
+                except (OSError, ValueError) as error:  # an empty file is a ValueError
+                    raise StreamError(f"{path}: could not be mapped: {error}", help="restore the file") from error
+                self._mapped.append(found.descriptor)
+            return found
+
+    def forget_pages(self, path: Path, pages: Pages) -> None:
+        """Map the streamed bytes of a file anew at the next use, unless that has happened; those who hold the old map keep it."""
+        with self._lock:
+            if self._maps.get((path, True)) is pages:
+                del self._maps[path, True]
 
     def close(self) -> None:
         """Close the files. Maps live on as long as a weight refers to them."""
         with self._lock:
-            descriptors, self._descriptors, self._maps = list(self._descriptors.values()), {}, {}
+            descriptors = [*self._descriptors.values(), *self._mapped]
+            self._descriptors, self._maps, self._mapped = {}, {}, []
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -83,13 +152,24 @@ class Files:
         with self._lock:
             descriptor = self._descriptors.get(path)
             if descriptor is None:
-                descriptor = self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+                descriptor = self._descriptors[path] = os.open(path, _READ)
             return descriptor
 
     def _forget(self, path: Path) -> None:
         """Drop a descriptor after an error. It is not closed: another thread may be in the middle of a read on it."""
         with self._lock:
             self._descriptors.pop(path, None)
+
+
+def _cut_short(path: Path, size: int) -> StreamError:
+    return StreamError(f"{path}: the file ends at byte {size:,}, where a weight should be", help="restore the file")
+
+
+def _unreadable(path: Path, offset: int, nbytes: int, error: OSError) -> StreamError:
+    return StreamError(
+        f"{path}: could not read {nbytes:,} bytes at byte {offset:,}: {error.strerror or error}",
+        help="once the file can be read again, call the model again",
+    )
 
 
 if sys.platform == "win32":

@@ -45,9 +45,7 @@ class Handle:
         return Stats(
             resident_bytes=self.resident_bytes,
             streamed_home_bytes=homes,
-            slot_bytes={} if engine is None else {
-                device.plain: sum(slot.slab.numel() for slot in lane.slots) for device, lane in engine.lanes.items()
-            },
+            slot_bytes={} if engine is None else {device.plain: lane.nbytes for device, lane in engine.lanes.items()},
             ring_bytes=engine.ring.nbytes if engine is not None and engine.ring is not None else 0,
             streamed_bytes=counted.streamed_bytes if counted else 0,
             disk_bytes=counted.disk_bytes if counted else 0,
@@ -62,6 +60,11 @@ class Handle:
             predicted_seconds=self.plan.predicted_seconds,
             bound_seconds=self.plan.bound_seconds,
         )  # fmt: skip
+
+    def trim(self) -> None:
+        """Give back the memory of streamed blocks that run on the CPU from the system's cache; the next pass brings them in again."""
+        if self.engine is not None:
+            self.engine.trim()
 
     def remove(self) -> nn.Module:
         """Give the plain module back: no hooks, no threads, all weights real tensors.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devmap.runtime.files import Files
     from devmap.runtime.readers import Readers, Reading
 
-__all__ = ["DiskHome", "HostHome", "disk_home", "host_home", "mapped", "read_weight"]
+__all__ = ["DiskHome", "HostHome", "disk_home", "host_home", "is_mappable", "mapped", "read_weight"]
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,20 @@ def _in_host_memory(weight: Weight, readers: Readers) -> torch.Tensor:
     return read_weight(readers, weight) if view is None else view
 
 
-def mapped(weight: Weight, files: Files) -> torch.Tensor | None:
-    """A weight as a view of its mapped file; None where the stored bytes are not the running ones, or not aligned."""
-    if len(weight.stored) != 1:
-        return None
+def is_mappable(weight: Weight) -> bool:
+    """Whether the stored bytes are the running ones, and aligned."""
+    if len(weight.stored) != 1 or not weight.nbytes:
+        return False
     stored, piece = weight.stored[0]
-    if not piece.is_whole or torch_dtype(stored.dtype) is not weight.dtype or stored.offset % weight.dtype.itemsize or not weight.nbytes:
+    return piece.is_whole and torch_dtype(stored.dtype) is weight.dtype and stored.offset % weight.dtype.itemsize == 0
+
+
+def mapped(weight: Weight, files: Files) -> torch.Tensor | None:
+    """A weight as a view of its mapped file; None where it is not mappable."""
+    if not is_mappable(weight):
         return None
-    return files.view(stored.file, stored.offset, weight.nbytes).view(weight.dtype).view(weight.shape)
+    stored, _ = weight.stored[0]
+    return files.view(stored.file)[stored.offset : stored.offset + weight.nbytes].view(weight.dtype).view(weight.shape)
 
 
 def read_weight(readers: Readers, weight: Weight) -> torch.Tensor:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
-    from devmap.runtime.counters import Counters
     from devmap.runtime.engine import Engine
     from devmap.runtime.units import Unit
 
@@ -61,7 +60,7 @@ def install(
     modules = dict(model.named_modules())
     hooks = Hooks()
     moves = Moves(CACHES | set(getattr(model, "_skip_keys_device_placement", None) or ()))
-    _hook_root(model, engine.counters, moves, hooks)
+    _hook_root(model, engine, moves, hooks)
     for path, device in regions.items():
         hooks.handles.append(modules[path].register_forward_pre_hook(_mover(moves, device), with_kwargs=True))
     for path, unit in units.items():
@@ -76,12 +75,13 @@ def install(
     return hooks
 
 
-def _hook_root(model: nn.Module, counters: Counters, moves: Moves, hooks: Hooks) -> None:
+def _hook_root(model: nn.Module, engine: Engine, moves: Moves, hooks: Hooks) -> None:
     """Outputs go back to the device that the first input came from, as callers and `generate` expect."""
     under_way: list[tuple[float, torch.device | None]] = []
 
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - torch's signature
         moves.begin()
+        engine.read_ahead()
         under_way.append((time.perf_counter(), first_device(args, kwargs)))
 
     def end(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001 - torch's signature
@@ -91,8 +91,8 @@ def _hook_root(model: nn.Module, counters: Counters, moves: Moves, hooks: Hooks)
         moves.end()
         if output is None:  # also how torch calls this hook when the forward raised
             return None
-        counters.passes += 1
-        counters.last_pass_seconds = time.perf_counter() - started
+        engine.counters.passes += 1
+        engine.counters.last_pass_seconds = time.perf_counter() - started
         return output if device is None else moves.output(output, device)
 
     hooks.handles.append(model.register_forward_pre_hook(begin, prepend=True, with_kwargs=True))

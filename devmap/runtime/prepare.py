@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,14 +11,16 @@ from devmap.config.device import DISK
 from devmap.devices.registry import backend_for
 from devmap.errors import OutOfMemoryError
 from devmap.runtime.guard import StreamedWeight
-from devmap.runtime.homes import DiskHome, HostHome, disk_home, host_home
+from devmap.runtime.homes import DiskHome, HostHome, disk_home, host_home, is_mappable
 from devmap.runtime.offload import write_block
+from devmap.runtime.paging import can_populate
 from devmap.runtime.requests import REQUEST_BYTES
 from devmap.runtime.residents import host_buffer
 from devmap.runtime.ring import Ring, Staged
 from devmap.runtime.slots import Lane, Slot, new_slot
 from devmap.runtime.units import Binding, Unit
 from devmap.runtime.weights import lay_out
+from devmap.runtime.windows import MappedLane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,17 +106,30 @@ def prepare(engine: Engine, units: Mapping[str, Unit], plan: Plan) -> None:
             by_device.setdefault(unit.device, []).append(unit)
     through_ring = [unit for device in by_device if device.is_accelerator for unit in by_device[device] if isinstance(unit.home, DiskHome)]
     engine.ring = _ring(through_ring, plan)
-    engine.lanes = {
-        device: Lane(backend_for(device), here, _slots(device, here, plan), engine.ring if device.is_accelerator else None, engine.counters)
-        for device, here in by_device.items()
-    }
+    engine.lanes = {device: _lane(device, here, engine, plan) for device, here in by_device.items()}
+
+
+def _lane(device: Device, units: Sequence[Unit], engine: Engine, plan: Plan) -> Lane | MappedLane:
+    fields = [field for unit in units for field in unit.layout.fields]
+    if not device.is_accelerator and can_populate() and all(is_mappable(field.weight) for field in fields):
+        return MappedLane(units, engine.readers, engine.counters, most=min(len(units), _in_host_memory(units, plan)))
+    backend, slots = backend_for(device), _slots(device, units, plan)
+    if not device.is_accelerator:
+        return Lane(backend, units, slots, None, engine.counters, feeder=None)
+    feeder = ThreadPoolExecutor(1, thread_name_prefix=f"devmap-{device}")
+    return Lane(backend, units, slots, engine.ring, engine.counters, feeder=feeder)
+
+
+def _in_host_memory(units: Sequence[Unit], plan: Plan) -> int:
+    """How many of the largest block host memory has room for: one at least, as `devmap.runtime.agreement` made sure."""
+    return max(1, plan.host_memory_bytes // max(1, *(unit.layout.nbytes for unit in units)))
 
 
 def _ring(units: Sequence[Unit], plan: Plan) -> Ring | None:
     if not units:
         return None
     largest = max(unit.layout.nbytes for unit in units)
-    count = max(1, min(_RING, len(units), plan.host_memory_bytes // max(1, largest)))
+    count = min(_RING, len(units), _in_host_memory(units, plan))
     backend = backend_for(units[0].device)
     return Ring([Staged(host_buffer(backend, largest)) for _ in range(count)])
 
@@ -125,12 +141,12 @@ def _slots(device: Device, units: Sequence[Unit], plan: Plan) -> list[Slot]:
     use = plan.use_of(device)
     charged = sum(charge.nbytes for charge in use.charges if charge.what == "slots") if use is not None else 0
     count = min(2, max(1, charged // max(1, largest))) if charged else 2
-    wanted = count if device.is_accelerator else max(count, min(_RING, plan.host_memory_bytes // max(1, largest)))
+    wanted = count if device.is_accelerator else min(_RING, _in_host_memory(units, plan))
     slots = [new_slot(backend, largest)]
     try:
         while len(slots) < min(wanted, len(units)):
             slots.append(new_slot(backend, largest))
     except OutOfMemoryError:
-        if len(slots) < count and charged:
+        if len(slots) < min(wanted, count) and charged:
             raise
     return slots

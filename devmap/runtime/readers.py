@@ -13,10 +13,12 @@ from devmap.runtime.requests import GAP_BYTES, REQUEST_BYTES, Conversion, Recipe
 from devmap.runtime.weights import flat_bytes, torch_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from devmap.inventory.checkpoint import StoredTensor
     from devmap.inventory.mapping import Box
+    from devmap.runtime.files import Pages
 
 __all__ = ["Readers", "Reading"]
 
@@ -67,6 +69,23 @@ class Readers:
         tasks: list[Callable[[], None]] = [_Task(self._request, request, memory) for request in recipe.requests]
         tasks += [_Task(self._convert, conversion, slab) for conversion in recipe.conversions]
         return Reading([self._pool.submit(task) for task in tasks])
+
+    def populate(self, recipe: Recipe, pages: Mapping[Path, Pages], *, again: bool, after: Reading | None) -> Reading:
+        """Bring pages in, in the background; not before `after` is done, so that no more is held than meant.
+
+        `again` says that they were in before, and may still be.
+        """
+
+        def bring(request: Request) -> None:
+            if after is not None:
+                after.settle()  # it was submitted earlier, so some thread is at it
+            pages[request.path].bring(request.offset, request.nbytes, again=again)
+
+        return Reading([self._pool.submit(bring, request) for request in recipe.requests])
+
+    def release(self, recipe: Recipe, pages: Mapping[Path, Pages]) -> Reading:
+        """Let go of pages in the background."""
+        return Reading([self._pool.submit(_release, recipe, pages)])
 
     def close(self) -> None:
         """End the threads and close the files."""
@@ -119,6 +138,11 @@ class _Task:
     def __call__(self) -> None:
         with torch.no_grad():
             self._call(*self._arguments)
+
+
+def _release(recipe: Recipe, pages: Mapping[Path, Pages]) -> None:
+    for request in recipe.requests:
+        pages[request.path].release(request.offset, request.nbytes)
 
 
 def _slices(box: Box) -> tuple[slice, ...]:

@@ -10,7 +10,8 @@ from torch import nn
 
 from devmap.devices.registry import backend_for
 from devmap.errors import OutOfMemoryError
-from devmap.runtime.homes import mapped, read_weight
+from devmap.runtime.homes import is_mappable, mapped, read_weight
+from devmap.runtime.paging import can_populate
 from devmap.runtime.requests import Range, Recipe, direct_ranges, merge, recipe_of
 from devmap.runtime.weights import flat_bytes, lay_out
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from devmap.runtime.weights import Weight
 
 __all__ = ["Resident", "bind_residents", "host_buffer", "load_residents"]
+
+
+_PAGES_BYTES = 32 << 20
+"""Pages that one thread brings in at a time; nothing is copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +64,19 @@ def load_residents(
     """
     placed: dict[tuple[str, Device], torch.Tensor] = {}
     by_device: dict[Device, list[tuple[Weight, torch.Tensor]]] = {}
+    on_pages: list[Weight] = []
+    backends = {device: backend_for(device) for device in {resident.device for resident in residents}}
     for resident in residents:
         weight, device = resident.weight, resident.device
-        backend = backend_for(device)
+        backend = backends[device]
         key = (weight.name, device)
         ready = _in_place(weight, backend, readers)
         if ready is not None:
             placed[key] = ready
-            report(weight.nbytes)
+            if weight.live is None and is_mappable(weight):
+                on_pages.append(weight)
+            else:
+                report(weight.nbytes)
             continue
         flat = backend.allocate(weight.nbytes)
         placed[key] = flat.view(weight.dtype).view(weight.shape)
@@ -77,8 +87,19 @@ def load_residents(
             by_device.setdefault(device, []).append((weight, flat))
     for device, waiting in by_device.items():
         waiting.sort(key=lambda each: (str(each[0].stored[0][0].file), each[0].stored[0][0].offset))
-        _run(list(_steps(waiting, buffer_bytes)), backend_for(device), readers, report, limit_bytes=limit_bytes)
+        _run(list(_steps(waiting, buffer_bytes)), backends[device], readers, report, limit_bytes=limit_bytes)
+    _bring_pages(on_pages, readers, report)
     return placed
+
+
+def _bring_pages(weights: Sequence[Weight], readers: Readers, report: Callable[[int], None]) -> None:
+    """Read what is mapped by several threads now: a kernel that met the pages first would wait for one small read after another."""
+    if can_populate():
+        ranges = [each for weight in weights for each in direct_ranges(weight) or ()]
+        recipe = Recipe(tuple(merge(ranges, request_bytes=_PAGES_BYTES)), ())
+        pages = {request.path: readers.files.pages(request.path, streamed=False) for request in recipe.requests}
+        readers.populate(recipe, pages, again=False, after=None).wait()
+    report(sum(weight.nbytes for weight in weights))
 
 
 def _in_place(weight: Weight, backend: Backend, readers: Readers) -> torch.Tensor | None:

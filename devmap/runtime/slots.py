@@ -9,7 +9,6 @@ rule, which misses each time on a cycle.
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,13 +20,15 @@ from devmap.runtime.order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Executor, Future
 
     from devmap.devices.backend import Backend, Event
     from devmap.runtime.counters import Counters
     from devmap.runtime.ring import Ring
     from devmap.runtime.units import Unit
+    from devmap.runtime.weights import Layout
 
-__all__ = ["Lane", "Slot", "new_slot"]
+__all__ = ["Filling", "Lane", "Slot", "new_slot", "wait_for", "written_to"]
 
 
 class Filling(Protocol):
@@ -74,7 +75,16 @@ class Slot:
     is_extra: bool = False
     """Made for one call, where all slots were in use."""
     version: int = 0
-    """torch's counter of writes to the slab when its block came in; another count when it leaves means that a weight was written to."""
+    """`writes` when its block came in; another count when it leaves means that a weight was written to."""
+
+    def views(self, layout: Layout) -> dict[str, torch.Tensor]:
+        """A block's tensors in it."""
+        return layout.views(self.slab)
+
+    @property
+    def writes(self) -> int:
+        """Torch's count of writes to the slab."""
+        return self.slab._version  # noqa: SLF001 - torch's counter of writes
 
 
 def new_slot(backend: Backend, nbytes: int) -> Slot:
@@ -93,7 +103,10 @@ class Lane:
     Not safe for two threads at once by itself: callers hold `devmap.runtime.engine`'s lock while a block is in.
     """
 
-    def __init__(self, backend: Backend, units: Sequence[Unit], slots: list[Slot], ring: Ring | None, counters: Counters) -> None:
+    def __init__(
+        self, backend: Backend, units: Sequence[Unit], slots: list[Slot], ring: Ring | None, counters: Counters, *, feeder: Executor | None
+    ) -> None:
+        """`feeder` runs one transfer after another, so that reading and pageable copies do not block forward; None on the CPU."""
         self.backend = backend
         self.units = units
         self.slots = slots
@@ -101,7 +114,7 @@ class Lane:
         self._counters = counters
         self._order = Order(len(units))
         self._stream = backend.stream()
-        self._feeder = ThreadPoolExecutor(1, thread_name_prefix=f"devmap-{backend.device}") if backend.device.is_accelerator else None
+        self._feeder = feeder
 
     def bring(self, unit: Unit) -> None:
         """Make a block's bytes ready in a slot and bind its parameters to it.
@@ -120,7 +133,7 @@ class Lane:
             self._wait_or_retry(unit, slot)
         self.backend.wait(slot.copied)
         slot.in_use = True
-        slot.version = slot.slab._version  # noqa: SLF001 - torch's counter of writes
+        slot.version = slot.writes
         unit.bind(slot)
         if not self._order.record(unit.index):
             self._counters.order_misses += 1
@@ -132,21 +145,18 @@ class Lane:
         Raises:
             StreamError: when the forward wrote to one of the block's weights.
         """
-        slot = unit.slot
-        assert slot is not None
+        slot = unit.place
+        assert isinstance(slot, Slot)
         unit.unbind()
         self.backend.record(slot.computed)
         slot.in_use = False
         if slot.is_extra:
             unit.forget(slot)
-        if slot.slab._version != slot.version:  # noqa: SLF001 - torch's counter of writes
+        if slot.writes != slot.version:
             slot.unit = slot.filling = None
             if failed:
                 return
-            raise StreamError(
-                f"the forward of '{unit.path}' wrote to one of its weights or buffers; they are streamed and read anew for each pass",
-                help="keep this module on a device in the device map",
-            )
+            raise written_to(unit)
         self.read_ahead()
 
     def read_ahead(self) -> None:
@@ -165,6 +175,14 @@ class Lane:
             unit = self.units[index]
             if isinstance(unit.home, DiskHome) and self._slot_of(unit) is None and not self._ring.stage(unit):
                 break
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its slots."""
+        return sum(slot.slab.numel() for slot in self.slots)
+
+    def trim(self) -> None:
+        """Slots are made once and stay."""
 
     def close(self) -> None:
         """Let what is under way end, and drop the slots."""
@@ -202,16 +220,12 @@ class Lane:
 
     def _wait(self, slot: Slot) -> None:
         assert slot.filling is not None
-        started = None if slot.filling.is_done else time.perf_counter()
         try:
-            slot.filling.wait()
+            wait_for(slot.filling, self._counters)
         except BaseException:
             slot.filling.settle()
             slot.unit = slot.filling = None
             raise
-        if started is not None:
-            self._counters.stalls += 1
-            self._counters.stall_seconds += time.perf_counter() - started
 
     def _wait_or_retry(self, unit: Unit, slot: Slot) -> None:
         try:
@@ -221,7 +235,7 @@ class Lane:
             self._wait(slot)
 
     def _transfer(self, unit: Unit, slot: Slot) -> None:
-        """Copy a block to its slot; runs on the feeder thread, so that reading and pageable copies do not block forward."""
+        """Copy a block to its slot; runs on the feeder."""
         home, backend, stream = unit.home, self.backend, self._stream
         with torch.no_grad():
             if isinstance(home, HostHome):
@@ -242,6 +256,25 @@ class Lane:
                 slot.copied.synchronize()
             finally:
                 self._ring.release(staged)
+
+
+def wait_for(filling: Filling, counters: Counters) -> None:
+    """Wait for bytes that a block needs now; counts as a stall where they are not there yet."""
+    if filling.is_done:
+        filling.wait()
+        return
+    started = time.perf_counter()
+    filling.wait()
+    counters.stalls += 1
+    counters.stall_seconds += time.perf_counter() - started
+
+
+def written_to(unit: Unit) -> StreamError:
+    """What to raise when a forward has changed its streamed weights."""
+    return StreamError(
+        f"the forward of '{unit.path}' wrote to one of its weights or buffers; they are streamed and read anew for each pass",
+        help="keep this module on a device in the device map",
+    )
 
 
 def _is_free(slot: Slot) -> bool:

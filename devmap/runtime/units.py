@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -11,16 +11,22 @@ from torch import nn
 from devmap.runtime.homes import DiskHome, HostHome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from devmap.config.device import Device
     from devmap.runtime.guard import StreamedWeight
     from devmap.runtime.readers import Reading
-    from devmap.runtime.slots import Slot
     from devmap.runtime.survey import Spot
     from devmap.runtime.weights import Layout
 
-__all__ = ["Binding", "Unit"]
+__all__ = ["Binding", "Place", "Unit"]
+
+
+class Place(Protocol):
+    """Where a block's bytes are while it runs: a slot, or its file's pages."""
+
+    def views(self, layout: Layout) -> Mapping[str, torch.Tensor]:
+        """The block's tensors there, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Unit:
     bindings: Sequence[Binding]
     tier: int | str
     """Where it lives, as a device map names it: `cpu` or `disk`."""
-    slot: Slot | None = None
+    place: Place | None = None
     """Where it is bound now."""
     depth: int = 0
     """How many of its forwards are under way: more than one where a block calls itself."""
@@ -61,30 +67,38 @@ class Unit:
         assert isinstance(self.home, DiskHome)
         return self.home.start(slab)
 
-    def bind(self, slot: Slot) -> None:
-        """Let the modules see the tensors in a slot. Made once for each slot: the parameters stay the same objects."""
-        tensors = self._bound.get(id(slot))
+    def bind(self, place: Place) -> None:
+        """Let the modules see the tensors in a place. Made once for each place: the parameters stay the same objects."""
+        tensors = self._bound.get(id(place))
         if tensors is None:
-            with torch.inference_mode(mode=False), torch.no_grad():
-                views = self.layout.views(slot.slab)
+            with torch.inference_mode(False), torch.no_grad():  # positional: dynamo knows no other way
+                views = place.views(self.layout)
                 made = {name: nn.Parameter(view, requires_grad=False) if self._is_parameter(name) else view for name, view in views.items()}
-            tensors = self._bound[id(slot)] = [made[binding.spot.owner] for binding in self.bindings]
+            tensors = self._bound[id(place)] = [made[binding.spot.owner] for binding in self.bindings]
         for binding, tensor in zip(self.bindings, tensors, strict=True):
             binding.spot.table[binding.spot.key] = tensor
-        self.slot = slot
+        self.place = place
+
+    def locate(self, address: int) -> tuple[str, int] | None:
+        """The weight that has its bytes at an address while the block is in, and how far from its first byte; None for none."""
+        for binding, tensor in zip(self.bindings, self._bound[id(self.place)], strict=True) if self.place is not None else ():
+            start = tensor.data_ptr()
+            if start <= address < start + max(1, tensor.nbytes):
+                return binding.spot.owner, address - start
+        return None
 
     def unbind(self) -> None:
         """Put the placeholders back."""
         for binding in self.bindings:
             binding.spot.table[binding.spot.key] = binding.placeholder
-        self.slot = None
+        self.place = None
 
-    def forget(self, slot: Slot) -> None:
-        """Drop the tensors over a slot that is going away."""
-        self._bound.pop(id(slot), None)
+    def forget(self, place: Place) -> None:
+        """Drop the tensors over a place that is going away."""
+        self._bound.pop(id(place), None)
 
     def forget_all(self) -> None:
-        """Drop the tensors over all slots."""
+        """Drop the tensors over all places."""
         self._bound.clear()
 
     def _is_parameter(self, name: str) -> bool:

@@ -1,0 +1,100 @@
+"""The offload folder when something goes wrong: a killed process, two at once, a full disk, a folder that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+from devmap.errors import LoadError
+from devmap.runtime import offload
+from devmap.runtime.dispatch import dispatch
+from devmap.runtime.weights import Weight
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.runtime.conftest import PlanOf
+
+_WRITE = """
+import os, signal, sys
+import torch
+from devmap.runtime.offload import write_block
+from devmap.runtime.weights import Weight
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+write_block([Weight("w", (50, 50), torch.float32, "parameter", live=torch.arange(2500.0).view(50, 50))], sys.argv[1])
+"""
+
+
+def _weight() -> Weight:
+    return Weight("w", (50, 50), torch.float32, "parameter", live=torch.arange(2500.0).view(50, 50))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix == ".safetensors")
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", _WRITE, str(tmp_path)], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert _names(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == 1
+    (written,) = offload.write_block([_weight()], str(tmp_path))
+    assert _names(tmp_path) == [written.stored[0][0].file.name]
+
+
+def test_two_that_write_the_same_block_at_once_end_with_one_right_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meet = threading.Barrier(2)
+    write = offload._write
+
+    def together(*arguments: Any) -> None:
+        meet.wait(10)
+        write(*arguments)
+
+    monkeypatch.setattr(offload, "_write", together)
+    threads = [threading.Thread(target=offload.write_block, args=([_weight()], str(tmp_path))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(offload, "_write", lambda *_: pytest.fail("it is there already, and right"))
+    offload.write_block([_weight()], str(tmp_path))
+
+
+@pytest.mark.parametrize("call", ["fsync", "fdopen"])
+def test_a_full_disk_is_said_leaves_no_file_and_the_module_as_it_was(
+    call: str, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, *_: Any) -> None:
+        if call == "fdopen":
+            os.close(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    before = list(model.parameters())
+    monkeypatch.setattr(f"devmap.runtime.offload.os.{call}", full)
+    with pytest.raises(LoadError, match="No space left"):
+        dispatch(model, plan_of(model, lambda _: ("disk", "cpu"), offload_folder=str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+    assert all(now is then for now, then in zip(model.parameters(), before, strict=True))
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(
+    tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    monkeypatch.setattr("devmap.runtime.dispatch.load_residents", lambda *_, **__: pytest.fail("loading has begun"))
+    monkeypatch.setattr("devmap.runtime.agreement.os.access", lambda path, mode: str(path) != str(tmp_path) or not mode & os.W_OK)
+    for folder in (tmp_path, tmp_path / "to" / "be" / "made"):
+        with pytest.raises(LoadError, match="cannot be written to"):
+            dispatch(model, plan_of(model, lambda path: ("disk" if path == "0" else "cpu", "cpu"), offload_folder=str(folder)))
+    assert list(tmp_path.iterdir()) == []
