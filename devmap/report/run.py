@@ -54,7 +54,11 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
 
 
 def _by_device(figures: Mapping[int | str, int]) -> str:
-    return ", ".join(f"{format_bytes(nbytes)} on {device}" for device, nbytes in figures.items()) or "nothing"
+    return ", ".join(f"{format_bytes(nbytes)} on {_named(device)}" for device, nbytes in figures.items()) or "nothing"
+
+
+def _named(device: int | str) -> str:
+    return device if isinstance(device, str) else f"device {device}"
 
 
 def _seconds(seconds: float) -> str:
