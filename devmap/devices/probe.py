@@ -12,7 +12,7 @@ from devmap.config.device import CPU, DISK, Device, Tier
 from devmap.config.model import MachineDevice, MachineProfile
 from devmap.config.size import Bytes, format_bytes
 from devmap.devices.accelerator import accelerator_type, device_count
-from devmap.devices.rates import copy_rate, disk_rates, flops, host_to_device_rate
+from devmap.devices.rates import disk_rates, flops, host_to_device_rate, memory_rate
 from devmap.devices.registry import backend_for
 from devmap.devices.simulated_machine import active_machine
 
@@ -88,11 +88,12 @@ def _measured(device: Device, memory: Memory, *, seconds: float) -> tuple[Machin
     rates = {word: rate for word, rate in measured.items() if rate is not None}
     products = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {word}" for word, rate in rates.items())
     sentences = [f"{name}: multiplied {size} x {size} matrices: {products}"]
+    traffic = memory_rate(backend, seconds=seconds / 4)
+    sentences.append(f"{name}: read and wrote its own memory, 67.1 MB at a time: {format_bytes(int(traffic))}/s")
+    found = MachineDevice(memory=Bytes(memory.total_bytes), flops=rates, memory_bandwidth=traffic)
     if not device.is_accelerator:
-        copied = copy_rate(seconds=seconds / 4)
-        sentences.append(f"{name}: copied 67.1 MB inside memory: {format_bytes(int(copied))}/s")
-        return MachineDevice(memory=Bytes(memory.total_bytes), flops=rates, memory_bandwidth=copied), sentences
+        return found, sentences
     moved, is_pinned = host_to_device_rate(backend, seconds=seconds / 4)
     kind = "pinned" if is_pinned else "pageable"
     sentences.append(f"{name}: copied 67.1 MB from {kind} host memory: {format_bytes(int(moved))}/s")
-    return MachineDevice(memory=Bytes(memory.total_bytes), flops=rates, host_to_device=moved), sentences
+    return found.model_copy(update={"host_to_device": moved}), sentences

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from devmap.devices.backend import Backend
 
-__all__ = ["DiskRates", "copy_rate", "disk_rates", "flops", "host_to_device_rate"]
+__all__ = ["DiskRates", "disk_rates", "flops", "host_to_device_rate", "memory_rate"]
 
 _REQUEST_BYTES = 8 << 20
 """One read: the middle of what the runtime asks for at once."""
@@ -63,11 +63,17 @@ def disk_rates(folder: Path, *, depths: tuple[int, ...] = (1, 4, 8), seconds: fl
         return DiskRates(rates, written, is_cold)
 
 
-def copy_rate(*, seconds: float = 0.5, nbytes: int = _COPY_BYTES) -> float:
-    """Bytes a second that a copy inside host memory moves (each byte counted once, though it is read and written)."""
-    source = torch.ones(nbytes, dtype=torch.uint8)
-    destination = torch.zeros_like(source)
-    return nbytes * _calls_a_second(lambda: destination.copy_(source), seconds=seconds)
+def memory_rate(backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_BYTES) -> float:
+    """Bytes a second that a device reads and writes in its own memory: a copy inside it moves each byte twice."""
+    source, destination = backend.allocate(nbytes), backend.allocate(nbytes)
+    source.fill_(1)  # fresh pages of the host are all one zero page until they are written
+    destination.fill_(0)
+
+    def copy() -> None:
+        destination.copy_(source)
+        backend.synchronize()
+
+    return 2 * nbytes * _calls_a_second(copy, seconds=seconds)
 
 
 def host_to_device_rate(backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_BYTES) -> tuple[float, bool]:

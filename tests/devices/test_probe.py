@@ -44,12 +44,12 @@ def test_measuring_gives_rates_and_says_what_it_did(tmp_path: Path) -> None:
     assert time.perf_counter() - started < 10
     device, host, disk = (found.profile.devices[key] for key in (parse_device(0), CPU, DISK))
     assert device.memory == 1_000_000_000
-    for rate in (device.host_to_device, host.memory_bandwidth, disk.disk):
+    for rate in (device.host_to_device, device.memory_bandwidth, host.memory_bandwidth, disk.disk):
         assert rate is not None
         assert rate > 1e6
     assert host.flops is not None
     assert host.flops["float32"] > 1e6
-    assert [sentence.partition(":")[0] for sentence in found.sentences] == ["sim", "sim", "cpu", "cpu", "disk"]
+    assert [sentence.partition(":")[0] for sentence in found.sentences] == ["sim", "sim", "sim", "cpu", "cpu", "disk"]
     assert f"in {tmp_path}" in found.sentences[-1]
     assert "8 in flight" in found.sentences[-1]
 
