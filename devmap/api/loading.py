@@ -62,8 +62,9 @@ def load(
     path = None if isinstance(config, PlacementConfig) else config
     if not isinstance(config, PlacementConfig):
         config = read_config(config, profile, overrides=overrides)
-    checkpoint = read_headers(checkpoint_of(config))
+    source = checkpoint_of(config)
     described = inventory_of(config, allow_code=allow_code)
+    checkpoint = described.checkpoint or read_headers(source)  # read already, unless a manifest described the model
     fixed = None if path is None else fixed_machine(config, described, path, profile)
     plan = resolve(config, described, machine=fixed)
     if path is not None and fixed is not None:

@@ -8,20 +8,9 @@ from devmap.config.yaml_writer import render_yaml
 from devmap.devices.probe import Measurement, measure
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from devmap.config.model import MachineProfile
 
-__all__ = ["Measurement", "machine_text", "measure_machine"]
-
-
-def measure_machine(folder: Path, *, seconds: float = 2.0) -> Measurement:
-    """Memory and rates of this machine's devices and of the disk under `folder`, within about `seconds` for each.
-
-    Raises:
-        OSError: when the folder cannot be written to.
-    """
-    return measure(folder, seconds=seconds)
+__all__ = ["Measurement", "machine_text", "measure"]
 
 
 def machine_text(machine: MachineProfile) -> str:

@@ -26,9 +26,9 @@ def command(folder: str, *, seconds: float, output: str | None, quiet: bool) -> 
 
     Takes some seconds. What was done goes to standard error, the profile to standard output or --output.
     """
-    from devmap.api.measuring import machine_text, measure_machine  # noqa: PLC0415 - imports torch, which `--help` does not need
+    from devmap.api.measuring import machine_text, measure  # noqa: PLC0415 - imports torch, which `--help` does not need
 
-    measured = measure_machine(Path(folder), seconds=seconds)
+    measured = measure(Path(folder), seconds=seconds)
     if not quiet:
         for sentence in measured.sentences:
             click.echo(sentence, err=True)
