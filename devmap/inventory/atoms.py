@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmap.inventory.dtypes import run_dtype, storage_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from devmap.inventory.model import Inventory
 
@@ -31,63 +32,51 @@ class Atom(NamedTuple):
     is_tensor: bool = False
 
 
-def atoms(
-    inventory: Inventory,
-    *,
-    no_split_module_classes: Collection[str] | None = None,
-    dtype: str | None = None,
-    sizes: Mapping[str, int] | None = None,
-) -> tuple[Atom, ...]:
+def atoms(inventory: Inventory, *, no_split_module_classes: Collection[str] | None = None, dtype: str | None = None) -> tuple[Atom, ...]:
     """The atoms of a model in registration order; every tensor is in exactly one.
 
-    `no_split_module_classes` defaults to the inventory's own; `dtype` is the run dtype of the config; `sizes` is what
-    `tensor_sizes` gave for it, where that is known already. Linear in modules plus tensors.
+    `no_split_module_classes` defaults to the inventory's own; `dtype` is the run dtype of the config. Linear in modules plus tensors,
+    and worked out once for an inventory.
     """
     whole = frozenset(inventory.no_split_module_classes if no_split_module_classes is None else no_split_module_classes)
-    sizes = tensor_sizes(inventory, dtype) if sizes is None else sizes
-    modules, children_of, tensors_of, owner = inventory.modules, inventory.children, inventory.own_tensors, inventory.owner
-    found: list[Atom] = []
-    pending = [""]
-    while pending:
-        path = pending.pop()
-        children = children_of[path]
-        own = tensors_of[path]
-        if children and modules[path] not in whole:
-            for tensor in own:
-                name = tensor.name
-                found.append(Atom(name, "", (name,), sizes[name] if owner.get(name, name) == name else 0, is_tensor=True))
-            pending += children[::-1]
-            continue
-        if not children and len(own) == 1 and not owner:
-            name = own[0].name
-            found.append(Atom(path, modules[path], (name,), sizes[name]))  # most atoms by far where each expert is a module
-            continue
-        names = tuple([tensor.name for tensor in own] if not children else _inside(inventory, path))
-        if names:
-            found.append(Atom(path, modules[path], names, sum([sizes[name] for name in names if owner.get(name, name) == name])))
-    return tuple(found)
+    question = ("atoms", whole, dtype)
+    known: tuple[Atom, ...] | None = inventory.remembered.get(question)
+    if known is None:
+        known = inventory.remembered[question] = tuple(_atoms(inventory, whole, dtype))
+    return known
 
 
-def tensor_sizes(inventory: Inventory, dtype: str | None) -> dict[str, int]:
+def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> Iterator[Atom]:
+    line, sizes = inventory.line, tensor_sizes(inventory, dtype)
+    names, first, after = line.tensors, line.first, line.after
+    classes = tuple(inventory.modules.values())
+    owner = inventory.owner
+    owned = [sizes[name] if owner.get(name, name) == name else 0 for name in names] if owner else sizes.values()
+    up_to = [0, *accumulate(owned)]
+    place = 0
+    while place < len(classes):
+        beyond, start = after[place], first[place]
+        if beyond > place + 1 and classes[place] not in whole:
+            beyond = place + 1
+            for number in range(start, first[beyond]):
+                yield Atom(names[number], "", (names[number],), up_to[number + 1] - up_to[number], is_tensor=True)
+        elif start < (end := first[beyond]):
+            yield Atom(line.modules[place], classes[place], names[start:end], up_to[end] - up_to[start])
+        place = beyond
+
+
+def tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
     """Bytes of every tensor at the run dtype. Most tensors of a model look like others: each look is worked out once."""
-    known: dict[tuple[object, ...], int] = {}
-    found: dict[str, int] = {}
-    for (name, tensor), look in zip(inventory.tensors.items(), map(_LOOK, inventory.tensors.values()), strict=True):
-        nbytes = known.get(look)
-        if nbytes is None:
-            nbytes = known[look] = storage_bytes(tensor.shape, run_dtype(tensor.dtype, dtype, kind=tensor.kind))
-        found[name] = nbytes
+    question = ("sizes", dtype)
+    found: dict[str, int] | None = inventory.remembered.get(question)
+    if found is None:
+        looks = list(map(_LOOK, inventory.tensors.values()))
+        known = {
+            (shape, stored, kind): storage_bytes(shape, run_dtype(stored, dtype, kind=kind)) for shape, stored, kind in dict.fromkeys(looks)
+        }
+        found = inventory.remembered[question] = dict(zip(inventory.tensors, map(known.__getitem__, looks), strict=True))
     return found
 
 
-_LOOK = attrgetter("shape", "dtype", "kind")
-
-
-def _inside(inventory: Inventory, root: str) -> list[str]:
-    found: list[str] = []
-    pending = [root]
-    while pending:
-        path = pending.pop()
-        found += [tensor.name for tensor in inventory.own_tensors[path]]
-        pending += inventory.children[path][::-1]
-    return found
+_LOOK = itemgetter(1, 2, 3)
+"""Shape, dtype and kind of a tensor."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fingerprint"]
 
-_LOOK = attrgetter("shape", "dtype", "kind", "persistent")
+_LOOK = itemgetter(1, 2, 3, 4)
+"""Shape, dtype, kind and persistence of a tensor."""
 
 
 def fingerprint(inventory: Inventory) -> str:
@@ -21,13 +22,20 @@ def fingerprint(inventory: Inventory) -> str:
     The same from a checkpoint's headers, from a manifest and from a module, whatever the platform. What is digested are lists of
     words, each with its length, so that no name can be taken for two.
     """
-    looks: dict[object, str] = {}
-    tensors = inventory.tensors.values()
+    known: str | None = inventory.remembered.get("fingerprint")
+    if known is None:
+        known = inventory.remembered["fingerprint"] = _digest(inventory)
+    return known
+
+
+def _digest(inventory: Inventory) -> str:
+    looks = list(map(_LOOK, inventory.tensors.values()))
+    words_of = {look: json.dumps(look) for look in dict.fromkeys(looks)}
     words: list[list[str]] = [
         list(inventory.modules),
         list(inventory.modules.values()),
         list(inventory.tensors),
-        [looks.get(look) or looks.setdefault(look, json.dumps(look)) for look in map(_LOOK, tensors)],
+        [words_of[look] for look in looks],
         *(list(group) for group in inventory.ties),
         list(inventory.no_split_module_classes),
     ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NewType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType
 
 from devmap.inventory.dtypes import storage_bytes
+from devmap.inventory.line import Line
 from devmap.inventory.patterns import PathIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
     from os import PathLike
 
     from torch import nn
@@ -27,9 +28,8 @@ ModulePath = NewType("ModulePath", str)
 TensorKind = Literal["parameter", "buffer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One parameter or buffer, under the name that the running model gives it."""
+class Tensor(NamedTuple):
+    """One parameter or buffer, under the name that the running model gives it. A named tuple, since models have 10^5 of them."""
 
     name: str
     shape: tuple[int, ...]
@@ -126,6 +126,16 @@ class Inventory:
     def owner(self) -> Mapping[str, str]:
         """For each name of a tie group, the group's first name, which owns the bytes. Untied names are absent."""
         return {name: group[0] for group in self.ties for name in group}
+
+    @cached_property
+    def line(self) -> Line:
+        """Modules and tensors by number, every subtree one stretch."""
+        return Line.of(self.modules, self.tensors)
+
+    @cached_property
+    def remembered(self) -> dict[Hashable, Any]:
+        """What was worked out from this inventory alone, by question: a thousand configs of one model ask the same."""
+        return {}
 
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.inventory.tree import with_ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
     from devmap.inventory.model import TensorKind
 
@@ -34,16 +34,19 @@ def read_module(model: nn.Module) -> Inventory:
     tensors: dict[str, Tensor] = {}
     shared: dict[Hashable, list[str]] = {}
     whole: set[str] = set()
+    known: dict[type, tuple[str, Iterable[str]]] = {}
     for path, module in _walk(model):
-        classes[path] = type(module).__name__
-        own = module.__dict__.get("_no_split_modules")  # not getattr: nn.Module's own search is slow where there is nothing
-        whole.update(own or getattr(type(module), "_no_split_modules", None) or ())
-        if not module._parameters and not module._buffers:  # noqa: SLF001 - named_parameters() drops duplicates
-            continue
-        prefix = f"{path}." if path else ""
-        for name, tensor, persistent in _own_tensors(module):
-            tensors[prefix + name] = _describe(prefix + name, tensor, persistent=persistent)
-            shared.setdefault(_identity(tensor), []).append(prefix + name)
+        kind = type(module)
+        if kind not in known:
+            known[kind] = kind.__name__, getattr(kind, "_no_split_modules", None) or ()
+        classes[path], named = known[kind]
+        whole.update(vars(module).get("_no_split_modules") or named)
+        if module._parameters or module._buffers:  # noqa: SLF001 - named_parameters() drops duplicates
+            prefix = f"{path}." if path else ""
+            for name, tensor, persistent in _own_tensors(module):
+                full = prefix + name
+                tensors[full] = _describe(full, tensor, persistent=persistent)
+                shared.setdefault(_identity(tensor), []).append(full)
     return Inventory(
         modules=with_ancestors(classes, tensors),
         tensors=tensors,
@@ -78,9 +81,11 @@ _PLAIN = {torch.Tensor, nn.Parameter}
 
 
 def _describe(name: str, tensor: torch.Tensor, *, persistent: bool) -> Tensor:
-    if type(tensor) not in _PLAIN and nn.parameter.is_lazy(tensor):
-        raise InventoryError(f"'{name}' has no shape yet: it belongs to a lazy module", help="run the model once with real input first")
-    kind: TensorKind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
+    kind: TensorKind = "parameter"
+    if type(tensor) is not nn.Parameter:
+        if type(tensor) not in _PLAIN and nn.parameter.is_lazy(tensor):
+            raise InventoryError(f"'{name}' has no shape yet: it belongs to a lazy module", help="run the model once with real input first")
+        kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
     return Tensor(name, tuple(tensor.shape), _DTYPES[tensor.dtype], kind, persistent)
 
 

@@ -70,7 +70,7 @@ def _with_stored_dtypes(inventory: Inventory) -> Inventory:
     assert inventory.mapping is not None
     held, pieces = inventory.checkpoint.tensors, inventory.mapping.pieces
     tensors = {
-        name: dataclasses.replace(tensor, dtype=held[pieces[name][0].stored].dtype) if pieces.get(name) else tensor
+        name: tensor._replace(dtype=held[pieces[name][0].stored].dtype) if pieces.get(name) else tensor
         for name, tensor in inventory.tensors.items()
     }
     return dataclasses.replace(inventory, tensors=tensors)

@@ -18,4 +18,6 @@ def with_ancestors(classes: Mapping[str, str], tensors: Iterable[str]) -> dict[s
         while path not in kept:
             kept.add(path)
             path = path.rpartition(".")[0]
+    if len(kept) == len(classes) and kept == classes.keys():
+        return dict(classes)
     return {path: class_name for path, class_name in classes.items() if path in kept}

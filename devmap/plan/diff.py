@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devmap.inventory.dtypes import run_dtype, storage_bytes
-from devmap.plan.fold import fold_device_map
+from devmap.plan.fold import fold_device_map, runs_of
 from devmap.plan.lock import lock_of
 
 if TYPE_CHECKING:
@@ -158,10 +158,8 @@ def _sizes(inventory: Inventory, dtype: str | None, names: Sequence[str]) -> dic
 
 def _missing(model: Inventory, other: Inventory) -> tuple[str, ...]:
     """What only the first model has: the highest modules of which the other has nothing, and single tensors."""
-    values = {name: name in other.tensors for name in model.tensors}
-    if all(values.values()):
-        return ()
-    return tuple(path for path, is_shared in fold_device_map(values, model).items() if not is_shared)
+    runs = runs_of(name in other.tensors for name in model.tensors)
+    return tuple(path for path, is_shared in fold_device_map(runs, model).items() if not is_shared)
 
 
 def _only(lock: Lock, other: Inventory | None) -> tuple[str, ...]:

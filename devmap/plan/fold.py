@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from devmap.inventory.model import Inventory
 
-__all__ = ["covers", "fold_device_map"]
+__all__ = ["covers", "fold_device_map", "runs_of"]
 
 Value = TypeVar("Value")
 
 
-class _Mixed:
-    """Marks a module whose tensors live on more than one device."""
+def runs_of(values: Iterable[Value]) -> list[tuple[int, int, Value]]:
+    """Neighbours with equal values as runs: start, end, value."""
+    found: list[tuple[int, int, Value]] = []
+    start = 0
+    for value, members in groupby(values):
+        end = start + sum(1 for _ in members)
+        found.append((start, end, value))
+        start = end
+    return found
 
 
-_MIXED = _Mixed()
+def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory) -> dict[str, Value]:
+    """The map with the fewest keys of which no two overlap, from runs of tensors with one value each.
 
-
-def fold_device_map(values: Mapping[str, Value], inventory: Inventory) -> dict[str, Value]:
-    """The map with the fewest keys of which no two overlap, from the value of every tensor.
-
-    A module whose tensors all have one value becomes one key, the highest such module; a tensor that sits directly on a
-    mixed module is a key of its own; `{"": value}` where all are equal. No key is a prefix of another, so that the first
-    match is the longest match too, whoever reads it. Keys are in the model's order. Tensors without a value (a subtree
-    that a partial map leaves out) get no key, and no key stands above them. Linear in modules plus tensors.
+    `runs` hold the number of the first tensor, that of the first after it and the value; they are in the model's order. A module
+    whose tensors all have one value becomes one key, the highest such module; a tensor that sits directly on a mixed module is a key
+    of its own; `{"": value}` where all are equal. No key is a prefix of another, so that the first match is the longest match too,
+    whoever reads it. Keys are in the model's order. Tensors in no run (a subtree that a partial map leaves out) get no key, and no
+    key stands above them. It goes down only where runs meet, so that it costs what the map does and not what the model does.
     """
-    children, own = inventory.children, inventory.own_tensors
-    uniform: dict[str, Value | _Mixed] = {}
-    for path in reversed(list(inventory.modules)):
-        below, tensors = children[path], own[path]
-        if not below and len(tensors) == 1:
-            uniform[path] = values.get(tensors[0].name, _MIXED)
-            continue
-        found = {values.get(tensor.name, _MIXED) for tensor in tensors}
-        found.update([uniform[child] for child in below])
-        uniform[path] = found.pop() if len(found) == 1 else _MIXED
+    line = inventory.line
+    runs = list(_joined(runs))
+    starts = [start for start, _, _ in runs]
     folded: dict[str, Value] = {}
-    pending = [""]
+
+    def run_over(start: int, end: int) -> tuple[int, int, Value] | None:
+        """The run that holds a whole stretch."""
+        at = bisect_right(starts, start) - 1
+        return runs[at] if at >= 0 and end <= runs[at][1] else None
+
+    pending = [0] if line.modules else []
     while pending:
-        path = pending.pop()
-        value = uniform[path]
-        if not isinstance(value, _Mixed):
-            folded[path] = value
+        place = pending.pop()
+        start, end = line.first[place], line.first[line.after[place]]
+        run = run_over(start, end)
+        if run is not None:
+            folded[line.modules[place]] = run[2]
             continue
-        for tensor in own[path]:
-            if tensor.name in values:
-                folded[tensor.name] = values[tensor.name]
-        pending += reversed(children[path])
+        for number in range(start, line.first[place + 1]):
+            run = run_over(number, number + 1)
+            if run is not None:
+                folded[line.tensors[number]] = run[2]
+        pending += reversed(list(line.children(place)))
     return folded
+
+
+def _joined(runs: Iterable[tuple[int, int, Value]]) -> Iterator[tuple[int, int, Value]]:
+    """Runs that touch and have one value as one."""
+    last: tuple[int, int, Value] | None = None
+    for run in runs:
+        if last is not None and last[1] == run[0] and last[2] == run[2]:
+            last = (last[0], run[1], run[2])
+            continue
+        if last is not None:
+            yield last
+        last = run
+    if last is not None:
+        yield last
 
 
 def covers(device_map: Mapping[str, Value], name: str) -> Value | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU
@@ -16,7 +15,7 @@ from devmap.planning.problem import stretches
 from devmap.planning.workload import per_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from devmap.config.device import Device
     from devmap.config.model import PlacementConfig
@@ -33,12 +32,9 @@ def plan_of(
     """The plan of a solution. Linear in tensors."""
     placements = _placements(problem, solution)
     devices = _device_uses(problem, workload, solution, placements)
-    values: dict[str, int | str] = {}
-    for home, start, end in stretches(solution.homes):
-        values.update(dict.fromkeys(chain.from_iterable([atom.tensors for atom in problem.atoms[start:end]]), home.plain))
     whole = inventory.no_split_module_classes if config.no_split_module_classes is None else config.no_split_module_classes
     return Plan(
-        device_map=fold_device_map(values, inventory),
+        device_map=fold_device_map(_runs(problem, inventory, solution), inventory),
         placements=placements,
         devices=devices,
         strategy=strategy,
@@ -53,6 +49,13 @@ def plan_of(
         inventory_fingerprint=fingerprint(inventory),
         config_fingerprint=config_fingerprint(config),
     )
+
+
+def _runs(problem: Problem, inventory: Inventory, solution: Solution) -> Iterator[tuple[int, int, int | str]]:
+    """Homes by runs of tensors."""
+    number = inventory.line.number
+    for home, start, end in stretches(solution.homes):
+        yield number[problem.atoms[start].tensors[0]], number[problem.atoms[end - 1].tensors[-1]] + 1, home.plain
 
 
 def _placements(problem: Problem, solution: Solution) -> tuple[Placement, ...]:

@@ -1,30 +1,31 @@
 """A plan proven before it is returned, from the plan, the inventory and the config alone.
 
-Nothing here shares code with the algorithms: homes are read from the folded map, sizes are worked out again from shapes, wishes from the
-keys of the config. `proof_bytes` adds up every device again. Both are linear in modules plus tensors.
+Nothing here shares code with the algorithms, but for the line that a model's tensors stand in: homes are read from the folded map, sizes
+are worked out again from shapes, wishes from the keys of the config. `proof_bytes` adds up every device again. What a plan says of
+many tensors is read by runs of the line, so that proving costs what the plan does: n log n in keys and placements.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from devmap.config.device import DISK, Device
 from devmap.errors import ResolutionError
-from devmap.inventory.patterns import PathIndex, expand_keys
-from devmap.planning.proof_bytes import run_sizes, wrong_bytes, wrong_charges, wrong_executors
+from devmap.inventory.line import over, said_at
+from devmap.inventory.patterns import expand_keys
+from devmap.planning.proof_bytes import wrong_bytes, wrong_charges, wrong_executors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from devmap.config.model import PlacementConfig
+    from devmap.inventory.line import Said
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
 __all__ = ["faults_of", "prove"]
-
-Mark = TypeVar("Mark")
 
 
 def prove(plan: Plan, inventory: Inventory, config: PlacementConfig) -> None:
@@ -43,53 +44,49 @@ def prove(plan: Plan, inventory: Inventory, config: PlacementConfig) -> None:
 
 def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iterator[str]:
     """Every promise that a plan breaks, in a sentence each."""
-    read = _read(plan, inventory)
-    if None in read.homes or -1 in read.placed:
-        missing = zip(inventory.tensors, read.homes, read.placed, strict=True)
-        yield from (f"nothing places '{name}'" for name, home, placed in missing if home is None or placed < 0)
+    homes, placed = read_plan(plan, inventory)
+    missing = sorted({at for start, end, said in (*homes, *placed) if said is None for at in range(start, end)})
+    if missing:
+        yield from (f"nothing places '{inventory.line.tensors[at]}'" for at in missing)
         return
     yield from _wrong_names(plan, inventory)
-    yield from _two_stories(plan, inventory, read)
+    yield from _two_stories(plan, inventory, homes, placed)
     yield from _wrong_tiers(plan, config)
-    yield from _straddling(plan, inventory, read.homes)
-    yield from _broken_wishes(config, inventory, read.homes)
-    yield from _parted_ties(plan, inventory, dict(zip(inventory.tensors, read.homes, strict=True)) if inventory.ties else {})
-    sizes = run_sizes(plan, inventory)
-    yield from wrong_bytes(plan, inventory, sizes, read.homes, read.placed)
+    yield from _straddling(plan, inventory, homes)
+    yield from _broken_pins(config, inventory, homes)
+    yield from _broken_wishes(config, inventory, homes)
+    yield from _parted_ties(plan, inventory, homes)
+    yield from wrong_bytes(plan, inventory, homes, placed)
     yield from wrong_charges(plan, inventory, config)
-    yield from wrong_executors(plan, inventory, sizes, read.placed)
+    yield from wrong_executors(plan, inventory, placed)
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What a plan says of each tensor, in the model's order."""
+def read_plan(plan: Plan, inventory: Inventory) -> tuple[Sequence[Said[int | str]], Sequence[Said[int]]]:
+    """What a plan says of the line of tensors: homes by the longest key of its map, and the numbers of placements."""
+    line = inventory.line
+    homes = [(start, end, None if key is None else plan.device_map[key]) for start, end, key in line.runs(plan.device_map)]
+    placed = _one_after_another(plan, inventory)
+    if placed is None:
+        numbers = {placement.path: number for number, placement in enumerate(plan.placements)}
+        placed = [(start, end, None if path is None else numbers[path]) for start, end, path in line.runs(numbers)]
+    return homes, placed
 
-    homes: Sequence[int | str | None]
-    """The value of the longest key of the map."""
-    placed: Sequence[int]
-    """The number of the placement that it is, or that is nearest above it; -1 where none is."""
 
-
-def _read(plan: Plan, inventory: Inventory) -> _Reading:
-    """One walk down the tree: what is not said of a module is said of the one above it."""
-    device_map, children = plan.device_map, inventory.children
-    numbers = {placement.path: number for number, placement in enumerate(plan.placements)}
-    homes: dict[str, int | str | None] = {"": device_map.get("")}
-    placed: dict[str, int] = {"": numbers.get("", -1)}
-    for path in inventory.modules:
-        below = children[path]
-        if below:
-            home, number = homes[path], placed[path]
-            for child in below:
-                homes[child] = device_map.get(child, home)
-                placed[child] = numbers.get(child, number)
-    of_tensors: list[int | str | None] = []
-    placed_tensors: list[int] = []
-    for name in inventory.tensors:
-        above = name.rpartition(".")[0]
-        of_tensors.append(device_map.get(name, homes[above]))
-        placed_tensors.append(numbers.get(name, placed[above]))
-    return _Reading(of_tensors, placed_tensors)
+def _one_after_another(plan: Plan, inventory: Inventory) -> list[Said[int]] | None:
+    """The stretches of placements that cover the line in its order, as those of a sound plan do; None where they do not."""
+    line = inventory.line
+    first, after, place, number = line.first, line.after, line.place, line.number
+    borders = [0]
+    for placement in plan.placements:
+        path = placement[0]
+        at = place.get(path)
+        start, end = (first[at], first[after[at]]) if at is not None else (number.get(path, -1), number.get(path, -1) + 1)
+        if start != borders[-1]:
+            return None
+        borders.append(end)
+    if borders[-1] != len(line.tensors):
+        return None
+    return list(zip(borders, borders[1:], range(len(plan.placements)), strict=False))
 
 
 def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
@@ -98,15 +95,16 @@ def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
             yield f"the key '{key}' names nothing"
 
 
-def _two_stories(plan: Plan, inventory: Inventory, read: _Reading) -> Iterator[str]:
+def _two_stories(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]) -> Iterator[str]:
     """Placements that say another home than the map."""
-    homes: list[int | str] = []
-    for _, group in groupby([placement.home for placement in plan.placements]):
-        members = list(group)
-        homes += [members[0].plain] * len(members)
-    for name, home, number in zip(inventory.tensors, read.homes, read.placed, strict=True):
-        if homes[number] != home:
-            yield f"the map sends '{name}' to {home} and its placement to {homes[number]}"
+    said = [plan.placements[number].home for _, _, number in placed if number is not None]
+    at = 0
+    for device, members in groupby(said):
+        start, at = at, at + len(list(members))
+        for low, high, home in over(homes, placed[start][0], placed[at - 1][1]):
+            if home != device.plain:
+                for number in range(low, high):
+                    yield f"the map sends '{inventory.line.tensors[number]}' to {home} and its placement to {device.plain}"
 
 
 def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
@@ -118,76 +116,83 @@ def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
             yield f"{device} holds weights and is not offered"
 
 
-def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[int | str | None]) -> Iterator[str]:
-    """Modules of a whole class whose tensors lie on several devices, the outermost of each."""
-    whole = set(plan.no_split_module_classes)
-    if whole.isdisjoint(inventory.modules.values()):
+def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
+    """Modules of a whole class whose tensors lie on several devices, the outermost of each: those with a border of the map inside."""
+    if len(homes) < 2:
         return
-    inside: dict[str, str | None] = {}
-    for path, class_name in inventory.modules.items():
-        above = inside[path.rpartition(".")[0]] if path else None
-        inside[path] = path if above is None and class_name in whole else above
-    found: dict[str, set[int | str | None]] = {}
-    for name, home in zip(inventory.tensors, homes, strict=True):
-        block = inside[name.rpartition(".")[0]]
-        if block is not None:
-            found.setdefault(block, set()).add(home)
-    for path, devices in found.items():
+    line, blocks = inventory.line, _whole_blocks(inventory, frozenset(plan.no_split_module_classes))
+    starts = [start for start, _, _ in blocks]
+    torn = {bisect_right(starts, border) - 1: None for border, _, _ in homes[1:]}
+    for number in torn:
+        start, end, place = blocks[number] if number >= 0 else (0, 0, 0)
+        devices = {str(home) for _, _, home in over(homes, start, end)}
         if len(devices) > 1:
-            yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(sorted(map(str, devices)))}"
+            path = line.modules[place]
+            yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(sorted(devices))}"
 
 
-def _broken_wishes(config: PlacementConfig, inventory: Inventory, homes: Sequence[int | str | None]) -> Iterator[str]:
-    """Pins, `forbid` and `same_device`, read again from their keys and carried down to every tensor below them."""
-    pinned = any(isinstance(target, Device) for target in config.device_map.values())
-    if not pinned and not config.forbid and not config.same_device:
-        return
-    index = inventory.index
-    anchors = expand_keys(config.device_map, index).anchors if pinned else {}
-    targets = _carried_down(inventory, {path: [config.device_map[key]] for path, key in anchors.items()})
-    kept_off = _carried_down(inventory, _marked(index, config.forbid.items()))
-    groups = _carried_down(inventory, _marked(index, enumerate(config.same_device)))
-    met: dict[int, int | str | None] = {}
-    for name, home, target, off, joined in zip(inventory.tensors, homes, targets, kept_off, groups, strict=True):
-        if target and isinstance(target[-1], Device) and target[-1].plain != home:
-            yield f"'{name}' is pinned to {target[-1]} and lies on {home}"
-        if any(device.plain == home for device in off):
-            yield f"'{name}' lies on {home}, which 'forbid' keeps it off"
-        for number in joined:
-            if met.setdefault(number, home) != home:
-                yield f"'{name}' lies on {home}, apart from the rest of same_device[{number}]"
-
-
-def _marked(index: PathIndex, wishes: Iterable[tuple[Mark, Iterable[str]]]) -> dict[str, list[Mark]]:
-    """The marks of each path that the keys of a wish name."""
-    found: dict[str, list[Mark]] = {}
-    for mark, keys in wishes:
-        for path in [path for key in keys for path in index.match(key)]:
-            found.setdefault(path, []).append(mark)
+def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Sequence[tuple[int, int, int]]:
+    """The outermost modules of the classes, in order: first tensor, first after them, number of the module."""
+    question = ("whole blocks", classes)
+    found: list[tuple[int, int, int]] | None = inventory.remembered.get(question)
+    if found is None:
+        line, end = inventory.line, 0
+        found = []
+        for place, class_name in enumerate(inventory.modules.values()):
+            if class_name in classes and line.first[place] >= end:
+                end = line.first[line.after[place]]
+                found.append((line.first[place], end, place))
+        inventory.remembered[question] = found
     return found
 
 
-def _carried_down(inventory: Inventory, marks: Mapping[str, Sequence[Mark]]) -> list[tuple[Mark, ...]]:
-    """For each tensor the marks on it and above it, the nearest last."""
-    nothing: tuple[Mark, ...] = ()
-    if not marks:
-        return [nothing] * len(inventory.tensors)
-    carried: dict[str, tuple[Mark, ...]] = {}
-    for path in inventory.modules:
-        above = carried[path.rpartition(".")[0]] if path else nothing
-        carried[path] = (*above, *marks[path]) if path in marks else above
-    return [
-        (*carried[name.rpartition(".")[0]], *marks[name]) if name in marks else carried[name.rpartition(".")[0]]
-        for name in inventory.tensors
-    ]
+def _broken_pins(config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
+    """Pins, read again from the keys of the map and carried down to every tensor below them."""
+    if not any(isinstance(target, Device) for target in config.device_map.values()):
+        return
+    anchors = expand_keys(config.device_map, inventory.index).anchors
+    for start, end, path in inventory.line.runs(anchors):
+        target = None if path is None else config.device_map[anchors[path]]
+        if isinstance(target, Device):
+            for low, high, home in over(homes, start, end):
+                if home != target.plain:
+                    names = inventory.line.tensors[low:high]
+                    yield from (f"'{name}' is pinned to {target} and lies on {home}" for name in names)
 
 
-def _parted_ties(plan: Plan, inventory: Inventory, homes: Mapping[str, int | str | None]) -> Iterator[str]:
+def _broken_wishes(config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
+    """`forbid` and `same_device`, read again from their keys and carried down to every tensor below them."""
+    names = inventory.line.tensors
+    for device, keys in config.forbid.items():
+        for at, home in _homes_below(inventory, keys, homes):
+            if home == device.plain:
+                yield f"'{names[at]}' lies on {home}, which 'forbid' keeps it off"
+    for number, keys in enumerate(config.same_device):
+        below = list(_homes_below(inventory, keys, homes))
+        yield from (
+            f"'{names[at]}' lies on {home}, apart from the rest of same_device[{number}]" for at, home in below if home != below[0][1]
+        )
+
+
+def _homes_below(inventory: Inventory, keys: Iterable[str], homes: Sequence[Said[int | str]]) -> Iterator[tuple[int, int | str | None]]:
+    """The tensors at and below what the keys of a wish name, in order, by number, with their homes."""
+    named = {path for key in keys for path in inventory.index.match(key)}
+    for start, end, path in inventory.line.runs(named):
+        if path is not None:
+            for low, high, home in over(homes, start, end):
+                yield from ((at, home) for at in range(low, high))
+
+
+def _parted_ties(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
     """Ties over several devices, unless a reason names the copy that each further device takes; `wrong_bytes` sees that it is paid for."""
+    if len(homes) < 2:
+        return
+    number = inventory.line.number
     for group in inventory.ties:
-        told = {homes[group[0]]}
+        home_of = {name: said_at(homes, number[name]) for name in group}
+        told = {home_of[group[0]]}
         for name in group[1:]:
-            if homes[name] not in told:
-                told.add(homes[name])
+            if home_of[name] not in told:
+                told.add(home_of[name])
                 if not any(reason.startswith(f"'{name}' is tied to '{group[0]}' and pinned apart") for reason in plan.reasons):
                     yield f"the tie {' = '.join(group)} is on several devices, and no reason names the copy of '{name}'"

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import math
-from itertools import groupby
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeVar
 
 from devmap.config.device import CPU, DISK, Device
 from devmap.inventory.atoms import atoms
 from devmap.inventory.dtypes import element_bits
+from devmap.inventory.line import said_at
 from devmap.planning.workload import charges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from devmap.config.model import PlacementConfig, Workload
+    from devmap.inventory.line import Said
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
-__all__ = ["run_sizes", "wrong_bytes", "wrong_charges", "wrong_executors"]
+__all__ = ["wrong_bytes", "wrong_charges", "wrong_executors"]
 
-_LOOK = attrgetter("shape", "dtype", "kind")
+Value = TypeVar("Value")
+
+_LOOK = itemgetter(1, 2, 3)
 _WIDE = {"float64", "float32", "float16", "bfloat16"}
 """What a run dtype changes; everything else keeps the checkpoint's."""
 
 
-def wrong_bytes(
-    plan: Plan, inventory: Inventory, sizes: Sequence[int], homes: Sequence[int | str | None], placed: Sequence[int]
-) -> Iterator[str]:
+def wrong_bytes(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]) -> Iterator[str]:
     """Weights added up again per placement and per device, each tied tensor once per device; every total against its capacity."""
-    owned = [0] * len(plan.placements)
-    owner = inventory.owner
-    if owner:
-        sizes = _once_a_device(inventory, sizes, homes)
-    for size, number in zip(sizes, placed, strict=True):
-        owned[number] += size
+    sizes = _run_sizes(plan, inventory, moved_only=False)
+    owned = _added_up(placed, sizes, len(plan.placements))
+    for at, size in _told_before(inventory, homes, sizes):
+        owned[said_at(placed, at) or 0] -= size
     for placement, nbytes in zip(plan.placements, owned, strict=True):
         if placement.nbytes != nbytes:
             yield f"'{placement.path}' is said to own {placement.nbytes:,} bytes and owns {nbytes:,}"
@@ -47,6 +48,30 @@ def wrong_bytes(
         kept = sum(charge.nbytes for charge in use.charges)
         if use.capacity_bytes is not None and expected + kept > use.capacity_bytes:
             yield f"{use.device} is over its budget by {expected + kept - use.capacity_bytes:,} bytes"
+
+
+def _added_up(placed: Sequence[Said[int]], sizes: _Sizes, count: int) -> list[int]:
+    """Bytes of all tensors of each placement, by its number."""
+    up_to = sizes.up_to
+    if len(placed) == count and [number for _, _, number in placed] == list(range(count)):
+        return [up_to[end] - up_to[start] for start, end, _ in placed]
+    found = [0] * count
+    for start, end, number in placed:
+        if number is not None:
+            found[number] += up_to[end] - up_to[start]
+    return found
+
+
+def _told_before(inventory: Inventory, places: Sequence[Said[Value]], sizes: _Sizes) -> Iterator[tuple[int, int]]:
+    """The tied tensors that are in the same place as another of their group before them: number and bytes."""
+    number = inventory.line.number
+    for group in inventory.ties:
+        seen = set()
+        for at in sorted([number[name] for name in group]):
+            place = said_at(places, at)
+            if place in seen:
+                yield at, sizes.up_to[at + 1] - sizes.up_to[at]
+            seen.add(place)
 
 
 def _by_home(plan: Plan, owned: Sequence[int]) -> dict[Device, int]:
@@ -61,31 +86,27 @@ def _by_home(plan: Plan, owned: Sequence[int]) -> dict[Device, int]:
     return held
 
 
-def _once_a_device(inventory: Inventory, sizes: Sequence[int], homes: Sequence[int | str | None]) -> list[int]:
-    """The sizes, with 0 for a tied tensor that its device holds already under another name."""
-    owner = inventory.owner
-    seen: set[tuple[str, int | str | None]] = set()
-    found: list[int] = []
-    for name, size, home in zip(inventory.tensors, sizes, homes, strict=True):
-        first = owner.get(name)
-        known = first is not None and (first, home) in seen
-        if first is not None:
-            seen.add((first, home))
-        found.append(0 if known else size)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Bytes of the tensors of a model, added up along the line."""
+
+    up_to: Sequence[int]
+    """Of all tensors before each number; of all of them last."""
 
 
-def run_sizes(plan: Plan, inventory: Inventory) -> list[int]:
-    """Bytes of every tensor at the run dtype, from its shape; equal looks are worked out once."""
-    known: dict[tuple[object, ...], int] = {}
-    found: list[int] = []
-    for look in map(_LOOK, inventory.tensors.values()):
-        size = known.get(look)
-        if size is None:
+def _run_sizes(plan: Plan, inventory: Inventory, *, moved_only: bool) -> _Sizes:
+    """Bytes at the run dtype, from shapes; `moved_only` leaves out the buffers that a stream does not move. Worked out once a model."""
+    without_buffers = moved_only and not plan.offload_buffers
+    question = ("sizes of the proof", plan.dtype, without_buffers)
+    found: _Sizes | None = inventory.remembered.get(question)
+    if found is None:
+        looks = list(map(_LOOK, inventory.tensors.values()))
+        known: dict[tuple[object, ...], int] = {}
+        for look in dict.fromkeys(looks):
             shape, dtype, kind = look
             running = plan.dtype if plan.dtype is not None and kind == "parameter" and dtype in _WIDE else dtype
-            size = known[look] = -(-math.prod(shape) * element_bits(running) // 8)
-        found.append(size)
+            known[look] = 0 if without_buffers and kind == "buffer" else -(-math.prod(shape) * element_bits(running) // 8)
+        found = inventory.remembered[question] = _Sizes([0, *accumulate(map(known.__getitem__, looks))])
     return found
 
 
@@ -131,7 +152,7 @@ def _moved_while_trained(plan: Plan, inventory: Inventory, asked: Workload, expe
             yield f"'{placement.path}' is trained and streamed from {placement.home}"
 
 
-def wrong_executors(plan: Plan, inventory: Inventory, sizes: Sequence[int], placed: Sequence[int]) -> Iterator[str]:
+def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Said[int]]) -> Iterator[str]:
     """Executing devices, and that every device with streamed atoms keeps a slot for the largest."""
     able = {use.device for use in plan.devices} | {CPU}
     streamed: list[int] = []
@@ -153,31 +174,21 @@ def wrong_executors(plan: Plan, inventory: Inventory, sizes: Sequence[int], plac
                 yield f"'{path}' lives on {home} and is executed on {executes}"
             elif executes.is_accelerator and nearest not in {None, executes}:
                 yield f"'{path}' is streamed to {executes}; the nearest resident module before it is on {nearest}"
-    for device, nbytes in sorted(_largest_slots(plan, inventory, sizes, placed, streamed).items()):
+    for device, nbytes in sorted(_largest_slots(plan, inventory, placed, streamed).items()):
         use = plan.use_of(device)
         slots = sum(charge.nbytes for charge in use.charges if charge.what == "slots") if use is not None else nbytes
         if slots < nbytes:
             yield f"{device} keeps {slots:,} bytes of slots for a module of {nbytes:,}"
 
 
-def _largest_slots(
-    plan: Plan, inventory: Inventory, sizes: Sequence[int], placed: Sequence[int], streamed: Sequence[int]
-) -> dict[Device, int]:
+def _largest_slots(plan: Plan, inventory: Inventory, placed: Sequence[Said[int]], streamed: Sequence[int]) -> dict[Device, int]:
     """By executing device the most bytes that one streamed module brings: all its weights, once each, without buffers that stay."""
-    wanted = set(streamed)
-    if not wanted:
+    if not streamed:
         return {}
-    owner = inventory.owner
-    brought = dict.fromkeys(streamed, 0)
-    seen: set[tuple[int, str]] = set()
-    for (name, tensor), size, number in zip(inventory.tensors.items(), sizes, placed, strict=True):
-        if number not in wanted or (tensor.kind == "buffer" and not plan.offload_buffers):
-            continue
-        if name in owner:
-            if (number, owner[name]) in seen:
-                continue
-            seen.add((number, owner[name]))
-        brought[number] += size
+    sizes = _run_sizes(plan, inventory, moved_only=True)
+    brought = _added_up(placed, sizes, len(plan.placements))
+    for at, size in _told_before(inventory, placed, sizes):
+        brought[said_at(placed, at) or 0] -= size
     found: dict[Device, int] = {}
     for device, members in groupby(streamed, key=lambda number: plan.placements[number].executes_on):
         found[device] = max([found.get(device, 0), *(brought[number] for number in members)])

@@ -82,7 +82,7 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
         raise ResolutionError("no device is offered", help="name at least one device in max_memory, such as {0: 20GB}")
     check_fastest(config, machine, {budget.device for budget in budgets})
     sizes = tensor_sizes(inventory, dtype)
-    atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype, sizes=sizes)
+    atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype)
     workload = charges(config.workload, inventory, atoms, dtype=dtype)
     wishes = wishes_of(config, inventory, atoms, {budget.device for budget in budgets}, workload.trained)
     units, copies = contract(inventory, atoms, wishes.pins, wishes.strategies, wishes.barred, wishes.together, sizes)

@@ -97,5 +97,5 @@ def _repeat(modules: dict[str, str], tensors: dict[str, Tensor], path: str, numb
     inside = [tensor for tensor in tensors.values() if tensor.name.startswith(f"{root}.")]
     for number in numbers[1:]:
         modules.update({f"{path}.{number}{key[len(root) :]}": value for key, value in below})
-        copies = [dataclasses.replace(tensor, name=f"{path}.{number}{tensor.name[len(root) :]}") for tensor in inside]
+        copies = [tensor._replace(name=f"{path}.{number}{tensor.name[len(root) :]}") for tensor in inside]
         tensors.update({tensor.name: tensor for tensor in copies})

@@ -23,6 +23,6 @@ def test_it_is_silent_where_nothing_is_converted_or_nothing_was_wider(
 ) -> None:
     assert findings_of(context_of(TEXT.replace("float16", "bfloat16")), "DM313") == ()
     assert findings_of(context_of(TEXT.replace(", dtype: float16", "")), "DM313") == ()
-    tensors = {name: dataclasses.replace(tensor, dtype="float16") for name, tensor in example.tensors.items()}
+    tensors = {name: tensor._replace(dtype="float16") for name, tensor in example.tensors.items()}
     stored_so = dataclasses.replace(example, tensors=tensors)
     assert findings_of(context_of(TEXT, inventory=stored_so), "DM313") == ()

@@ -1,0 +1,166 @@
+"""The tensors of a model in a line: what is below a module is one stretch of it.
+
+Modules stand in `named_modules()` order and tensors in the order of their modules, so a whole subtree is two numbers, and what a map
+says of 10^5 tensors is a few runs. What is told by run costs what the map costs, not what the model does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["Line", "Run", "Said", "over", "said_at"]
+
+
+Value = TypeVar("Value")
+Said = tuple[int, int, Value | None]
+"""A run of the line: its first tensor, the first after it, and what is said of all between; None for nothing."""
+
+
+class Run(NamedTuple):
+    """Neighbouring tensors of which one path decides."""
+
+    start: int
+    end: int
+    """The number of the first tensor after it."""
+    path: str | None
+    """The nearest of the paths that were asked for; None where none is above."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model's modules and tensors by number."""
+
+    modules: tuple[str, ...]
+    tensors: tuple[str, ...]
+    first: Sequence[int]
+    """For each module the number of its first own tensor, or of the next there is; then how many tensors there are."""
+    after: Sequence[int]
+    """For each module the number of the next one that is not below it."""
+
+    @classmethod
+    def of(cls, modules: Iterable[str], tensors: Iterable[str]) -> Line:
+        """The line of modules in `named_modules()` order and of tensors in the order of their modules. Linear.
+
+        Raises:
+            ValueError: when they are in another order, or a tensor's module is not there.
+        """
+        order, names = tuple(modules), tuple(tensors)
+        owners = [name.rpartition(".")[0] for name in names]
+        first, at, count = [0], 0, len(names)
+        for path in order:
+            while at < count and owners[at] == path:
+                at += 1
+            first.append(at)
+        if at < count:
+            raise ValueError(f"'{names[at]}' does not stand with its module, or the inventory has no such module")
+        return cls(order, names, first, _after([path.count(".") + 1 if path else 0 for path in order]))
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """The number of each module."""
+        return dict(zip(self.modules, range(len(self.modules)), strict=True))
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """The number of each tensor."""
+        return dict(zip(self.tensors, range(len(self.tensors)), strict=True))
+
+    def span(self, path: str) -> tuple[int, int]:
+        """The first tensor at or below a module, or a tensor itself, and the first after it.
+
+        Raises:
+            KeyError: when the model has no such path.
+        """
+        place = self.place.get(path)
+        if place is None:
+            number = self.number[path]
+            return number, number + 1
+        return self.first[place], self.first[self.after[place]]
+
+    def children(self, place: int) -> Iterator[int]:
+        """The numbers of the modules directly below a module."""
+        child, end = place + 1, self.after[place]
+        while child < end:
+            yield child
+            child = self.after[child]
+
+    def runs(self, paths: Iterable[str]) -> list[Run]:
+        """The whole line in runs, each decided by the longest of the paths at or above it; paths that the model lacks do not count.
+
+        n log n in the paths.
+        """
+        spans = sorted(self._spans(paths))  # an outer span before those inside; of equal ones the longer path last
+        found: list[Run] = []
+        outer: list[tuple[int, str]] = []
+        at = 0
+        for start, below_zero, _, path in spans:
+            while outer and outer[-1][0] <= start:
+                until, decider = outer.pop()
+                if at < until:
+                    found.append(Run(at, until, decider))
+                    at = until
+            if at < start:
+                found.append(Run(at, start, outer[-1][1] if outer else None))
+                at = start
+            outer.append((-below_zero, path))
+        while outer:
+            until, decider = outer.pop()
+            if at < until:
+                found.append(Run(at, until, decider))
+                at = until
+        if at < len(self.tensors):
+            found.append(Run(at, len(self.tensors), None))
+        return found
+
+    def _spans(self, paths: Iterable[str]) -> Iterator[tuple[int, int, int, str]]:
+        """Of the paths that the model has: first tensor, the negative of the first after it, the number of the module, the path."""
+        first, after, place, number = self.first, self.after, self.place, self.number
+        for path in paths:
+            at = place.get(path)
+            if at is not None:
+                yield first[at], -first[after[at]], at, path
+            elif path in number:
+                yield number[path], -number[path] - 1, len(place), path
+
+
+def over(runs: Sequence[Said[Value]], start: int, end: int) -> Iterator[Said[Value]]:
+    """The parts of runs that cover the whole line which lie in a stretch of it."""
+    at = bisect_right(runs, start, key=_END)
+    while at < len(runs) and runs[at][0] < end:
+        low, high, value = runs[at]
+        yield max(low, start), min(high, end), value
+        at += 1
+
+
+_END = itemgetter(1)
+
+
+def said_at(runs: Sequence[Said[Value]], number: int) -> Value | None:
+    """What runs that cover the whole line say of one tensor."""
+    return runs[bisect_right(runs, number, key=_END)][2]
+
+
+def _after(depths: Sequence[int]) -> list[int]:
+    """For each of the modules in order, known by their depths, the next that is not below it."""
+    after = list(range(1, len(depths) + 1))
+    pending: list[int] = []
+    open_depths: list[int] = []
+    before = -1
+    for number, depth in enumerate(depths):
+        if depth <= before:
+            while open_depths and open_depths[-1] >= depth:
+                open_depths.pop()
+                after[pending.pop()] = number
+        pending.append(number)
+        open_depths.append(depth)
+        before = depth
+    for number in pending:
+        after[number] = len(depths)
+    return after
