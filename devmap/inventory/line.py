@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Line", "Run", "Said", "over", "said_at"]
+__all__ = ["Line", "Run", "Said", "joined", "over", "said_at"]
 
 
 Value = TypeVar("Value")
@@ -137,6 +137,20 @@ def over(runs: Sequence[Said[Value]], start: int, end: int) -> Iterator[Said[Val
         low, high, value = runs[at]
         yield max(low, start), min(high, end), value
         at += 1
+
+
+def joined(runs: Iterable[tuple[int, int, Value]]) -> Iterator[tuple[int, int, Value]]:
+    """Runs that touch and say the same as one."""
+    last: tuple[int, int, Value] | None = None
+    for run in runs:
+        if last is not None and last[1] == run[0] and last[2] == run[2]:
+            last = (last[0], run[1], run[2])
+            continue
+        if last is not None:
+            yield last
+        last = run
+    if last is not None:
+        yield last
 
 
 _END = itemgetter(1)

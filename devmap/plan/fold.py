@@ -6,8 +6,10 @@ from bisect import bisect_right
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
+from devmap.inventory.line import joined
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from devmap.inventory.model import Inventory
 
@@ -37,7 +39,7 @@ def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory
     key stands above them. It goes down only where runs meet, so that it costs what the map does and not what the model does.
     """
     line = inventory.line
-    runs = list(_joined(runs))
+    runs = list(joined(runs))
     starts = [start for start, _, _ in runs]
     folded: dict[str, Value] = {}
 
@@ -60,20 +62,6 @@ def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory
                 folded[line.tensors[number]] = run[2]
         pending += reversed(list(line.children(place)))
     return folded
-
-
-def _joined(runs: Iterable[tuple[int, int, Value]]) -> Iterator[tuple[int, int, Value]]:
-    """Runs that touch and have one value as one."""
-    last: tuple[int, int, Value] | None = None
-    for run in runs:
-        if last is not None and last[1] == run[0] and last[2] == run[2]:
-            last = (last[0], run[1], run[2])
-            continue
-        if last is not None:
-            yield last
-        last = run
-    if last is not None:
-        yield last
 
 
 def covers(device_map: Mapping[str, Value], name: str) -> Value | None:

@@ -129,16 +129,26 @@ def contract(
 
 def weigh(
     inventory: Inventory, atoms: Sequence[Atom], copies: Iterable[TieCopy], sizes: Mapping[str, int], *, offload_buffers: bool
-) -> tuple[list[int], list[int], list[int]]:
+) -> tuple[list[int], Sequence[int], Sequence[int]]:
     """Bytes of weights, of buffers that stay where an atom is executed, and of its slot, for each atom."""
-    owner = inventory.owner
     weight = [atom.nbytes for atom in atoms]
     for copy in copies:
         weight[copy.atom] += copy.nbytes
-    if not owner and (offload_buffers or all(tensor.kind == "parameter" for tensor in inventory.tensors.values())):
-        return weight, [0] * len(atoms), list(weight)
-    buffers, slot = [0] * len(atoms), list(weight)
-    tensors = inventory.tensors
+    question = ("slots of atoms", offload_buffers)
+    known: tuple[Sequence[Atom], Sequence[int], Sequence[int]] | None = inventory.remembered.get(question)
+    if known is None or known[0] is not atoms:
+        known = inventory.remembered[question] = (atoms, *_streamed(inventory, atoms, sizes, offload_buffers=offload_buffers))
+    return weight, known[1], known[2]
+
+
+def _streamed(
+    inventory: Inventory, atoms: Sequence[Atom], sizes: Mapping[str, int], *, offload_buffers: bool
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Bytes of buffers that stay where an atom is executed, and of its slot, for each atom."""
+    owner, tensors = inventory.owner, inventory.tensors
+    buffers, slot = [0] * len(atoms), [atom.nbytes for atom in atoms]
+    if not owner and (offload_buffers or all(tensor.kind == "parameter" for tensor in tensors.values())):
+        return buffers, slot
     for at, atom in enumerate(atoms):
         names = atom.tensors
         if len(names) == 1 and names[0] not in owner:
@@ -154,7 +164,7 @@ def weigh(
                 seen.add(first)
                 whole += sizes[first]
         buffers[at], slot[at] = stays, whole
-    return weight, buffers, slot
+    return buffers, slot
 
 
 def _join_ties(

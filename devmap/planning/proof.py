@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.device import DISK, Device
 from devmap.errors import ResolutionError
-from devmap.inventory.line import over, said_at
+from devmap.inventory.line import joined, over, said_at
 from devmap.inventory.patterns import expand_keys
 from devmap.planning.proof_bytes import wrong_bytes, wrong_charges, wrong_executors
 
@@ -64,7 +64,7 @@ def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iter
 def read_plan(plan: Plan, inventory: Inventory) -> tuple[Sequence[Said[int | str]], Sequence[Said[int]]]:
     """What a plan says of the line of tensors: homes by the longest key of its map, and the numbers of placements."""
     line = inventory.line
-    homes = [(start, end, None if key is None else plan.device_map[key]) for start, end, key in line.runs(plan.device_map)]
+    homes = list(joined((start, end, None if key is None else plan.device_map[key]) for start, end, key in line.runs(plan.device_map)))
     placed = _one_after_another(plan, inventory)
     if placed is None:
         numbers = {placement.path: number for number, placement in enumerate(plan.placements)}
@@ -151,8 +151,8 @@ def _broken_pins(config: PlacementConfig, inventory: Inventory, homes: Sequence[
     if not any(isinstance(target, Device) for target in config.device_map.values()):
         return
     anchors = expand_keys(config.device_map, inventory.index).anchors
-    for start, end, path in inventory.line.runs(anchors):
-        target = None if path is None else config.device_map[anchors[path]]
+    runs = inventory.line.runs(anchors)
+    for start, end, target in joined((start, end, None if path is None else config.device_map[anchors[path]]) for start, end, path in runs):
         if isinstance(target, Device):
             for low, high, home in over(homes, start, end):
                 if home != target.plain:
@@ -179,8 +179,8 @@ def _homes_below(inventory: Inventory, keys: Iterable[str], homes: Sequence[Said
     named = {path for key in keys for path in inventory.index.match(key)}
     for start, end, path in inventory.line.runs(named):
         if path is not None:
-            for low, high, home in over(homes, start, end):
-                yield from ((at, home) for at in range(low, high))
+            parts: Iterator[Said[int | str]] = over(homes, start, end)
+            yield from ((at, home) for low, high, home in parts for at in range(low, high))
 
 
 def _parted_ties(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:

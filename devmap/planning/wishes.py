@@ -11,7 +11,7 @@ from devmap.inventory.patterns import PathIndex, expand_keys
 from devmap.planning.conflicts import Asked, conflicts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from devmap.config.faults import DocumentPath
     from devmap.config.model import PlacementConfig
@@ -56,7 +56,7 @@ def wishes_of(
     whole_model = set(config.device_map) == {""}
     index = inventory.index if not whole_model or config.same_device or config.forbid else PathIndex(())
     places = range(len(atoms))
-    targets = dict.fromkeys(places, config.device_map[""]) if whole_model else dict(enumerate(_targets(config, atoms, index)))
+    targets = dict.fromkeys(places, config.device_map[""]) if whole_model else dict(enumerate(_targets(config, inventory, atoms)))
     pinned = not whole_model or isinstance(config.device_map[""], Device)
     pins = {at: target for at, target in targets.items() if isinstance(target, Device)} if pinned else {}
     strategies = {at: target for at, target in targets.items() if not isinstance(target, Device)}
@@ -91,16 +91,13 @@ def atoms_named(keys: Iterable[str], index: PathIndex, atoms: Sequence[Atom], wh
     return tuple(at for at, atom in enumerate(atoms) if atom.path in around or any(above in named for above in _with_parents(atom.path)))
 
 
-def _targets(config: PlacementConfig, atoms: Sequence[Atom], index: PathIndex) -> list[Device | Strategy]:
+def _targets(config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom]) -> list[Device | Strategy]:
     """What the longest key says for each atom; every problem of the map at once."""
-    expansion = expand_keys(config.device_map, index)
+    expansion = expand_keys(config.device_map, inventory.index)
     problems = [MapProblem("DM201", f"'{key}' names no module or tensor of the model") for key in expansion.unmatched]
-    inside = _atoms_with_keys_inside(expansion, atoms)
     targets: list[Device | Strategy] = []
-    for at, atom in enumerate(atoms):
-        names = atom.tensors if at in inside else (atom.path,)
-        keys = dict.fromkeys(expansion.winner(name) for name in names)
-        found = dict.fromkeys(config.device_map[key] for key in keys if key is not None)
+    for atom, keys in zip(atoms, _keys_of(expansion, inventory, atoms), strict=True):
+        found = dict.fromkeys([config.device_map[key] for key in keys if key is not None])
         if None in keys:
             problems.append(MapProblem("DM202", f"nothing places '{atom.path}'"))
         elif len(found) > 1 and atom.is_tensor is False:
@@ -117,15 +114,21 @@ def _targets(config: PlacementConfig, atoms: Sequence[Atom], index: PathIndex) -
     return targets
 
 
-def _atoms_with_keys_inside(expansion: Expansion, atoms: Sequence[Atom]) -> set[int]:
-    """Atoms of which some inner module or tensor has a key of its own."""
-    place = {atom.path: at for at, atom in enumerate(atoms)}
-    found = set()
-    for path in expansion.anchors:
-        for above in _with_parents(path)[1:]:
-            if above in place:
-                found.add(place[above])
-    return found
+def _keys_of(expansion: Expansion, inventory: Inventory, atoms: Sequence[Atom]) -> Iterator[tuple[str | None, ...]]:
+    """The keys that decide for each atom, most often one: more where inner modules or tensors have keys of their own."""
+    anchors = expansion.anchors
+    runs = iter([(end, None if path is None else anchors[path]) for _, end, path in inventory.line.runs(anchors)])
+    until, key = next(runs, (0, None))
+    end = 0
+    for atom in atoms:
+        start, end = end, end + len(atom.tensors)
+        if until <= start:
+            until, key = next(runs)
+        keys = [key]
+        while until < end:
+            until, key = next(runs)
+            keys.append(key)
+        yield (key,) if len(keys) == 1 else tuple(dict.fromkeys(keys))
 
 
 def _with_parents(path: str) -> list[str]:

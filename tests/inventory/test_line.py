@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devmap.inventory.line import Line, over, said_at
-from devmap.inventory.model import Inventory
 from tests.planning.planning_models import inventories
+
+if TYPE_CHECKING:
+    from devmap.inventory.model import Inventory
 
 
 def below(path: str, name: str) -> bool:
