@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 import resource
@@ -23,6 +24,8 @@ import devmap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from planner_peers import Planner
+    from torch import nn
 
 __all__ = ["checking", "planning", "whole_process"]
 
@@ -65,7 +68,7 @@ def planning(*, runs: int, scales: tuple[int, ...], peer_scales: tuple[int, ...]
         model = expert_tree(61 * scale)
         inventory = devmap.Inventory.from_module(model)
         budgets: dict[int | str, int] = dict.fromkeys(range(_DEVICES), total_bytes(model))
-        calls = {name: partial(planner, model, inventory, budgets, [], "balanced") for name, planner in PLANNERS.items()}
+        calls = {name: partial(_plan, planner, model, inventory, budgets) for name, planner in PLANNERS.items()}
         resolving[scale] = _median(calls["devmap"], runs)
         reading[scale] = _median(partial(devmap.Inventory.from_module, model), runs)
         ours = (resolving[scale] or 0) + (reading[scale] or 0)
@@ -83,6 +86,11 @@ def planning(*, runs: int, scales: tuple[int, ...], peer_scales: tuple[int, ...]
         )
     _print_growth("resolve", list(resolving.items()))
     _print_growth("reading", list(reading.items()))
+
+
+def _plan(planner: Planner, model: nn.Module, inventory: devmap.Inventory, budgets: dict[int | str, int]) -> object:
+    """A balanced plan from an inventory that remembers nothing of the run before."""
+    return planner(model, dataclasses.replace(inventory), budgets, [], "balanced")
 
 
 def _ratio(peer: float | None, bound: float, ours: float | None) -> str:
@@ -103,7 +111,7 @@ def checking(*, runs: int, scales: tuple[float, ...], whole_peer: bool) -> None:
         device_map = {name.removesuffix(".weight"): at % 2 for at, name in enumerate(model.state_dict())}
         inventory = devmap.Inventory.from_module(model)
         ours[scale] = _median(lambda: devmap.check_device_map(model, device_map), runs)  # noqa: B023 - called at once
-        read = _median(lambda: devmap.check_device_map(inventory, device_map), runs)  # noqa: B023 - as above
+        read = _median(lambda: devmap.check_device_map(dataclasses.replace(inventory), device_map), runs)  # noqa: B023 - as above
         if scale in peer_scales:
             theirs[scale] = _median(lambda: accelerate_planner.check_device_map(model, device_map), 1)  # noqa: B023 - as above
         mine, peer = ours[scale], theirs.get(scale)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-from operator import itemgetter
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from devmap.inventory.bulk import rows
 from devmap.inventory.dtypes import run_dtype, storage_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from devmap.inventory.model import Inventory
 
@@ -42,27 +42,39 @@ def atoms(inventory: Inventory, *, no_split_module_classes: Collection[str] | No
     question = ("atoms", whole, dtype)
     known: tuple[Atom, ...] | None = inventory.remembered.get(question)
     if known is None:
-        known = inventory.remembered[question] = tuple(_atoms(inventory, whole, dtype))
+        known = inventory.remembered[question] = _atoms(inventory, whole, dtype)
     return known
 
 
-def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> Iterator[Atom]:
+def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> tuple[Atom, ...]:
     line, sizes = inventory.line, tensor_sizes(inventory, dtype)
-    names, first, after = line.tensors, line.first, line.after
+    modules, names, first, after = line.modules, line.tensors, line.first, line.after
     classes = tuple(inventory.modules.values())
     owner = inventory.owner
     owned = [sizes[name] if owner.get(name, name) == name else 0 for name in names] if owner else sizes.values()
-    up_to = [0, *accumulate(owned)]
+    paths: list[str] = []
+    class_names: list[str] = []
+    alone: list[bool] = []
+    borders = [0]
     place = 0
     while place < len(classes):
         beyond, start = after[place], first[place]
         if beyond > place + 1 and classes[place] not in whole:
             beyond = place + 1
-            for number in range(start, first[beyond]):
-                yield Atom(names[number], "", (names[number],), up_to[number + 1] - up_to[number], is_tensor=True)
-        elif start < (end := first[beyond]):
-            yield Atom(line.modules[place], classes[place], names[start:end], up_to[end] - up_to[start])
+            paths += names[start : first[beyond]]
+            class_names += [""] * (first[beyond] - start)
+            alone += [True] * (first[beyond] - start)
+            borders += range(start + 1, first[beyond] + 1)
+        elif start < first[beyond]:
+            paths.append(modules[place])
+            class_names.append(classes[place])
+            alone.append(False)
+            borders.append(first[beyond])
         place = beyond
+    up_to = [0, *accumulate(owned)]
+    nbytes = [up_to[end] - up_to[start] for start, end in pairwise(borders)]
+    inside = [names[start:end] for start, end in pairwise(borders)]
+    return rows(Atom, paths, class_names, inside, nbytes, alone)
 
 
 def tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
@@ -70,13 +82,7 @@ def tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
     question = ("sizes", dtype)
     found: dict[str, int] | None = inventory.remembered.get(question)
     if found is None:
-        looks = list(map(_LOOK, inventory.tensors.values()))
-        known = {
-            (shape, stored, kind): storage_bytes(shape, run_dtype(stored, dtype, kind=kind)) for shape, stored, kind in dict.fromkeys(looks)
-        }
-        found = inventory.remembered[question] = dict(zip(inventory.tensors, map(known.__getitem__, looks), strict=True))
+        looks, look_of = inventory.looks
+        sizes = [storage_bytes(shape, run_dtype(stored, dtype, kind=kind)) for shape, stored, kind, _ in looks]
+        found = inventory.remembered[question] = dict(zip(inventory.tensors, map(sizes.__getitem__, look_of), strict=True))
     return found
-
-
-_LOOK = itemgetter(1, 2, 3)
-"""Shape, dtype and kind of a tensor."""

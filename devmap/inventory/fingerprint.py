@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
 
 __all__ = ["fingerprint"]
-
-_LOOK = itemgetter(1, 2, 3, 4)
-"""Shape, dtype, kind and persistence of a tensor."""
 
 
 def fingerprint(inventory: Inventory) -> str:
@@ -29,13 +25,13 @@ def fingerprint(inventory: Inventory) -> str:
 
 
 def _digest(inventory: Inventory) -> str:
-    looks = list(map(_LOOK, inventory.tensors.values()))
-    words_of = {look: json.dumps(look) for look in dict.fromkeys(looks)}
+    looks, look_of = inventory.looks
+    described = [json.dumps(look) for look in looks]
     words: list[list[str]] = [
         list(inventory.modules),
         list(inventory.modules.values()),
         list(inventory.tensors),
-        [words_of[look] for look in looks],
+        [described[number] for number in look_of],
         *(list(group) for group in inventory.ties),
         list(inventory.no_split_module_classes),
     ]

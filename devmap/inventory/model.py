@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.inventory.mapping import WeightMapping
 
-__all__ = ["Architecture", "Inventory", "ModulePath", "Tensor", "TensorKind"]
+__all__ = ["Architecture", "Inventory", "Look", "ModulePath", "Tensor", "TensorKind"]
 
 ModulePath = NewType("ModulePath", str)
 """The dotted path of a module or tensor as `named_modules()` and `state_dict()` give it; `""` is the root."""
 
 TensorKind = Literal["parameter", "buffer"]
+
+
+Look = tuple[tuple[int, ...], str, TensorKind, bool]
+"""Shape, dtype, kind and persistence: all of a tensor but its name."""
 
 
 class Tensor(NamedTuple):
@@ -131,6 +135,15 @@ class Inventory:
     def line(self) -> Line:
         """Modules and tensors by number, every subtree one stretch."""
         return Line.of(self.modules, self.tensors)
+
+    @cached_property
+    def looks(self) -> tuple[tuple[Look, ...], tuple[int, ...]]:
+        """The looks that tensors have, and which of them each tensor has: 10^5 tensors have a handful."""
+        numbers: dict[Look, int] = {}
+        look_of = tuple(
+            [numbers.setdefault((shape, dtype, kind, kept), len(numbers)) for _, shape, dtype, kind, kept in self.tensors.values()]
+        )
+        return tuple(numbers), look_of
 
     @cached_property
     def remembered(self) -> dict[Hashable, Any]:

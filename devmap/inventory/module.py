@@ -8,19 +8,21 @@ import torch
 from torch import nn
 
 from devmap.errors import InventoryError
+from devmap.inventory.bulk import collector_paused, rows
 from devmap.inventory.figures import architecture_of
 from devmap.inventory.live_match import match_checkpoint
 from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.inventory.tree import with_ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from devmap.inventory.model import TensorKind
 
 __all__ = ["match_checkpoint", "read_module"]
 
 
+@collector_paused()
 def read_module(model: nn.Module) -> Inventory:
     """Describe a module on any device, or on meta, with its ties, buffers and classes in registration order.
 
@@ -31,8 +33,9 @@ def read_module(model: nn.Module) -> Inventory:
         InventoryError: for a lazy module that has no shapes yet.
     """
     classes: dict[str, str] = {}
-    tensors: dict[str, Tensor] = {}
-    shared: dict[Hashable, list[str]] = {}
+    names: list[str] = []
+    held: list[torch.Tensor] = []
+    persistent: list[bool] = []
     whole: set[str] = set()
     known: dict[type, tuple[str, Iterable[str]]] = {}
     for path, module in _walk(model):
@@ -41,16 +44,24 @@ def read_module(model: nn.Module) -> Inventory:
             known[kind] = kind.__name__, getattr(kind, "_no_split_modules", None) or ()
         classes[path], named = known[kind]
         whole.update(vars(module).get("_no_split_modules") or named)
-        if module._parameters or module._buffers:  # noqa: SLF001 - named_parameters() drops duplicates
-            prefix = f"{path}." if path else ""
-            for name, tensor, persistent in _own_tensors(module):
-                full = prefix + name
-                tensors[full] = _describe(full, tensor, persistent=persistent)
-                shared.setdefault(_identity(tensor), []).append(full)
+        prefix = f"{path}." if path else ""
+        for name, parameter in module._parameters.items():  # noqa: SLF001 - named_parameters() drops duplicates
+            if parameter is not None:
+                names.append(prefix + name)
+                held.append(parameter)
+                persistent.append(True)
+        for name, buffer in module._buffers.items():  # noqa: SLF001 - as above
+            if buffer is not None:
+                names.append(prefix + name)
+                held.append(buffer)
+                persistent.append(name not in module._non_persistent_buffers_set)  # noqa: SLF001 - torch has no public name for it
+    kinds = [_PLAIN.get(type(tensor)) or _kind_of(name, tensor) for name, tensor in zip(names, held, strict=True)]
+    shapes = [tuple(tensor.shape) for tensor in held]
+    tensors = rows(Tensor, names, shapes, [_DTYPES[tensor.dtype] for tensor in held], kinds, persistent)
     return Inventory(
-        modules=with_ancestors(classes, tensors),
-        tensors=tensors,
-        ties=tuple(tuple(names) for names in shared.values() if len(names) > 1),
+        modules=with_ancestors(classes, names),
+        tensors=dict(zip(names, tensors, strict=True)),
+        ties=_ties(names, held),
         no_split_module_classes=tuple(sorted(whole)),
         architecture=_architecture(model),
     )
@@ -67,26 +78,25 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             pending += [(prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None]  # noqa: SLF001 - as above
 
 
-def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
-    for name, parameter in module._parameters.items():  # noqa: SLF001 - named_parameters() drops duplicates
-        if parameter is not None:
-            yield name, parameter, True
-    for name, buffer in module._buffers.items():  # noqa: SLF001 - as above
-        if buffer is not None:
-            yield name, buffer, name not in module._non_persistent_buffers_set  # noqa: SLF001 - torch has no public name for it
-
-
 _DTYPES = {dtype: str(dtype).removeprefix("torch.") for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
-_PLAIN = {torch.Tensor, nn.Parameter}
+_PLAIN: dict[type, TensorKind] = {nn.Parameter: "parameter", torch.Tensor: "buffer"}
 
 
-def _describe(name: str, tensor: torch.Tensor, *, persistent: bool) -> Tensor:
-    kind: TensorKind = "parameter"
-    if type(tensor) is not nn.Parameter:
-        if type(tensor) not in _PLAIN and nn.parameter.is_lazy(tensor):
-            raise InventoryError(f"'{name}' has no shape yet: it belongs to a lazy module", help="run the model once with real input first")
-        kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
-    return Tensor(name, tuple(tensor.shape), _DTYPES[tensor.dtype], kind, persistent)
+def _kind_of(name: str, tensor: torch.Tensor) -> TensorKind:
+    if nn.parameter.is_lazy(tensor):
+        raise InventoryError(f"'{name}' has no shape yet: it belongs to a lazy module", help="run the model once with real input first")
+    return "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
+
+
+def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], ...]:
+    """The names of each stretch of bytes that has several."""
+    bytes_of = list(map(_identity, held))
+    if len(set(bytes_of)) == len(bytes_of):
+        return ()
+    shared: dict[Hashable, list[str]] = {}
+    for name, identity in zip(names, bytes_of, strict=True):
+        shared.setdefault(identity, []).append(name)
+    return tuple(tuple(group) for group in shared.values() if len(group) > 1)
 
 
 def _identity(tensor: torch.Tensor) -> Hashable:

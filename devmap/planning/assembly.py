@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU
 from devmap.config.size import format_bytes
+from devmap.inventory.bulk import rows
 from devmap.inventory.fingerprint import fingerprint
 from devmap.plan.fingerprint import config_fingerprint
 from devmap.plan.fold import fold_device_map
@@ -66,7 +67,7 @@ def _placements(problem: Problem, solution: Solution) -> tuple[Placement, ...]:
             nbytes if home is not on and home != on else 0 for nbytes, home, on in zip(problem.loads.buffers, homes, executes, strict=True)
         ]
     paths = [atom.path for atom in problem.atoms]
-    return tuple(map(Placement, paths, homes, executes, problem.loads.weight, stays))
+    return rows(Placement, paths, homes, executes, problem.loads.weight, stays)
 
 
 def _device_uses(problem: Problem, workload: WorkloadCharges, solution: Solution, placements: Sequence[Placement]) -> tuple[DeviceUse, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from devmap.config.device import CPU, DISK, Device
@@ -26,7 +25,6 @@ __all__ = ["wrong_bytes", "wrong_charges", "wrong_executors"]
 
 Value = TypeVar("Value")
 
-_LOOK = itemgetter(1, 2, 3)
 _WIDE = {"float64", "float32", "float16", "bfloat16"}
 """What a run dtype changes; everything else keeps the checkpoint's."""
 
@@ -100,13 +98,12 @@ def _run_sizes(plan: Plan, inventory: Inventory, *, moved_only: bool) -> _Sizes:
     question = ("sizes of the proof", plan.dtype, without_buffers)
     found: _Sizes | None = inventory.remembered.get(question)
     if found is None:
-        looks = list(map(_LOOK, inventory.tensors.values()))
-        known: dict[tuple[object, ...], int] = {}
-        for look in dict.fromkeys(looks):
-            shape, dtype, kind = look
+        looks, look_of = inventory.looks
+        sizes = []
+        for shape, dtype, kind, _ in looks:
             running = plan.dtype if plan.dtype is not None and kind == "parameter" and dtype in _WIDE else dtype
-            known[look] = 0 if without_buffers and kind == "buffer" else -(-math.prod(shape) * element_bits(running) // 8)
-        found = inventory.remembered[question] = _Sizes([0, *accumulate(map(known.__getitem__, looks))])
+            sizes.append(0 if without_buffers and kind == "buffer" else -(-math.prod(shape) * element_bits(running) // 8))
+        found = inventory.remembered[question] = _Sizes([0, *accumulate(map(sizes.__getitem__, look_of))])
     return found
 
 

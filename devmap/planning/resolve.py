@@ -10,6 +10,7 @@ from devmap.config.strategy import Strategy, WorkloadKind
 from devmap.errors import DevmapError, ResolutionError
 from devmap.inventory.atoms import atoms as atoms_of
 from devmap.inventory.atoms import tensor_sizes
+from devmap.inventory.bulk import collector_paused
 from devmap.planning.assembly import plan_of
 from devmap.planning.budgets import budgets_of
 from devmap.planning.fastest import Fastest, solve_fastest
@@ -41,6 +42,7 @@ class Question:
     strategy: str
 
 
+@collector_paused()
 def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None = None) -> Plan:
     """The concrete plan for a config, proven before it is returned.
 
