@@ -208,6 +208,9 @@ def _passed_over(rooms: Rooms, at: int, device: Device) -> Bind:
     if rooms.homes[at].is_accelerator and strategy in {Strategy.BALANCED, Strategy.BALANCED_LOW_0}:
         aim = "the largest load is as small as can be" if strategy is Strategy.BALANCED else "the first device holds as little as can be"
         return Bind("balance", device, f"{name} had room for it; {strategy} ended its run before, so that {aim}.")
+    placed = [home for home, unit in zip(rooms.homes, rooms.problem.units, strict=True) if unit.pin is None and home.is_accelerator]
+    if placed != sorted(placed):
+        return Bind("order", device, f"{name} had room for it, but nothing fits in the model's order: blocks are packed as they fit.")
     return Bind("order", device, f"{name} had room for it, but a later device had taken over: filling goes forward only.")
 
 

@@ -9,31 +9,28 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU, DISK, Device
 from devmap.config.model import Headroom
+from devmap.config.naming import device_name
 from devmap.config.size import Bytes, Percent
 from devmap.config.strategy import Strategy
 from devmap.planning.budgets import Budget
-from devmap.planning.problem import Overflow
 from devmap.planning.relaxing import smaller_workloads, without_a_wish
-from devmap.planning.solve import solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devmap.config.model import MachineProfile, PlacementConfig
     from devmap.planning.problem import Problem
+    from devmap.planning.raising import Raising
 
-__all__ = ["Change", "ChangeKind", "cheapest_changes", "format_bytes_up", "smallest_raises"]
+__all__ = ["Change", "ChangeKind", "cheapest_changes", "format_bytes_up"]
 
-_LARGE = 5_000
-"""Units past which equal devices are searched once, raises are not to the byte, and fewer whole plans are tried."""
-_TRIES, _TRIES_IF_LARGE = 48, 8
 _PLANS, _PLANS_IF_LARGE = 24, 4
 
 
@@ -62,7 +59,7 @@ class Change:
 
 def cheapest_changes(
     config: PlacementConfig,
-    problem: Problem,
+    raising: Raising,
     raises: Mapping[Device, int],
     fits: Callable[[PlacementConfig], bool],
     *,
@@ -71,14 +68,15 @@ def cheapest_changes(
 ) -> tuple[Change, ...]:
     """At most `most` changes with which the config has a plan; `fits` plans with a config and says whether that went well.
 
-    `raises` are those of `smallest_raises`. Bounded: a few dozen plans for small models, a few for large ones.
+    `raises` are those of each device alone. Bounded: a few dozen plans for small models, a few for large ones.
     """
-    larger = _raises(config, problem, raises, machine)
+    problem = raising.problem
+    larger = _raises(config, raising, raises, machine)
     first = next((change for change in larger if fits(change.config)), None)
-    plans = _PLANS_IF_LARGE if len(problem.units) > _LARGE else _PLANS
+    plans = _PLANS_IF_LARGE if raising.is_large else _PLANS
     kinds: tuple[Iterable[Change], ...] = (
-        _offers(config, problem, CPU),
-        _offers(config, problem, DISK),
+        _offers(config, raising, CPU),
+        _offers(config, raising, DISK),
         islice(chain.from_iterable([_strategies(config), _headrooms(config, problem)]), plans),
         _lower_dtypes(config),
         islice(_workloads(config), plans),
@@ -92,26 +90,6 @@ def cheapest_changes(
     return tuple(chain(found, islice((change for change in larger if fits(change.config)), most - len(found))))
 
 
-def smallest_raises(problem: Problem) -> dict[Device, int]:
-    """For each device the fewest bytes more, on it alone, with which the problem has a solution; without those that none helps.
-
-    To the byte, but for large models, where it is the best of a few tries, rounded up. Devices with equal budgets are tried
-    once there.
-    """
-    found: dict[Device, int] = {}
-    seen: dict[tuple[int | None, int], int | None] = {}
-    for budget in problem.budgets:
-        if budget.capacity is None:
-            continue
-        alike = (budget.capacity, budget.headroom_bytes if budget.device.is_accelerator else -1 - budget.device.tier)
-        if len(problem.units) <= _LARGE or alike not in seen:
-            seen[alike] = _smallest_raise(problem, budget)
-        nbytes = seen[alike]
-        if nbytes is not None:
-            found[budget.device] = nbytes
-    return found
-
-
 def format_bytes_up(nbytes: int) -> str:
     """Bytes for people, never below the number: what is typed in must be enough."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
@@ -121,56 +99,26 @@ def format_bytes_up(nbytes: int) -> str:
     return f"{nbytes} B"
 
 
-def _smallest_raise(problem: Problem, *budgets: Budget) -> int | None:
-    """The fewest bytes more that each of these devices needs; a budget may be of one that is not offered yet, at 0 bytes."""
-    needed = sum(problem.resident_bytes)
-    largest = max(problem.loads.slot, default=0)
-    enough = 2 * (needed + problem.activation_bytes + largest) + 1
-    shares = [budget.headroom.value for budget in budgets if isinstance(budget.headroom, Percent) and budget.headroom.value < 100]
-    enough = int(enough * 100 / (100 - max(shares, default=Decimal(0)))) + 1
-    if not _solvable(problem, *(budget.raised(enough) for budget in budgets)):
-        return None
-    low, high = 0, enough
-    missing = needed - sum(problem.limit(other.device) for other in problem.budgets)
-    near = (missing, missing + largest, missing + 3 * largest, missing * 21 // 20, missing * 5 // 4)
-    guesses = sorted(guess for guess in near if 0 < guess < enough)
-    for _ in range(_TRIES_IF_LARGE if len(problem.units) > _LARGE else _TRIES):
-        if high - low <= 1:
-            break
-        middle = guesses.pop(0) if guesses else (low + high) // 2
-        if not low < middle < high:
-            continue
-        if _solvable(problem, *(budget.raised(middle) for budget in budgets)):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def _solvable(problem: Problem, *budgets: Budget) -> bool:
-    """Whether the problem has a solution with these budgets in the place of their devices'."""
-    by_device = {budget.device: budget for budget in (*problem.budgets, *budgets)}
-    return not isinstance(solve(replace(problem, budgets=tuple(by_device[device] for device in sorted(by_device)))), Overflow)
-
-
-def _raises(config: PlacementConfig, problem: Problem, raises: Mapping[Device, int], machine: MachineProfile | None) -> Iterator[Change]:
+def _raises(config: PlacementConfig, raising: Raising, raises: Mapping[Device, int], machine: MachineProfile | None) -> Iterator[Change]:
     """Larger budgets, the fewest bytes on a device first; never more than a machine has that is known."""
     if config.max_memory is None:
         return
-    budgets = {budget.device: budget for budget in problem.budgets if config.max_memory.get(budget.device) is not None}
+    budgets = {budget.device: budget for budget in raising.problem.budgets if config.max_memory.get(budget.device) is not None}
     accelerators = tuple(device for device in budgets if device.is_accelerator)
-    evenly = _smallest_raise(problem, *(budgets[device] for device in accelerators)) if len(accelerators) > 1 else None
+    evenly = raising.smallest(*(budgets[device] for device in accelerators)) if len(accelerators) > 1 else None
     alone = [(nbytes, (device,)) for device, nbytes in raises.items() if device in budgets]
     for nbytes, devices in sorted(
         [*alone, *([(evenly, accelerators)] if evenly else [])], key=lambda pair: (pair[0], len(pair[1]), pair[1])
     ):
         rounded = -(-nbytes // 10**8) * 10**8 if nbytes >= 10**9 else nbytes
-        more = rounded if _solvable(problem, *(budgets[device].raised(rounded) for device in devices)) else nbytes
+        more = rounded if raising.helps(*(budgets[device].raised(rounded) for device in devices)) else nbytes
         amounts = {device: _raised(config, budgets[device], more, machine) for device in devices}
         if all(amount is not None for amount in amounts.values()):
             size = f"{format_bytes_up(more)} ({more:,} bytes)"
             words = (
-                f"raise max_memory of {devices[0]} by {size}" if len(devices) == 1 else f"give every accelerator {size} more in max_memory"
+                f"raise max_memory of {device_name(devices[0])} by {size}"
+                if len(devices) == 1
+                else f"give every accelerator {size} more in max_memory"
             )
             yield _with_memory(
                 config, ChangeKind.RAISE, {device: amount for device, amount in amounts.items() if amount is not None}, words
@@ -208,9 +156,9 @@ def _written(amount: Bytes | Percent) -> str | int:
     return f"{amount // 10**9}.{amount % 10**9 // 10**8}GB" if amount % 10**8 == 0 and amount else int(amount)
 
 
-def _offers(config: PlacementConfig, problem: Problem, device: Device) -> Iterator[Change]:
+def _offers(config: PlacementConfig, raising: Raising, device: Device) -> Iterator[Change]:
     """A tier that is not offered, with as much as it takes."""
-    if any(budget.device == device for budget in problem.budgets):
+    if any(budget.device == device for budget in raising.problem.budgets):
         return
     kind = ChangeKind.OFFER_CPU if device == CPU else ChangeKind.OFFER_DISK
     if config.max_memory is None:
@@ -219,7 +167,7 @@ def _offers(config: PlacementConfig, problem: Problem, device: Device) -> Iterat
             sentence = "offer the disk: offload.folder ./offload"
             yield Change(kind, sentence, ("offload.folder=./offload",), config.model_copy(update={"offload": offload}))
         return
-    nbytes = _smallest_raise(problem, Budget(device, 0))
+    nbytes = raising.smallest(Budget(device, 0))
     if nbytes is not None:
         for total in dict.fromkeys((-(-nbytes // 10**8) * 10**8 if nbytes >= 10**9 else nbytes, nbytes)):
             yield _with_memory(config, kind, {device: Bytes(total)}, f"offer {device} in max_memory with {format_bytes_up(total)}")

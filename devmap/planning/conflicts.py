@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.inventory.patterns import expand_keys
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class _Names:
 
     def pinned_apart(self, number: int, clash: tuple[int, int]) -> Conflict:
         one, other = sorted(clash)
-        where = " and ".join(f"'{self.atoms[at].path}' to {self.asked.pins[at]}" for at in (one, other))
+        where = " and ".join(f"'{self.atoms[at].path}' to {device_name(self.asked.pins[at])}" for at in (one, other))
         joined = self._joined_by(one, other) or [number]
         groups = " and ".join(f"[{', '.join(self.config.same_device[group])}]" for group in joined)
         verb = "contradicts" if len(joined) == 1 else "contradict"
@@ -136,7 +137,7 @@ class _Names:
         why = self._why_barred(device, at)
         link = "" if at == pinned else f", which shares a device with '{self.atoms[at].path}'"
         subject = "it" if at == pinned else f"'{self.atoms[at].path}'"
-        message = f"device_map sends '{self.atoms[pinned].path}' to {device}{link}, and {why.format(subject=subject)}"
+        message = f"device_map sends '{self.atoms[pinned].path}' to {device_name(device)}{link}, and {why.format(subject=subject)}"
         key = self._bar_key(device, at)
         joined = [f"same_device[{group}]" for group in self._joined_by(at, pinned)] if at != pinned else []
         return Conflict((self._pin_key(pinned), *joined, key), message, self._bar_path(device, at))
@@ -154,7 +155,7 @@ class _Names:
     def _why_barred(self, device: Device, at: int) -> str:
         if self._forbids(device, at) is None:
             return "{subject} is trained, and changes are not written to disk"
-        return f"'forbid' keeps {{subject}} off {device}"
+        return f"'forbid' keeps {{subject}} off {device_name(device)}"
 
     def _forbids(self, device: Device, at: int) -> int | None:
         """The place in `forbid` of the key that keeps an atom off a device; None where training does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU, DISK
+from devmap.config.naming import device_names
 from devmap.config.size import format_bytes
 from devmap.config.strategy import Strategy
 from devmap.planning.problem import stretches
@@ -31,12 +32,17 @@ def reasons(
         *_in_place(problem, solution),
         *_copies(problem, solution),
         *_gaps(problem, solution),
+        *_packed(problem, solution),
         *workload.notes,
     )
 
 
 def _name(device: Device) -> str:
     return f"device {device}" if device.is_accelerator else f"the {device}" if device == DISK else "the CPU"
+
+
+def _modules(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}module{'' if count == 1 else 's'}"
 
 
 def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Iterator[str]:
@@ -47,6 +53,8 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
     loads = {use.device: use.weight_bytes for use in held}
     used = [device for device, nbytes in loads.items() if nbytes]
     fits = all(device.is_accelerator for device, _, _ in stretches(solution.homes))
+    if solution.is_packed:
+        return
     if strategy == Strategy.BALANCED and fits and used:
         most = max(used, key=lambda device: loads[device])
         yield (
@@ -56,8 +64,7 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
     elif strategy == Strategy.BALANCED_LOW_0 and fits:
         yield f"balanced_low_0: {_name(held[0].device)} holds {format_bytes(loads[held[0].device])}, the least that lets the rest fit."
     elif fits and used and strategy != "manual":
-        which = ", ".join(_name(device) for device in used)
-        yield f"{strategy}: everything fits on {which}; nothing is streamed."
+        yield f"{strategy}: everything fits on {device_names(used)}; nothing is streamed."
 
 
 def _spill(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -68,7 +75,7 @@ def _spill(problem: Problem, solution: Solution) -> Iterator[str]:
             why = "what the accelerators have no room for" if tier == CPU else "what no faster tier has room for"
             first, last = problem.atoms[spilled[0]].path, problem.atoms[spilled[-1]].path
             run = f"'{first}'" if first == last else f"'{first}' to '{last}'"
-            yield f"{tier} holds {format_bytes(nbytes)}, {why}: {len(spilled):,} modules, {run}."
+            yield f"{tier} holds {format_bytes(nbytes)}, {why}: {_modules(len(spilled))}, {run}."
 
 
 _OVERLAP = {
@@ -82,7 +89,8 @@ def _slots(problem: Problem, solution: Solution) -> Iterator[str]:
         path = problem.atoms[slots.atom].path
         count, overlap = _OVERLAP[slots.count]
         room = f"{count} of {format_bytes(slots.slot_bytes)} ('{path}')"
-        yield f"{slots.streamed:,} streamed modules run on {_name(device)}, in {room}; {overlap}."
+        run = "runs" if slots.streamed == 1 else "run"
+        yield f"{_modules(slots.streamed, 'streamed ')} {run} on {_name(device)}, in {room}; {overlap}."
 
 
 def _in_place(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -92,9 +100,9 @@ def _in_place(problem: Problem, solution: Solution) -> Iterator[str]:
     trained = [at for at in stay if not problem.loads.frozen[at]]
     large = len(stay) - len(trained)
     if large:
-        yield f"The CPU computes {large:,} modules where they lie: no accelerator has a slot for them."
+        yield f"The CPU computes {_modules(large)} in place: no accelerator has a slot of that size."
     if trained:
-        yield f"The CPU computes {len(trained):,} trained modules where they lie: trained weights are not streamed."
+        yield f"The CPU computes {_modules(len(trained), 'trained ')} in place: trained weights are not streamed."
 
 
 def _copies(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -107,3 +115,10 @@ def _gaps(problem: Problem, solution: Solution) -> Iterator[str]:
     for unit in solution.gaps:
         at = problem.units[unit].members[0]
         yield f"'{problem.atoms[at].path}' went back to {_name(solution.homes[at])}: no later device had room for it."
+
+
+def _packed(problem: Problem, solution: Solution) -> Iterator[str]:
+    if solution.is_packed:
+        offered = len(problem.limits)
+        runs = len(stretches(solution.homes))
+        yield f"No split of the model's order over the {offered} devices offered fits: blocks are packed out of order, in {runs:,} runs."

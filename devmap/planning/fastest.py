@@ -1,11 +1,12 @@
 """`device_map: fastest`: the placement with the least predicted time of one pass.
 
-Three searches, and the best of what they find:
+Four searches, and the best of what they find:
 
 1. Where everything fits on the accelerators: the best contiguous runs in the best order of devices, exact (`fastest_order`).
 2. Otherwise, and where that leaves a gap to the bound, the fluid optimum (`pass_bound`) rounded to whole atoms that are spaced evenly
    (`fastest_rounding`), then improved by moving a few atoms of a kind from one way of being served to another while that helps.
-3. What `auto` and `balanced` would do, so that fastest is never slower than they are, and has a plan wherever they have one.
+3. Where placements are few, all of them; for models of some dozen blocks, steps away from the best found (`fastest_local`).
+4. What `auto` and `balanced` would do, so that fastest is never slower than they are, and has a plan wherever they have one.
 
 The fluid bound certifies how far the result can be from the best placement there is.
 """
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU
 from devmap.config.strategy import Objective, Strategy
+from devmap.planning.fastest_local import best_nearby, best_of_all
 from devmap.planning.fastest_order import Stage, stages
 from devmap.planning.fastest_rounding import Candidate, Reserve, judge, reserve_of
 from devmap.planning.fastest_search import Found, from_fluid, prefers_cpu
 from devmap.planning.fastest_streaming import streamed
-from devmap.planning.order import Unit
+from devmap.planning.order import SingleUnits, Unit
 from devmap.planning.pass_bound import fluid
 from devmap.planning.pass_time import pass_time
 from devmap.planning.problem import Overflow
@@ -66,21 +68,24 @@ class Fastest:
 
 def solve_fastest(problem: Problem, costs: PassCosts, objective: Objective) -> Fastest | Overflow:
     """The fastest placement found, or what found no place. The rates of every offered device must be known."""
+    plain = problem.one_strategy is not None
     problem = replace(problem, units=tuple(problem.units))  # they are walked many times
     runs, is_order_free = _resident_runs(problem, costs, objective)
     found: list[tuple[Candidate, Found]] = [] if runs is None else [(runs, Found.RUNS)]
-    plain = {origin: solve(_with(problem, strategy)) for origin, strategy in _SEEDS.items()}
-    seeds = [(seed, origin) for origin, one in plain.items() if not isinstance(one, Overflow) and (seed := _timed(costs, one)) is not None]
+    others = {origin: solve(_with(problem, strategy, plain=plain)) for origin, strategy in _SEEDS.items()}
+    seeds = [(seed, origin) for origin, one in others.items() if not isinstance(one, Overflow) and (seed := _timed(costs, one)) is not None]
     found += seeds
     relaxed = fluid(problem, costs, objective)
     has_gap = runs is None or runs.key(objective)[0] > _WORTH_MORE * relaxed.bound
     if problem.accelerators and has_gap and relaxed.is_feasible:
         found += from_fluid(problem, costs, objective, [seed for seed, _ in seeds])
+    if has_gap:
+        found += _one_by_one(problem, costs, objective, found)
     if not found:
-        overflow = plain[Found.AUTO]
+        overflow = others[Found.AUTO]
         assert isinstance(overflow, Overflow), "a solution has a time: the rates are known"
         return overflow
-    best, origin = min(found, key=lambda one: _rank(one[0], one[1], objective))
+    best, origin = _best(found, objective)
     whole = all(len(unit.members) == 1 and unit.pin is None for unit in problem.units)
     chosen = _chosen_in_place(problem, best.solution)
     # what is left to the CPU by choice is told by fastest's own reasons
@@ -97,15 +102,36 @@ def solve_fastest(problem: Problem, costs: PassCosts, objective: Objective) -> F
     )
 
 
-def _rank(candidate: Candidate, origin: Found, objective: Objective) -> tuple[float, int, int]:
-    value, other = candidate.key(objective)
-    return value / _WORTH_TURNS if origin is Found.TURNS else value, other, origin is not Found.RUNS
+def _best(found: Sequence[tuple[Candidate, Found]], objective: Objective) -> tuple[Candidate, Found]:
+    """The fastest; of two that take as long the one whose search is easier to follow."""
+
+    def rank(one: tuple[Candidate, Found]) -> tuple[float, bool, int, bool]:
+        (value, other), origin = one[0].key(objective), one[1]
+        return value / _WORTH_TURNS if origin is Found.TURNS else value, origin in _ONE_BY_ONE, other, origin is not Found.RUNS
+
+    return min(found, key=rank)
+
+
+_ONE_BY_ONE = {Found.ALL, Found.NEARBY}
+
+
+def _one_by_one(
+    problem: Problem, costs: PassCosts, objective: Objective, found: Sequence[tuple[Candidate, Found]]
+) -> list[tuple[Candidate, Found]]:
+    """The best of all placements where they are few, else of those near what was found."""
+    best, tried_all = best_of_all(problem, costs, objective)
+    if not tried_all and found:
+        turns = _best(found, objective)[1] is Found.TURNS
+        best = best_nearby(problem, costs, objective, [one for one, origin in found if turns or origin is not Found.TURNS])
+    return [] if best is None else [(best, Found.ALL if tried_all else Found.NEARBY)]
 
 
 _SEEDS = {Found.AUTO: Strategy.AUTO, Found.BALANCED: Strategy.BALANCED}
 
 
-def _with(problem: Problem, strategy: Strategy) -> Problem:
+def _with(problem: Problem, strategy: Strategy, *, plain: bool) -> Problem:
+    if plain:  # nothing is pinned, barred or joined, which `solve` is faster with
+        return replace(problem, units=SingleUnits(len(problem.atoms), strategy))
     return replace(problem, units=tuple(Unit(unit.members, unit.pin, strategy, unit.barred) for unit in problem.units))
 
 

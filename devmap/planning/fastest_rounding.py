@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU, DISK, Device
@@ -46,6 +47,9 @@ __all__ = [
 RESIDENT, STREAM, IN_PLACE, DISK_STREAM, DISK_IN_PLACE = "resident", "stream", "in place", "disk stream", "disk in place"
 WORDS = (RESIDENT, IN_PLACE, STREAM, DISK_IN_PLACE, DISK_STREAM)
 """The ways in which an atom is served."""
+
+_LARGE = 5_000
+"""Atoms past which one slot is not looked at where two have room."""
 
 Counts = dict[int, dict[str, int]]
 """By kind: how many of its atoms are served in each way."""
@@ -96,7 +100,7 @@ def judge(problem: Problem, costs: PassCosts, homes: Sequence[Device], in_place:
             found = None if time is None else Candidate(Solution(tuple(homes), streaming), time)
             if found is not None and (best is None or found.key(objective) < best.key(objective)):
                 best = found
-        if not streaming.slots:
+        if not streaming.slots or (best is not None and len(homes) > _LARGE):
             break
     return best
 
@@ -185,44 +189,57 @@ def deal_out(
     down = STREAM if layout.streams else IN_PLACE
     unplaced: dict[int, int] = {}
     in_place = {at for at, frozen in enumerate(problem.loads.frozen) if not frozen}
-    homes: dict[int, Device] = {}
-    for number, unit in enumerate(problem.units):
-        heaviest = max(unit.members, key=lambda at: (problem.loads.slot[at], -at))
+    placed: list[Device] = [CPU] * len(problem.atoms)
+    for number, (members, pin, _, barred) in enumerate(problem.units):
+        heaviest = members[0] if len(members) == 1 else max(members, key=lambda at: (problem.loads.slot[at], -at))
         word = words.get(heaviest, down)
-        home: Device | None = unit.pin
+        home = rooms.own[pin] if pin is not None else None
         if home is None and word == RESIDENT:
-            home = rooms.on_accelerator(number)
+            home = rooms.on_accelerator(number, barred)
             if home is None:
                 unplaced[kind_of[heaviest]] = unplaced.get(kind_of[heaviest], 0) + 1
                 word = down
         if home is None:
-            home = rooms.below(number, disk_first=word in {DISK_STREAM, DISK_IN_PLACE})
+            home = rooms.below(number, barred, disk_first=word in {DISK_STREAM, DISK_IN_PLACE})
             if home is None:
                 return None
-        homes[number] = home
+        for at in members:
+            placed[at] = home
         if not home.is_accelerator:
-            own = heaviest if unit.pin is None else -1
-            in_place |= {at for at in unit.members if (word in {IN_PLACE, DISK_IN_PLACE} if at == own else at in prefers_cpu)}
-    placed = {at: homes[number] for number, unit in enumerate(problem.units) for at in unit.members}
-    return Deal(tuple(placed[at] for at in range(len(problem.atoms))), frozenset(in_place), unplaced)
+            own = heaviest if pin is None else -1
+            in_place.update([at for at in members if (word in {IN_PLACE, DISK_IN_PLACE} if at == own else at in prefers_cpu)])
+    return Deal(tuple(placed), frozenset(in_place), unplaced)
 
 
 def _dealt(problem: Problem, kind_of: Sequence[int], counts: Counts, *, evenly: bool) -> dict[int, str]:
     """A mode for every atom that is not pinned: each kind's modes spread evenly along the order, or one after the other."""
-    free = sorted(at for unit in problem.units if unit.pin is None for at in unit.members)
-    total = {kind: sum(modes.values()) for kind, modes in counts.items()}
-    dealt: dict[int, dict[str, int]] = {kind: dict.fromkeys(modes, 0) for kind, modes in counts.items()}
-    seen: Counter[int] = Counter()
-    found = {}
-    for at in free:
-        kind = kind_of[at]
-        seen[kind] += 1
-        used, modes = dealt[kind], counts[kind]
-        owed = {word: seen[kind] * many - used[word] * total[kind] for word, many in modes.items() if used[word] < many}
-        word = max(owed, key=owed.__getitem__) if evenly else min(owed, key=WORDS.index)
-        used[word] += 1
-        found[at] = word
+    members: dict[int, list[int]] = {}
+    for at in sorted([at for unit in problem.units if unit[1] is None for at in unit[0]]):
+        members.setdefault(kind_of[at], []).append(at)
+    found: dict[int, str] = {}
+    for kind, alike in members.items():
+        modes = tuple((word, many) for word, many in counts[kind].items() if many)
+        found.update(zip(alike, _line(modes, evenly=evenly), strict=True))
     return found
+
+
+@lru_cache(maxsize=256)
+def _line(modes: tuple[tuple[str, int], ...], *, evenly: bool) -> tuple[str, ...]:
+    """The modes of one kind's atoms in order."""
+    if len(modes) == 1 or not evenly:
+        return tuple(word for word, many in sorted(modes, key=lambda pair: WORDS.index(pair[0])) for _ in range(many))
+    total = sum(many for _, many in modes)
+    used = [0] * len(modes)
+    found = []
+    for seen in range(1, total + 1):
+        best, owed = -1, 0
+        for place, (_, many) in enumerate(modes):
+            mine = seen * many - used[place] * total
+            if used[place] < many and (best < 0 or mine > owed):
+                best, owed = place, mine
+        used[best] += 1
+        found.append(modes[best][0])
+    return tuple(found)
 
 
 class _Rooms:
@@ -232,38 +249,37 @@ class _Rooms:
         self.problem = problem
         self.in_turns = layout.in_turns
         self.order = layout.order
-        self.left = {budget.device: problem.limit(budget.device) - reserve.get(budget.device, 0) for budget in problem.budgets}
+        self.own = {device: device for device in problem.limits}
+        self.left = {device: limit - reserve.get(device, 0) for device, limit in problem.limits.items()}
+        self.resident, self.lower = problem.resident_bytes, problem.lower_bytes
         for number, unit in enumerate(problem.units):
             if unit.pin is not None:
-                self.left[unit.pin] -= self._bytes(number, unit.pin)
-        self.whole = {device: max(1, self.left[device]) for device in self.left}
+                self.left[unit.pin] -= (self.resident if unit.pin.is_accelerator else self.lower)[number]
+        self.whole = {device: max(1, left) for device, left in self.left.items()}
         self.now = 0
+        self.tiers = {first: tuple(tier for tier in (first, second) if tier in self.left) for first, second in ((CPU, DISK), (DISK, CPU))}
 
-    def _bytes(self, number: int, device: Device) -> int:
-        if device.is_accelerator:
-            return self.problem.resident_bytes[number]
-        return self.problem.lower_bytes[number]
-
-    def _take(self, number: int, device: Device) -> bool:
-        nbytes = self._bytes(number, device)
-        if device in self.problem.units[number].barred or nbytes > self.left[device]:
+    def _take(self, number: int, device: Device, barred: frozenset[Device]) -> bool:
+        nbytes = (self.lower if device is CPU or device is DISK else self.resident)[number]
+        if nbytes > self.left[device] or (barred and device in barred):
             return False
         self.left[device] -= nbytes
         return True
 
-    def on_accelerator(self, number: int) -> Device | None:
+    def on_accelerator(self, number: int, barred: frozenset[Device]) -> Device | None:
         """The device whose turn it is; in runs the one being filled, or a later one, which then is the one being filled."""
         if self.in_turns:
             emptiest = sorted(self.order, key=lambda device: -self.left[device] / self.whole[device])
-            return next((device for device in emptiest if self._take(number, device)), None)
+            return next((device for device in emptiest if self._take(number, device, barred)), None)
         for at in range(self.now, len(self.order)):
-            if self._take(number, self.order[at]):
+            if self._take(number, self.order[at], barred):
                 self.now = at
                 return self.order[at]
         return None
 
-    def below(self, number: int, *, disk_first: bool) -> Device | None:
+    def below(self, number: int, barred: frozenset[Device], *, disk_first: bool) -> Device | None:
         """The tier that is wished for if it has room, else the other; an accelerator with a gap before giving up."""
-        tiers = (DISK, CPU) if disk_first else (CPU, DISK)
-        places = [tier for tier in tiers if tier in self.left]
-        return next((device for device in (*places, *self.order) if self._take(number, device)), None)
+        for device in self.tiers[DISK if disk_first else CPU]:
+            if self._take(number, device, barred):
+                return device
+        return next((device for device in self.order if self._take(number, device, barred)), None)

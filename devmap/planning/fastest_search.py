@@ -23,7 +23,7 @@ from devmap.planning.fastest_rounding import (
     word_of,
 )
 from devmap.planning.fastest_streaming import streamed
-from devmap.planning.pass_bound import classes_of, fluid
+from devmap.planning.pass_bound import classes_of, fluid, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from devmap.config.device import Device
     from devmap.config.strategy import Objective
     from devmap.planning.fastest_rounding import Counts
+    from devmap.planning.pass_bound import Fluid, Kinds
     from devmap.planning.pass_costs import PassCosts
     from devmap.planning.problem import Problem
 
@@ -50,6 +51,8 @@ class Found(enum.Enum):
     TURNS = "turns"
     AUTO = "auto"
     BALANCED = "balanced"
+    ALL = "all"
+    NEARBY = "nearby"
 
 
 def prefers_cpu(problem: Problem, costs: PassCosts) -> frozenset[int]:
@@ -66,6 +69,7 @@ def from_fluid(problem: Problem, costs: PassCosts, objective: Objective, seeds: 
 
     Where the budgets are so tight that no rounding fits, the improvement starts from `seeds`, which do fit.
     """
+    aim = _Aim(problem, costs, objective, kinds_of(problem, costs), prefers_cpu(problem, costs))
     orders = _orders(problem, costs)
     layouts = [
         [Layout(order, streams=False) for order in orders],
@@ -73,14 +77,12 @@ def from_fluid(problem: Problem, costs: PassCosts, objective: Objective, seeds: 
         [Layout(orders[0], in_turns=True)] if len(problem.accelerators) > 1 else [],
     ]
     for alike in layouts:
-        found = [one for layout in alike if (one := _fitted(problem, costs, objective, layout, most_slots=2)) is not None]
-        found = found or [one for layout in alike if (one := _fitted(problem, costs, objective, layout, most_slots=1)) is not None]
-        found = found or [
-            one for layout in alike for seed in seeds if (one := _dealt_again(problem, costs, objective, layout, seed)) is not None
-        ]
+        found = [one for layout in alike if (one := _fitted(aim, layout, most_slots=2)) is not None]
+        found = found or [one for layout in alike if (one := _fitted(aim, layout, most_slots=1)) is not None]
+        found = found or [one for layout in alike for seed in seeds if (one := _dealt_again(aim, layout, seed)) is not None]
         if found:
             best = min(found, key=lambda one: one.candidate.key(objective))
-            yield _improved(problem, costs, objective, best), Found.TURNS if best.layout.in_turns else Found.ROUNDED
+            yield _improved(aim, best), Found.TURNS if best.layout.in_turns else Found.ROUNDED
 
 
 @dataclass(frozen=True)
@@ -102,52 +104,70 @@ def _orders(problem: Problem, costs: PassCosts) -> list[tuple[Device, ...]]:
     return list(dict.fromkeys([given, fastest, *others]))
 
 
-def _fitted(problem: Problem, costs: PassCosts, objective: Objective, layout: Layout, *, most_slots: int) -> _Rounded | None:
+@dataclass(frozen=True)
+class _Aim:
+    """What is to be made small, and for which model and machine."""
+
+    problem: Problem
+    costs: PassCosts
+    objective: Objective
+    kinds: Kinds
+    prefers_cpu: frozenset[int]
+
+    def fluid(self, reserve: Mapping[Device, int], *, streams: bool) -> Fluid:
+        return fluid(self.problem, self.costs, self.objective, kinds=self.kinds, reserve=reserve, streams=streams)
+
+    def judge(self, homes: Sequence[Device], in_place: frozenset[int]) -> Candidate | None:
+        return judge(self.problem, self.costs, homes, in_place, self.objective)
+
+
+def _fitted(aim: _Aim, layout: Layout, *, most_slots: int) -> _Rounded | None:
     """Round the fluid optimum; where that does not fit, keep room for slots or take fewer residents, and try again."""
     reserve = Reserve({}, {})
-    prefers = prefers_cpu(problem, costs)
     for _ in range(_MOST_FITS):
-        relaxed = fluid(problem, costs, objective, reserve=reserve.fixed, streams=layout.streams)
+        relaxed = aim.fluid(reserve.fixed, streams=layout.streams)
         if not relaxed.is_feasible:
             return None
-        counts = counts_of(problem, relaxed)
-        deal = deal_out(problem, relaxed.kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=prefers)
+        counts = counts_of(aim.problem, relaxed)
+        deal = deal_out(aim.problem, relaxed.kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=aim.prefers_cpu)
         for _ in range(_MOST_FITS):
             if deal is None or not deal.unplaced:
                 break
             down = STREAM if layout.streams else IN_PLACE
             counts = {kind: _demoted(modes, deal.unplaced.get(kind, 0), down) for kind, modes in counts.items()}
-            deal = deal_out(problem, relaxed.kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=prefers)
+            deal = deal_out(aim.problem, relaxed.kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=aim.prefers_cpu)
         if deal is None:
             return None
-        found = judge(problem, costs, deal.homes, deal.in_place, objective)
+        found = aim.judge(deal.homes, deal.in_place)
         if found is not None:
             return _Rounded(found, counts, relaxed.kind_of, layout)
-        larger = reserve.larger(reserve_of(problem, deal.homes, streamed(problem, deal.homes, deal.in_place, most_slots=most_slots)))
+        larger = reserve.larger(
+            reserve_of(aim.problem, deal.homes, streamed(aim.problem, deal.homes, deal.in_place, most_slots=most_slots))
+        )
         if larger == reserve:
             return None
         reserve = larger
     return None
 
 
-def _dealt_again(problem: Problem, costs: PassCosts, objective: Objective, layout: Layout, seed: Candidate) -> _Rounded | None:
+def _dealt_again(aim: _Aim, layout: Layout, seed: Candidate) -> _Rounded | None:
     """A placement's own counts, spread evenly."""
-    kind_of = fluid(problem, costs, objective).kind_of
+    kind_of = aim.kinds.kind_of
     solution = seed.solution
     counts: Counts = {}
-    for at in (at for unit in problem.units if unit.pin is None for at in unit.members):
+    for at in (at for unit in aim.problem.units if unit.pin is None for at in unit.members):
         modes = counts.setdefault(kind_of[at], {})
         word = word_of(solution.homes[at], solution.streaming.executes[at])
         modes[word] = modes.get(word, 0) + 1
-    reserve = reserve_of(problem, solution.homes, solution.streaming)
+    reserve = reserve_of(aim.problem, solution.homes, solution.streaming)
     for _ in range(_MOST_FITS):
-        deal = deal_out(problem, kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=prefers_cpu(problem, costs))
+        deal = deal_out(aim.problem, kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=aim.prefers_cpu)
         if deal is None or deal.unplaced:
             return None
-        found = judge(problem, costs, deal.homes, deal.in_place, objective)
+        found = aim.judge(deal.homes, deal.in_place)
         if found is not None:
             return _Rounded(found, counts, kind_of, layout)
-        reserve = reserve_of(problem, deal.homes, streamed(problem, deal.homes, deal.in_place, most_slots=1))
+        reserve = reserve_of(aim.problem, deal.homes, streamed(aim.problem, deal.homes, deal.in_place, most_slots=1))
     return None
 
 
@@ -160,23 +180,22 @@ def _demoted(modes: Mapping[str, int], many: int, down: str) -> dict[str, int]:
     return _shifted(modes, RESIDENT, most, many)
 
 
-def _improved(problem: Problem, costs: PassCosts, objective: Objective, start: _Rounded) -> Candidate:
+def _improved(aim: _Aim, start: _Rounded) -> Candidate:
     """Move atoms of one kind from one way of being served to another while that helps; in strides first, then one by one."""
     best, counts = start.candidate, start.counts
-    prefers = prefers_cpu(problem, costs)
-    tries = _MOST_TRIES // len(problem.atoms)
+    tries = _MOST_TRIES // len(aim.problem.atoms)
     has_improved = True
     while has_improved and tries > 0:
         has_improved = False
-        reserve = reserve_of(problem, best.solution.homes, best.solution.streaming).whole
+        reserve = reserve_of(aim.problem, best.solution.homes, best.solution.streaming).whole
         for moved in _moves(counts, streams=start.layout.streams):
             if (tries := tries - 1) < 0:
                 break
-            deal = deal_out(problem, start.kind_of, moved, start.layout, reserve=reserve, prefers_cpu=prefers)
+            deal = deal_out(aim.problem, start.kind_of, moved, start.layout, reserve=reserve, prefers_cpu=aim.prefers_cpu)
             if deal is None or deal.unplaced:
                 continue
-            found = judge(problem, costs, deal.homes, deal.in_place, objective)
-            if found is not None and found.key(objective) < best.key(objective):
+            found = aim.judge(deal.homes, deal.in_place)
+            if found is not None and found.key(aim.objective) < best.key(aim.objective):
                 best, counts, has_improved = found, moved, True
                 break
     return best

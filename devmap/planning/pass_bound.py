@@ -23,6 +23,7 @@ Slots, whole atoms, ties, pins, forbidden devices and the order are left out: le
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from devmap.planning.pass_costs import PassCosts
     from devmap.planning.problem import Problem
 
-__all__ = ["Fluid", "Mode", "bound_of", "classes_of", "fluid"]
+__all__ = ["Fluid", "Kinds", "Mode", "bound_of", "classes_of", "fluid", "kinds_of"]
 
 _MOST_KINDS = 16
 """Kinds of atoms that the linear program sees; the largest. The bound itself counts all."""
@@ -62,6 +63,16 @@ class Fluid:
     is_feasible: bool = True
 
 
+class Kinds(NamedTuple):
+    """Atoms that cost the same everywhere are of one kind."""
+
+    kind_of: tuple[int, ...]
+    """For each atom the number of its kind."""
+    first: tuple[int, ...]
+    """Of each kind the first atom."""
+    counts: tuple[int, ...]
+
+
 class _Column(NamedTuple):
     mode: Mode
     times: tuple[float, ...]
@@ -82,13 +93,19 @@ def bound_of(problem: Problem, costs: PassCosts, objective: Objective = Objectiv
 
 
 def fluid(
-    problem: Problem, costs: PassCosts, objective: Objective, *, reserve: Mapping[Device, int] | None = None, streams: bool = True
+    problem: Problem,
+    costs: PassCosts,
+    objective: Objective,
+    *,
+    kinds: Kinds | None = None,
+    reserve: Mapping[Device, int] | None = None,
+    streams: bool = True,
 ) -> Fluid:
-    """The fluid optimum.
+    """The fluid optimum; `kinds` are those of this problem and these costs, where they are known already.
 
     With `reserve`, bytes kept free for slots, or without `streams`, its shares are for rounding and its bound is not one for all plans.
     """
-    model = _model(problem, costs, objective, reserve or {}, streams=streams)
+    model = _model(problem, costs, objective, kinds or kinds_of(problem, costs), reserve or {}, streams=streams)
     if not model.columns or not all(model.columns):
         return Fluid(0, model.kind_of, is_feasible=False)
     time_scale = sum(
@@ -123,25 +140,27 @@ def _size(column: _Column) -> float:
     return max(column.times) + 1e-6 * sum(column.spaces)
 
 
-def _model(problem: Problem, costs: PassCosts, objective: Objective, reserve: Mapping[Device, int], *, streams: bool) -> _Model:
+def kinds_of(problem: Problem, costs: PassCosts) -> Kinds:
+    """Atoms by what they cost. Linear in atoms."""
+    numbers: dict[tuple[object, ...], int] = {}
+    kind_of = [numbers.setdefault(signature, len(numbers)) for signature in _signatures(problem, costs, classes_of(problem, costs))]
+    first = dict(zip(reversed(kind_of), reversed(range(len(kind_of))), strict=True))
+    counts = Counter(kind_of)
+    return Kinds(
+        tuple(kind_of), tuple([first[kind] for kind in range(len(numbers))]), tuple([counts[kind] for kind in range(len(numbers))])
+    )
+
+
+def _model(
+    problem: Problem, costs: PassCosts, objective: Objective, kinds: Kinds, reserve: Mapping[Device, int], *, streams: bool
+) -> _Model:
     """Rows of time: compute (one, or one a class and the CPU), copies a class, the disk, host memory. Rows of space: classes, cpu, disk."""
     classes = classes_of(problem, costs)
     offered = {budget.device for budget in problem.budgets}
     limits = [float(sum(max(0, problem.limit(device) - reserve.get(device, 0)) for device in group)) for group in classes]
     limits += [float(max(0, problem.limit(tier) - reserve.get(tier, 0))) if tier in offered else float(NO_LIMIT) for tier in (CPU, DISK)]
-    kinds: dict[tuple[object, ...], int] = {}
-    kind_of: list[int] = []
-    counts: list[int] = []
-    columns: list[tuple[_Column, ...]] = []
-    signatures = _signatures(problem, costs, classes)
-    for at in range(len(problem.atoms)):
-        kind = kinds.setdefault(signatures[at], len(kinds))
-        kind_of.append(kind)
-        if kind == len(counts):
-            counts.append(0)
-            columns.append(_columns(problem, costs, classes, offered, at, objective, streams=streams))
-        counts[kind] += 1
-    return _Model(tuple(kind_of), tuple(counts), tuple(columns), tuple(limits))
+    columns = tuple([_columns(problem, costs, classes, offered, at, objective, streams=streams) for at in kinds.first])
+    return _Model(kinds.kind_of, kinds.counts, columns, tuple(limits))
 
 
 def _signatures(problem: Problem, costs: PassCosts, classes: Sequence[tuple[Device, ...]]) -> list[tuple[object, ...]]:

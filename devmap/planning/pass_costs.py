@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from devmap.config.device import Device
     from devmap.config.model import MachineDevice, MachineProfile, Workload
-    from devmap.inventory.model import Inventory, Tensor
+    from devmap.inventory.model import Inventory, TensorKind
     from devmap.planning.problem import Problem
 
 __all__ = ["FEMTOSECONDS", "PassCosts", "PassShape", "costs_of", "missing_rates"]
@@ -127,14 +127,14 @@ def costs_of(problem: Problem, inventory: Inventory, machine: MachineProfile, sh
     host = machine.devices.get(CPU)
     bandwidth = host.memory_bandwidth if host is not None else None
     disk = machine.devices.get(DISK)
-    nothing = (0,) * len(works)
+    nothing = (0,) * len(problem.atoms)
     return PassCosts(
         shape,
         computing,
         copying,
         _times(copies, disk.disk) if disk is not None else None,
         _times(copies, bandwidth) or nothing,
-        _times([work.read_bytes for work in works], bandwidth) or nothing,
+        works.spread(_times([work.read_bytes for work in works.looks], bandwidth) or (0,) * len(works.looks)),
         _boundaries(problem, inventory, machine, shape, dtype),
     )
 
@@ -146,47 +146,70 @@ class _Work:
     """By the dtype that they are done in."""
 
 
-def _works(problem: Problem, inventory: Inventory, shape: PassShape, dtype: str | None) -> list[_Work]:
+_Look = tuple[tuple[tuple[int, ...], str, "TensorKind", str, bool], ...]
+"""Of each tensor of an atom, each tied one once: shape, dtype, kind, the class that a matrix is of, whether it is one expert's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Works:
+    """What all atoms ask for, by look: models have 10^5 atoms and a few looks."""
+
+    looks: tuple[_Work, ...]
+    look_of: tuple[int, ...]
+    """For each atom the number of its look."""
+
+    def spread(self, amounts: Sequence[int]) -> tuple[int, ...]:
+        """Amounts of looks, given to atoms."""
+        return tuple([amounts[look] for look in self.look_of])
+
+
+def _works(problem: Problem, inventory: Inventory, shape: PassShape, dtype: str | None) -> _Works:
     owner = inventory.owner
     tensors, modules = inventory.tensors, inventory.modules
     picks = _picked(inventory)
     share = _experts_read(picks, shape)
-    alike: dict[tuple[object, ...], tuple[int, str, int]] = {}
-    found = []
+    numbers: dict[_Look, int] = {}
+    looks: list[_Work] = []
+    look_of: list[int] = []
     for atom in problem.atoms:
-        read = 0
-        operations: dict[str, int] = {}
-        seen = set()
-        for name in atom.tensors:
-            if owner and (first := owner.get(name, name)) in seen:
-                continue
-            if owner:
-                seen.add(first)
+        names = atom.tensors if not owner else tuple({owner.get(name, name): name for name in reversed(atom.tensors)}.values())[::-1]
+        parts = []
+        for name in names:
             tensor = tensors[name]
-            is_table = len(tensor.shape) == 2 and "Embedding" in modules[tensor.module]
-            in_expert = ".experts." in name
-            key = (tensor.shape, tensor.dtype, tensor.kind, is_table, in_expert)
-            if key not in alike:
-                alike[key] = _work_of(
-                    tensor, shape, dtype, share=share if in_expert else 1.0, picks=picks if in_expert else 1.0, is_table=is_table
-                )
-            nbytes, running, count = alike[key]
-            read += nbytes
-            if count:
-                operations[running] = operations.get(running, 0) + count
-        found.append(_Work(read, tuple(operations.items())))
-    return found
+            classes = modules[name.rpartition(".")[0]] if len(tensor.shape) == 2 else ""
+            parts.append((tensor.shape, tensor.dtype, tensor.kind, classes, share < 1.0 and ".experts." in name))
+        look = tuple(parts)
+        number = numbers.setdefault(look, len(looks))
+        if number == len(looks):
+            looks.append(_look_of(look, shape, dtype, share, picks))
+        look_of.append(number)
+    return _Works(tuple(looks), tuple(look_of))
 
 
-def _work_of(tensor: Tensor, shape: PassShape, dtype: str | None, *, share: float, picks: float, is_table: bool) -> tuple[int, str, int]:
-    """Bytes that are read of one tensor, the dtype that it is computed in, and the operations."""
-    running = run_dtype(tensor.dtype, dtype, kind=tensor.kind)
-    if tensor.kind == "buffer":
-        return storage_bytes(tensor.shape, running), running, 0
+def _look_of(look: _Look, shape: PassShape, dtype: str | None, share: float, picks: float) -> _Work:
+    read = 0
+    operations: dict[str, int] = {}
+    for size, stored, kind, class_name, in_expert in look:
+        some = (share, picks) if in_expert else (1.0, 1.0)
+        nbytes, running, count = _work_of((size, stored, kind), shape, dtype, some=some, is_table="Embedding" in class_name)
+        read += nbytes
+        if count:
+            operations[running] = operations.get(running, 0) + count
+    return _Work(read, tuple(operations.items()))
+
+
+def _work_of(
+    tensor: tuple[tuple[int, ...], str, TensorKind], shape: PassShape, dtype: str | None, *, some: tuple[float, float], is_table: bool
+) -> tuple[int, str, int]:
+    """Bytes that are read of one tensor, the dtype that it is computed in, and the operations; `some` of them if it is an expert's."""
+    size, stored, kind = tensor
+    running = run_dtype(stored, dtype, kind=kind)
+    if kind == "buffer":
+        return storage_bytes(size, running), running, 0
     if is_table:
-        return storage_bytes((min(tensor.shape[0], shape.rows), tensor.shape[1]), running), running, 0
-    read = math.ceil(storage_bytes(tensor.shape, running) * share)
-    return read, running, math.ceil(2 * math.prod(tensor.shape) * shape.rows * picks)
+        return storage_bytes((min(size[0], shape.rows), size[1]), running), running, 0
+    read = math.ceil(storage_bytes(size, running) * some[0])
+    return read, running, math.ceil(2 * math.prod(size) * shape.rows * some[1])
 
 
 def _picked(inventory: Inventory) -> float:
@@ -217,17 +240,16 @@ def _is_one_expert(path: str) -> bool:
     return bool(within) and rest.partition(".")[0].isdecimal()
 
 
-def _compute_times(works: Sequence[_Work], known: MachineDevice) -> tuple[int, ...] | None:
+def _compute_times(works: _Works, known: MachineDevice) -> tuple[int, ...] | None:
     if not known.memory_bandwidth or not known.flops:
         return None
     per_byte = FEMTOSECONDS / known.memory_bandwidth
     rates = known.flops
-    alike: dict[_Work, int] = {}
-    for work in works:
-        if work not in alike:
-            products = sum(count * FEMTOSECONDS / _rate(rates, dtype) for dtype, count in work.operations)
-            alike[work] = math.ceil(max(work.read_bytes * per_byte, products))
-    return tuple([alike[work] for work in works])
+    times = []
+    for work in works.looks:
+        products = sum(count * FEMTOSECONDS / _rate(rates, dtype) for dtype, count in work.operations)
+        times.append(math.ceil(max(work.read_bytes * per_byte, products)))
+    return works.spread(times)
 
 
 def _rate(rates: Mapping[str, float], dtype: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from devmap.config.machines import preset
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["check_fastest", "costs_for", "timed"]
 
 _MOST_RATES = 6
+_AT, _NEAR = 0.0005, 0.5
+"""Shares of the bound above it up to which a plan is said to be at it, and near it."""
 
 
 def costs_for(config: PlacementConfig, inventory: Inventory, problem: Problem, machine: MachineProfile | None) -> PassCosts | None:
@@ -96,7 +99,9 @@ def _gap(value: int, bound: int) -> str:
     if not bound:
         return ""
     over = value / bound - 1
-    return ": this plan is at the bound" if over < 0.0005 else f": this plan is within {over:.1%} of it"
+    if over < _AT:
+        return ": this plan is at the bound"
+    return f": this plan is within {over:.1%} of it" if over < _NEAR else f"; this plan takes {over + 1:.1f} times as long"
 
 
 def _aim(problem: Problem, costs: PassCosts, fastest: Fastest) -> Iterator[str]:
@@ -120,11 +125,17 @@ def _search(fastest: Fastest) -> Iterator[str]:
     """How the placement was found, and what that says of better ones."""
     if fastest.origin is Found.RUNS and fastest.is_exact:
         yield "fastest: no contiguous runs over these accelerators, in any order of them, take less time (exact)."
+    elif fastest.origin is Found.ALL:
+        yield "fastest: every placement was tried, and none takes less time."
+    elif fastest.origin is Found.NEARBY:
+        yield "fastest: found by moving single blocks from a good placement while that helped; the bound below says what could be better."
     elif fastest.origin in {Found.ROUNDED, Found.TURNS}:
         yield "fastest: found by rounding the fluid optimum; the bound below says how much better any placement could be."
     elif fastest.origin in {Found.AUTO, Found.BALANCED}:
         yield f"fastest: nothing was found that is faster than what {fastest.origin.value} does; the bound below says what could be."
     if fastest.kept_order:
         yield "fastest: there are too many different accelerators to search their order, so the order given was kept."
-    if fastest.origin is Found.TURNS:
+    executes = fastest.candidate.solution.streaming.executes
+    cuts = sum(1 for one, other in pairwise(executes) if one is not other and one.is_accelerator and other.is_accelerator)
+    if cuts >= 2 * len({device for device in executes if device.is_accelerator}) > 2:
         yield "The accelerators take turns block by block, so that their copies run at the same time."

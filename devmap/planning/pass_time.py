@@ -11,8 +11,9 @@ their sum, added up over the accelerators in the order in which they take turns.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU, DISK, Device
@@ -57,11 +58,13 @@ class PassTime:
 
 def pass_time(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) -> PassTime | None:
     """The time of a pass with these homes and executing devices; None where a rate that it needs is not known. Linear in atoms."""
-    used = set(streaming.executes)
-    streams = {device for home, device in zip(homes, streaming.executes, strict=True) if device != home and device.is_accelerator}
-    if not used <= costs.compute.keys() or not streams <= costs.copy.keys() or (DISK in homes and costs.disk is None):
+    runs = _runs(homes, streaming.executes)
+    used = {device for _, device, _, _ in runs}
+    streams = {device for home, device, _, _ in runs if device is not home and device.is_accelerator}
+    on_disk = any(home is DISK for home, _, _, _ in runs)
+    if not used <= costs.compute.keys() or not streams <= costs.copy.keys() or (on_disk and costs.disk is None):
         return None
-    busy, steps, tail = _steps(costs, homes, streaming.executes)
+    busy, steps, tail = _steps(costs, runs)
     counts = {device: slots.count for device, slots in streaming.slots.items()}
     latency = max([_period(steps, tail, counts), *(time for (what, _), time in busy.items() if what != "compute")])
     return PassTime(latency, _slowest_stage(busy, counts), busy)
@@ -92,66 +95,102 @@ def format_seconds(femtoseconds: int) -> str:
     return f"{femtoseconds / 10**6:.3g} ns"
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One streamed atom: what is computed before it, then its read, its copy and its own compute, in femtoseconds."""
-
-    before: int
-    device: Device
-    read: int
-    copy: int
-    compute: int
+_Run = tuple[Device, Device, int, int]
+"""Neighbouring atoms that live and are executed on the same devices: both devices, start and end."""
+_Step = tuple[int, Device, int, int, int]
+"""One streamed atom: what is computed before it, its device, its read, its copy and its own compute, in femtoseconds."""
 
 
-def _steps(costs: PassCosts, homes: Sequence[Device], executes: Sequence[Device]) -> tuple[dict[tuple[str, Device], int], list[_Step], int]:
+def _runs(homes: Sequence[Device], executes: Sequence[Device]) -> list[_Run]:
+    """All atoms in runs. Devices are told apart by identity, as everywhere in planning."""
+    found: list[_Run] = []
+    start = 0
+    for end in range(1, len(homes) + 1):
+        if end == len(homes) or homes[end] is not homes[start] or executes[end] is not executes[start]:
+            found.append((homes[start], executes[start], start, end))
+            start = end
+    return found
+
+
+def _steps(costs: PassCosts, runs: Sequence[_Run]) -> tuple[dict[tuple[str, Device], int], list[_Step], int]:
     """How long each resource is busy, the streamed atoms in order, and what is computed after the last of them."""
-    busy: dict[tuple[str, Device], int] = {}
+    pairs = {(id(home), id(device)): (home, device) for home, device, _, _ in runs}
+    served = {key: _Served(costs, home, device) for key, (home, device) in pairs.items()}
     steps: list[_Step] = []
-    chain = 0
+    waiting = 0
     previous: Device | None = None
-    for at, (home, device) in enumerate(zip(homes, executes, strict=True)):
-        if previous is not None and device != previous:
-            chain += max(costs.boundary.get(previous, 0), costs.boundary.get(device, 0))
+    for home, device, start, end in runs:
+        if previous is not None and device is not previous:
+            waiting += max(costs.boundary.get(previous, 0), costs.boundary.get(device, 0))
         previous = device
-        compute = costs.compute[device][at]
-        busy["compute", device] = busy.get(("compute", device), 0) + compute
-        memory = costs.host_compute[at] if device == CPU else costs.host_copy[at] if home != device else 0
-        busy["memory", CPU] = busy.get(("memory", CPU), 0) + memory
-        if home == device:
-            chain += compute
+        how = served[id(home), id(device)]
+        how.compute_time += (time := sum(how.compute[start:end]))
+        how.memory_time += sum(how.memory[start:end])
+        if home is device:
+            waiting += time
             continue
-        read = costs.disk[at] if home == DISK and costs.disk is not None else 0
-        copy = costs.copy[device][at] if device.is_accelerator else 0
-        busy["reads", DISK] = busy.get(("reads", DISK), 0) + read
-        if copy:
-            busy["copies", device] = busy.get(("copies", device), 0) + copy
-        steps.append(_Step(chain, device, read, copy, compute))
-        chain = 0
-    return busy, steps, chain
+        read, copy = how.read[start:end], how.copy[start:end]
+        how.read_time += sum(read)
+        how.copy_time += sum(copy)
+        steps += zip((waiting, *(0,) * (end - start - 1)), (device,) * (end - start), read, copy, how.compute[start:end], strict=True)
+        waiting = 0
+    busy: Counter[tuple[str, Device]] = Counter()
+    for how in served.values():
+        busy["compute", how.device] += how.compute_time
+        busy["memory", CPU] += how.memory_time
+        busy["reads", DISK] += how.read_time
+        if how.copy_time:
+            busy["copies", how.device] += how.copy_time
+    return dict(busy), steps, waiting
+
+
+class _Served:
+    """What atoms that live on one device and are executed on another take of every resource, and what they took so far."""
+
+    def __init__(self, costs: PassCosts, home: Device, device: Device) -> None:
+        nothing = (0,) * len(costs.host_copy)
+        streams = home is not device
+        self.device = device
+        self.compute = costs.compute[device]
+        self.memory = costs.host_compute if device is CPU else costs.host_copy if streams else nothing
+        self.read = costs.disk if home is DISK and costs.disk is not None else nothing
+        self.copy = costs.copy[device] if streams and device.is_accelerator else nothing
+        self.compute_time = self.memory_time = self.read_time = self.copy_time = 0
 
 
 def _period(steps: Sequence[_Step], tail: int, counts: Mapping[Device, int]) -> int:
     """The time from the end of one pass to the end of the next, by playing a few of them through."""
     if not steps:
         return tail
-    slots = {step.device: deque([0] * counts.get(step.device, 1)) for step in steps}
-    engine = dict.fromkeys(slots, 0)
+    places = {device: place for place, device in enumerate(dict.fromkeys([step[1] for step in steps]))}
+    line = [(before, places[device], read, copy, compute) for before, device, read, copy, compute in steps]
+    slots = [deque([0] * counts.get(device, 1)) for device in places]
+    engine = [0] * len(places)
     ring = deque([0] * _HOST_SLOTS)
     disk = now = 0
-    ends = []
+    ends: list[int] = []
+    state: tuple[object, ...] = ()
     for _ in range(_PASSES):
-        for step in steps:
-            start = max(engine[step.device], slots[step.device].popleft())
-            if step.read:
-                disk = max(disk, ring.popleft()) + step.read
+        for before, place, read, copy, compute in line:
+            free = slots[place].popleft()
+            start = engine[place]
+            start = max(start, free)
+            if read:
+                disk = max(disk, ring.popleft()) + read
                 start = max(start, disk)
-            engine[step.device] = start + step.copy
-            if step.read:
-                ring.append(engine[step.device])
-            now = max(now + step.before, engine[step.device]) + step.compute
-            slots[step.device].append(now)
+            start += copy
+            engine[place] = start
+            if read:
+                ring.append(start)
+            now += before
+            now = max(now, start)
+            now += compute
+            slots[place].append(now)
         now += tail
         ends.append(now)
+        before_it, state = state, (disk - now, *[at - now for at in (*engine, *ring, *chain.from_iterable(slots))])
+        if state == before_it:
+            return ends[-1] - ends[-2]  # every pass from here on repeats this one
     return -(-(ends[-1] - ends[_SETTLED - 1]) // (_PASSES - _SETTLED))
 
 

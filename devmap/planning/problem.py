@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import add
 from typing import TYPE_CHECKING
@@ -94,6 +94,28 @@ class Problem:
         """Whether each atom is a unit of its own."""
         return len(self.units) == len(self.atoms)
 
+    @cached_property
+    def units_by_wish(self) -> Mapping[tuple[Device | None, frozenset[Device]], Sequence[int]]:
+        """Units by their pin and what they are barred from."""
+        if self.one_strategy is not None:
+            return {(None, frozenset()): range(len(self.units))}
+        found: dict[tuple[Device | None, frozenset[Device]], list[int]] = {}
+        nothing: frozenset[Device] = frozenset()
+        plain = found.setdefault((None, nothing), [])
+        for at, unit in enumerate(self.units):
+            if unit[1] is None and not unit[3]:
+                plain.append(at)
+            else:
+                found.setdefault((unit[1], unit[3]), []).append(at)
+        return {wish: members for wish, members in found.items() if members}
+
+    def with_budgets(self, budgets: tuple[Budget, ...]) -> Problem:
+        """The same model on other budgets; what was added up for its units is not added up again."""
+        other = replace(self, budgets=budgets)
+        kept = ("resident_bytes", "lower_bytes", "beside_bytes", "is_plain", "units_by_wish")
+        vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
+        return other
+
     def per_unit(self, amounts: Sequence[int]) -> tuple[int, ...]:
         """Amounts of atoms added up to units."""
         if self.is_plain:
@@ -163,6 +185,8 @@ class Solution:
     streaming: Streaming
     gaps: tuple[int, ...] = ()
     """Units that went back to an earlier device because nothing else had room."""
+    is_packed: bool = False
+    """Whether blocks lie out of order, because no split of the order into runs fits."""
 
 
 @dataclass(frozen=True)
@@ -175,3 +199,7 @@ class Overflow:
     free_bytes: Mapping[Device, int] = field(default_factory=dict)
     """What each device had left when the first of them was to be placed."""
     reason: str = ""
+    is_proven: bool = True
+    """Whether no placement at all fits; otherwise the search for one was given up."""
+    steps: int = 0
+    """How many placements of single units that search tried."""

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from devmap.config.device import Device
+from devmap.config.naming import device_name
 from devmap.config.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -61,5 +62,5 @@ def without_a_wish(config: PlacementConfig) -> Iterator[Relaxed]:
         if isinstance(target, Device):
             override = f"device_map={strategy}" if set(config.device_map) == {""} else f"device_map[{key}]={strategy}"
             what = f"'{key}'" if key else "the rest"
-            sentence = f"place {what} by {strategy} instead of pinning it to {target}"
+            sentence = f"place {what} by {strategy} instead of pinning it to {device_name(target)}"
             yield sentence, override, config.model_copy(update={"device_map": {**config.device_map, key: strategy}})

@@ -13,9 +13,7 @@ from devmap.inventory.atoms import tensor_sizes
 from devmap.inventory.bulk import collector_paused
 from devmap.planning.assembly import plan_of
 from devmap.planning.budgets import budgets_of
-from devmap.planning.fastest import Fastest, solve_fastest
 from devmap.planning.order import AtomLoads, contract, weigh
-from devmap.planning.pass_report import check_fastest, costs_for, timed
 from devmap.planning.problem import Overflow, Problem
 from devmap.planning.proof import prove
 from devmap.planning.shortfall import no_plan
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
     from devmap.config.model import MachineProfile, PlacementConfig
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
+    from devmap.planning.fastest import Fastest
+    from devmap.planning.pass_costs import PassCosts
+    from devmap.planning.problem import Solution
 
 __all__ = ["Question", "problem_of", "resolve"]
 
@@ -53,18 +54,19 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
         DeviceMapError: a manual map does not fit the model; lists every problem.
     """
     question = problem_of(config, inventory, machine)
-    costs = costs_for(config, inventory, question.problem, machine)
+    costs = _costs(config, inventory, question.problem, machine)
     fastest: Fastest | None = None
+    solution: Solution | Overflow
     if costs is not None and question.strategy == Strategy.FASTEST:
-        found = solve_fastest(question.problem, costs, config.objective)
-        fastest = found if isinstance(found, Fastest) else None
-        solution = found.candidate.solution if isinstance(found, Fastest) else found
+        fastest, solution = _solve_fastest(question.problem, costs, config)
     else:
         solution = solve(question.problem)
     if isinstance(solution, Overflow):
         raise no_plan(config, question.problem, solution, lambda changed: _fits(changed, inventory, machine), machine=machine)
     plan = plan_of(config, inventory, question.problem, question.workload, solution, strategy=question.strategy)
     if costs is not None:
+        from devmap.planning.pass_report import timed  # noqa: PLC0415 - as in _costs
+
         plan = timed(plan, question.problem, costs, solution, fastest=fastest)
     prove(plan, inventory, question.config)
     return plan
@@ -82,7 +84,10 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
     budgets = budgets_of(config, machine)
     if not budgets:
         raise ResolutionError("no device is offered", help="name at least one device in max_memory, such as {0: 20GB}")
-    check_fastest(config, machine, {budget.device for budget in budgets})
+    if Strategy.FASTEST in config.device_map.values():
+        from devmap.planning.pass_report import check_fastest  # noqa: PLC0415 - as in _costs
+
+        check_fastest(config, machine, {budget.device for budget in budgets})
     sizes = tensor_sizes(inventory, dtype)
     atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype)
     workload = charges(config.workload, inventory, atoms, dtype=dtype)
@@ -99,6 +104,23 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
     )
     problem = Problem(atoms, units, loads, budgets, workload.activation_bytes, copies)
     return Question(config, inventory, problem, workload, _strategy_name(config))
+
+
+def _costs(config: PlacementConfig, inventory: Inventory, problem: Problem, machine: MachineProfile | None) -> PassCosts | None:
+    """The costs of a pass; None where no machine is named, and so no rates are known."""
+    if machine is None and config.machine is None:
+        return None
+    # With all that it imports a twentieth of what `devmap validate` takes for a config that needs none of it.
+    from devmap.planning.pass_report import costs_for  # noqa: PLC0415 - see above
+
+    return costs_for(config, inventory, problem, machine)
+
+
+def _solve_fastest(problem: Problem, costs: PassCosts, config: PlacementConfig) -> tuple[Fastest | None, Solution | Overflow]:
+    from devmap.planning.fastest import Fastest, solve_fastest  # noqa: PLC0415 - as in _costs
+
+    found = solve_fastest(problem, costs, config.objective)
+    return (found, found.candidate.solution) if isinstance(found, Fastest) else (None, found)
 
 
 def _with_light_server(config: PlacementConfig) -> PlacementConfig:

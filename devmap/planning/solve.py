@@ -3,50 +3,63 @@
 First nothing is kept free, so that what fits to the byte stays to the byte. Only if something spills do slots come into it: they take
 their room from the end of what the last accelerator holds, and `slots` says how much of it they are worth. That search is exact where
 one strategy places everything and each unit is one atom. Pins, ties and several strategies can make blocks stream to other devices too;
-for those more choices are planned, a bounded number of them, and the cheapest is taken.
+for those more choices are planned, a bounded number of them, and the cheapest is taken. Where no order does, `packing` is the last resort.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devmap.config.device import CPU, DISK
+from devmap.planning.packing import fits_by_bytes, pack
 from devmap.planning.problem import Overflow, Solution
+from devmap.planning.settling import over_pinned, settled, with_homes, without_place
 from devmap.planning.slots import BlockCosts, best_cut, cost_in_place
-from devmap.planning.streaming import host_slots, stream
-from devmap.planning.tiers import LowerTiers, Rooms, Run, fill_lower_tiers, place_on_accelerators
+from devmap.planning.tiers import Rooms, Run, place_on_accelerators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from devmap.config.device import Device
-    from devmap.planning.problem import Problem, Slots
+    from devmap.planning.problem import Problem
 
 __all__ = ["solve"]
 
-_MOST_ROUNDS = 8
-"""Times that homes and what they need are brought into agreement; two are usual."""
 _MOST_SIZES = 3
 """Slot sizes that are planned for each device where the search is not exact."""
 
 
 def solve(problem: Problem) -> Solution | Overflow:
-    """Homes and executing devices within every budget, or what found no place."""
+    """Homes and executing devices within every budget, or what found no place.
+
+    In the model's order where that fits; else packed, so that what is refused has no place in any order (`Overflow.is_proven` says
+    whether that is certain).
+    """
+    found = _in_order(problem) if fits_by_bytes(problem) else without_place(problem)
+    if isinstance(found, Solution) or found.reason:
+        return found
+    packing = pack(problem, lambda homes: with_homes(problem, homes))
+    if packing.solution is not None:
+        return packing.solution
+    return replace(found, is_proven=packing.was_exhaustive, steps=packing.steps)
+
+
+def _in_order(problem: Problem) -> Solution | Overflow:
     rooms = Rooms(problem, {})
-    crowded = [device for device in problem.limits if device.is_accelerator and rooms.left(device) < 0]
-    if crowded:
-        return _crowded(rooms, crowded)
+    crowded = over_pinned(rooms)
+    if crowded is not None:
+        return crowded
     below = place_on_accelerators(rooms)
     spills = below or any(home is CPU or home is DISK for home in rooms.homes)
     if not spills or not problem.accelerators:
-        return _settled(rooms, below)
+        return settled(rooms, below)
     promising, expected = _at_the_end(problem, rooms, below)
     best = None if promising is None else _planned(problem, promising)
     if isinstance(best, Solution) and best.streaming.cost <= expected and problem.one_strategy is not None:
         return best
-    plain = _settled(rooms, below)
+    plain = settled(rooms, below)
     best = _cheaper(best, plain)
     if problem.one_strategy is None and isinstance(plain, Solution):
         for reserve in _anywhere(problem, plain):
@@ -63,7 +76,7 @@ def _cheaper(best: Solution | Overflow | None, other: Solution | Overflow) -> So
 
 def _planned(problem: Problem, reserve: Mapping[Device, int]) -> Solution | Overflow:
     rooms = Rooms(problem, reserve)
-    return _settled(rooms, place_on_accelerators(rooms))
+    return settled(rooms, place_on_accelerators(rooms))
 
 
 # --- choices of what to keep free -------------------------------------------------------------------------------------------
@@ -134,97 +147,3 @@ def _anywhere(problem: Problem, plain: Solution) -> Iterator[dict[Device, int]]:
                 kept[device] = min(count * size + beside, problem.limits[device])
             if kept:
                 yield kept
-
-
-# --- one choice carried out -------------------------------------------------------------------------------------------------
-
-
-def _settled(rooms: Rooms, below: Sequence[int]) -> Solution | Overflow:
-    """The lower tiers filled, what spilled executed, and the needs of the CPU met; or what found no place."""
-    problem = rooms.problem
-    gaps: list[int] = []
-    while True:  # each round but the last takes units off `below`
-        provisional = _atom_homes(problem, [CPU if home is None else home for home in rooms.homes])
-        streaming = stream(problem, provisional, {device: rooms.left(device) for device in problem.limits})
-        lower = _lower(rooms, below, streaming.in_place)
-        if isinstance(lower, Overflow):
-            return lower
-        if not lower.tiers.homeless:
-            executed = replace(streaming, slots={**streaming.slots, **lower.slots}, needs={**streaming.needs, **lower.needs})
-            return Solution(lower.homes, executed, tuple(sorted([*gaps, *lower.gaps])))
-        filled = [at for at in lower.tiers.homeless if _goes_back(rooms, at, streaming.needs)]
-        if not filled:
-            free = {**{device: rooms.left(device) for device in problem.limits}, **lower.tiers.left}
-            homeless = tuple(lower.tiers.homeless)
-            return Overflow(homeless, sum([problem.resident_bytes[at] for at in homeless]), dict(sorted(free.items())))
-        gaps += filled
-        below = [at for at in below if rooms.homes[at] is None]
-
-
-@dataclass(frozen=True)
-class _Lower:
-    """The lower tiers, and what the CPU keeps beside what lies there."""
-
-    tiers: LowerTiers
-    homes: tuple[Device, ...] = ()
-    """Of all atoms; empty where something is homeless."""
-    slots: Mapping[Device, Slots] = field(default_factory=dict)
-    needs: Mapping[Device, int] = field(default_factory=dict)
-    gaps: tuple[int, ...] = ()
-
-
-def _lower(rooms: Rooms, below: Sequence[int], in_place: frozenset[int]) -> _Lower | Overflow:
-    """Fill cpu and disk; the more goes to disk the more the CPU may need for slots, so that this takes some rounds."""
-    problem = rooms.problem
-    pinned = {at: home for at, home in enumerate(rooms.homes) if home is CPU or home is DISK}
-    on_cpu = problem.on_cpu(in_place)
-    tiers = fill_lower_tiers(problem, below, pinned, on_cpu, 0)
-    crowded = [device for device, left in tiers.left.items() if left < 0]
-    if crowded:
-        return _crowded(rooms, crowded, tiers.left)
-    first = tiers
-    for most_slots in (2, 1):
-        kept, tiers = 0, first
-        for _ in range(_MOST_ROUNDS):
-            gaps = tuple(at for at in tiers.homeless if tiers.goes_back(problem, at, on_cpu))
-            if len(gaps) < len(tiers.homeless):
-                break
-            homes = _atom_homes(problem, [tiers.homes[at] if home is None else home for at, home in enumerate(rooms.homes)])
-            slots, needed = host_slots(problem, homes, in_place, most_slots=most_slots)
-            if needed - kept <= tiers.left.get(CPU, 0):
-                settled = LowerTiers(tiers.homes, tiers.left, [])
-                return _Lower(settled, tuple(homes), {CPU: slots} if slots else {}, {CPU: needed} if needed else {}, gaps)
-            kept = max(needed, kept)
-            tiers = fill_lower_tiers(problem, below, pinned, on_cpu, kept)
-    homeless = [at for at in tiers.homeless if at not in tiers.homes] or [at for at in below if tiers.homes.get(at) is CPU] or list(below)
-    return _Lower(LowerTiers(tiers.homes, tiers.left, homeless))
-
-
-def _goes_back(rooms: Rooms, at: int, needs: Mapping[Device, int]) -> bool:
-    """Place a unit that nothing else has room for in the first gap of an accelerator."""
-    nbytes, barred = rooms.problem.resident_bytes[at], rooms.problem.units[at].barred
-    for device in rooms.problem.accelerators:
-        if device not in barred and nbytes <= rooms.left(device) - needs.get(device, 0):
-            rooms.homes[at] = device
-            rooms.used[device] += nbytes
-            return True
-    return False
-
-
-def _atom_homes(problem: Problem, homes: Sequence[Device]) -> list[Device]:
-    if problem.is_plain:
-        return list(homes)
-    found: list[Device] = [CPU] * len(problem.atoms)
-    for unit, home in zip(problem.units, homes, strict=True):
-        for at in unit[0]:
-            found[at] = home
-    return found
-
-
-def _crowded(rooms: Rooms, devices: Sequence[Device], lower: Mapping[Device, int] | None = None) -> Overflow:
-    """What is pinned to a device is more than it may hold."""
-    left = {**{device: rooms.left(device) for device in rooms.problem.limits}, **(lower or {})}
-    missing = sum(-left[device] for device in devices)
-    pinned = tuple(at for at, unit in enumerate(rooms.problem.units) if unit.pin in devices)
-    which = " and ".join("cpu" if device == CPU else f"device {device}" for device in devices)
-    return Overflow(pinned, missing, dict(sorted(left.items())), f"what the map pins to {which} is more than may lie there")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.config.device import DISK, Device
+from devmap.config.naming import device_name, device_names
 from devmap.errors import DeviceMapError, ResolutionError
 from devmap.inventory.patterns import PathIndex, expand_keys
 from devmap.planning.conflicts import Asked, conflicts
@@ -143,8 +144,8 @@ def _check_offered(atoms: Sequence[Atom], pins: Mapping[int, Device], offered: C
     for at, device in pins.items():
         if device not in offered:
             raise ResolutionError(
-                f"the map sends '{atoms[at].path}' to {device}, which is not offered",
-                help=f"add {device} to max_memory, or change the map; offered: {', '.join(map(str, sorted(offered))) or 'nothing'}",
+                f"the map sends '{atoms[at].path}' to {device_name(device)}, which is not offered",
+                help=f"add it to max_memory, or change the map; offered: {device_names(offered)}",
             )
 
 

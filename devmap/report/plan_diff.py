@@ -89,18 +89,22 @@ def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
 def _place(home: int | str | None, executes: int | str | None) -> str:
     if home is None:
         return "not there"
-    return str(home) if executes in {home, None} else f"{home} (runs on {executes})"
+    return _name(home) if executes is None or executes == home else f"{_name(home)} (runs on {_name(executes)})"
+
+
+def _name(device: int | str) -> str:
+    return f"device {device}" if isinstance(device, int) else device
 
 
 def _devices(diff: PlanDiff, *, color: bool) -> Iterator[str]:
-    names = max((len(str(change.device)) for change in diff.devices), default=0)
+    names = max((len(_name(change.device)) for change in diff.devices), default=0)
     for change in diff.devices:
         before, after = _amount(change.before_bytes, change.reserved_before), _amount(change.after_bytes, change.reserved_after)
         gained = (change.after_bytes or 0) - (change.before_bytes or 0)
         sign = f"{'+' if gained > 0 else '-'}{format_bytes(abs(gained))}" if gained else "same"
         if color and gained:
             sign = f"{_RED if gained > 0 else _GREEN}{sign}{_PLAIN}"
-        yield f"{change.device!s:<{names}}  {before:>21} -> {after:>21}  {sign}"
+        yield f"{_name(change.device):<{names}}  {before:>21} -> {after:>21}  {sign}"
 
 
 def _amount(weights: int | None, reserved: int | None) -> str:

@@ -6,13 +6,13 @@ import json
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.config.size import format_bytes
 from devmap.report.plan import NARROWEST, shortened, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.config.device import Device
     from devmap.planning.binding import Left
     from devmap.planning.why import Explanation, Part, WithMore
 
@@ -33,7 +33,7 @@ def render_explanation(explanation: Explanation, *, width: int = 100, color: boo
         more = format_bytes(explanation.with_more[0].more_bytes)
         lines += ["", titled(f"with {more} more, tried one device at a time", color=color)]
         for one in explanation.with_more:
-            lines += _paragraph(f"on {_name(one.device)}: {_outcome(one, explanation)}", width)
+            lines += _paragraph(f"on {device_name(one.device)}: {_outcome(one, explanation)}", width)
     return "\n".join(lines) + "\n"
 
 
@@ -100,10 +100,10 @@ def _part(part: Part, explanation: Explanation, width: int, *, color: bool) -> I
     runs = (
         ("is" if whole or part.first == part.last else "are") + " computed there"
         if part.home == part.executes_on
-        else f"runs on {_name(part.executes_on)}"
+        else f"runs on {device_name(part.executes_on)}"
     )
     verb = "lives" if whole or part.first == part.last else "live"
-    yield from (titled(line, color=color) for line in wrap(f"{it} {verb} on {_name(part.home)} and {runs}", width))
+    yield from (titled(line, color=color) for line in wrap(f"{it} {verb} on {device_name(part.home)} and {runs}", width))
     whose = "its turn" if part.first == part.last else f"the turn of '{part.first}'"
     yield from _paragraph(f"When {whose} came:", width)
     yield from _left(part.left)
@@ -112,11 +112,11 @@ def _part(part: Part, explanation: Explanation, width: int, *, color: bool) -> I
 
 
 def _left(left: Sequence[Left]) -> Iterator[str]:
-    names = max((len(_name(one.device)) for one in left), default=0)
+    names = max((len(device_name(one.device)) for one in left), default=0)
     for one in left:
         room = "no limit" if one.left_bytes is None else f"{format_bytes(one.left_bytes)} left"
         verdict = "fits" if one.fits else "does not fit" if one.left_bytes is None or one.needed_bytes > one.left_bytes else "not allowed"
-        yield f"    {_name(one.device):<{names}}  {room:>14}, {format_bytes(one.needed_bytes):>9} needed: {verdict}"
+        yield f"    {device_name(one.device):<{names}}  {room:>14}, {format_bytes(one.needed_bytes):>9} needed: {verdict}"
 
 
 def _without_plan(explanation: Explanation, width: int, *, color: bool) -> Iterator[str]:
@@ -152,14 +152,10 @@ def _places(parts: Sequence[Part]) -> str:
     """Devices in the model's order: `device 0, then cpu (runs on device 0)`; a few of them."""
     named = []
     for part in parts[:4]:
-        runs = "" if part.home == part.executes_on else f" (runs on {_name(part.executes_on)})"
+        runs = "" if part.home == part.executes_on else f" (runs on {device_name(part.executes_on)})"
         span = f" to '{part.last}'" if len(parts) > 1 else ""
-        named.append(f"{_name(part.home)}{runs}{span}")
+        named.append(f"{device_name(part.home)}{runs}{span}")
     return ", then ".join(named) + (f", and {len(parts) - 4} more runs" if len(parts) > 4 else "")
-
-
-def _name(device: Device) -> str:
-    return f"device {device}" if device.is_accelerator else str(device)
 
 
 def _paragraph(text: str, width: int) -> list[str]:

@@ -60,7 +60,7 @@ def test_plan_explains_a_module_of_a_model_that_does_not_fit(folder: Path) -> No
     outcome = devmap_in(folder, "plan", "a.devmap.yaml", "--set", "max_memory={0: 4GB}", "--why", "lm_head")
     assert outcome.returncode == 1
     assert "there is no plan" in outcome.stdout
-    assert "fits with: raise max_memory of 0" in outcome.stdout
+    assert "fits with: raise max_memory of device 0" in outcome.stdout
 
 
 def test_plan_falls_back_to_ascii_where_the_encoding_has_no_blocks(folder: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_plan_as_json_is_a_side_of_a_diff(folder: Path) -> None:
     (folder / "before.json").write_text(devmap_in(folder, "plan", "a.devmap.yaml", "--format", "json").stdout, encoding="utf-8")
     outcome = devmap_in(folder, "diff", "before.json", "a.devmap.yaml", "--profile-after", "one")
     assert outcome.returncode == 0, outcome.stderr
-    assert "model.layers.16 to lm_head  1 -> 0" in outcome.stdout
+    assert "model.layers.16 to lm_head  device 1 -> device 0" in outcome.stdout
     assert devmap_in(folder, "diff", "before.json", "a.devmap.yaml").stdout.startswith("nothing moves")
     document = json.loads(devmap_in(folder, "diff", "before.json", "a.devmap.yaml", "--format", "json").stdout)
     assert document["moves"] == []

@@ -81,8 +81,8 @@ def test_one_reason_is_told_once_however_many_modules_it_is_about() -> None:
 def test_independent_conflicts_are_told_together() -> None:
     error = refusal(chain(1, 1, 1), device_map={"m0": 0, "m1": 1, "": "auto"}, forbid={0: ["m0"], 1: ["m1"]})
     assert [problem.message for problem in error.problems] == [
-        "device_map sends 'm0' to 0, and 'forbid' keeps it off 0",
-        "device_map sends 'm1' to 1, and 'forbid' keeps it off 1",
+        "device_map sends 'm0' to device 0, and 'forbid' keeps it off device 0",
+        "device_map sends 'm1' to device 1, and 'forbid' keeps it off device 1",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,7 +54,7 @@ def test_where_everything_fits_no_runs_in_any_order_of_devices_are_faster(case: 
     inventory, profile, keys = case
     problem = posed(inventory, profile, **keys)
     of = costs(problem, inventory, profile)
-    times = [time.latency if objective is Objective.LATENCY else time.stage for time in runs(problem, of)]
+    times = [one.latency if objective is Objective.LATENCY else one.stage for one in runs(problem, of)]
     found = solve_fastest(problem, of, objective)
     if isinstance(found, Overflow):
         assert not times
@@ -69,29 +70,69 @@ def test_the_bound_is_never_above_the_best_placement_and_fastest_never_below_it(
     problem = posed(inventory, profile, **keys)
     of = costs(problem, inventory, profile)
     found = solve_fastest(problem, of, objective)
-    times = [time.latency if objective is Objective.LATENCY else time.stage for _, _, time in every_placement(problem, of)]
+    times = [one.latency if objective is Objective.LATENCY else one.stage for _, _, one in every_placement(problem, of)]
     if isinstance(found, Fastest) and times:
         assert found.bound <= min(times)
         assert found.value >= found.bound
 
 
-def test_on_small_problems_it_is_nearly_always_the_best_of_all_placements() -> None:
-    """Where streaming is needed nothing is promised; this holds what was measured: 97% of 300 such problems, 0.8% above on average."""
+@settings(max_examples=40, deadline=None)
+@given(tiny(most=4), st.sampled_from(Objective))
+def test_no_placement_at_all_is_faster_where_there_are_few(case: Case, objective: Objective) -> None:
+    """Four blocks have at most 2,500 placements, and all of them are tried."""
+    inventory, profile, keys = case
+    problem = posed(inventory, profile, **keys)
+    of = costs(problem, inventory, profile)
+    found = solve_fastest(problem, of, objective)
+    times = [one.latency if objective is Objective.LATENCY else one.stage for _, _, one in every_placement(problem, of)]
+    assert isinstance(found, Overflow) is not bool(times)
+    if isinstance(found, Fastest):
+        assert found.value == min(times)
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_where_placements_are_many_it_is_within_a_twentieth_of_the_best_of_them(objective: Objective) -> None:
+    """Of six blocks on two accelerators and the CPU not all placements are tried; nothing is promised, and this holds what was measured."""
     draw = random.Random(7)
     ratios = []
-    for _ in range(30):
-        sizes = [draw.randint(3, 9) for _ in range(draw.randint(2, 4))]
-        keys: list[Any] = [*range(draw.randint(1, 2)), "cpu"]
+    for _ in range(2):
+        sizes = [draw.randint(3, 9) for _ in range(6)]
+        keys: list[Any] = [0, 1, "cpu"]
         speeds = {key: {**RATES, "memory_bandwidth": draw.choice([1.0, 3.0, 10.0, 40.0, 400.0])} for key in keys}
         memory = {key: sum(sizes) if key == "cpu" else draw.randint(3, sum(sizes)) for key in keys}
         inventory, profile = chain(*sizes), machine(speeds)
         problem = posed(inventory, profile, max_memory=memory)
         of = costs(problem, inventory, profile)
-        found = solve_fastest(problem, of, Objective.LATENCY)
+        found = solve_fastest(problem, of, objective)
         assert isinstance(found, Fastest)
-        ratios.append(found.value / min(time.latency for _, _, time in every_placement(problem, of)))
-    assert sum(ratio < 1.0001 for ratio in ratios) >= 27
-    assert sum(ratios) / len(ratios) < 1.03
+        best = min(one.latency if objective is Objective.LATENCY else one.stage for _, _, one in every_placement(problem, of))
+        ratios.append(found.value / best)
+    assert max(ratios) < 1.05
+
+
+def test_a_plan_of_which_all_others_were_tried_says_so() -> None:
+    profile = machine(
+        {0: {**SLOW, "memory_bandwidth": 400.0}, 1: {**SLOW, "memory_bandwidth": 1.0}, "cpu": {**SLOW, "memory_bandwidth": 3.0}}
+    )
+    plan = resolve(config(device_map="fastest", max_memory={0: 9, 1: 12, "cpu": 40}), chain(8, 4, 3, 6), machine=profile)
+    assert plan.predicted_seconds is not None
+    assert any(reason.startswith("fastest: ") for reason in plan.reasons)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (100, 100)])
+def test_a_large_model_is_planned_by_time_in_bounded_time(shape: tuple[int, int]) -> None:
+    """Blocks of which most are streamed, on devices that are not alike."""
+    layers, each = shape
+    profile = machine({0: FAST, 1: SLOW, "cpu": SLOW}, memory=10**7)
+    sizes = [size for _ in range(layers) for size in (30, *[10] * each)]
+    started = time.process_time()
+    plan = resolve(
+        config(device_map="fastest", max_memory={0: sum(sizes) // 5, 1: sum(sizes) // 8, "cpu": sum(sizes)}), chain(*sizes), machine=profile
+    )
+    assert time.process_time() - started < 3
+    assert plan.predicted_seconds is not None
+    assert plan.bound_seconds is not None
+    assert plan.predicted_seconds < 1.25 * plan.bound_seconds
 
 
 @settings(max_examples=80, deadline=None)
@@ -128,7 +169,7 @@ def test_the_same_input_gives_the_same_plan(case: Case) -> None:
     assert planned(asked, inventory, profile) == planned(asked, inventory, profile)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(["auto", "balanced", "fastest"]),
     st.sampled_from([None, "inference", "training", "server"]),

@@ -76,7 +76,7 @@ def halves(*sizes: int) -> Inventory:
 
 BATCH = {"batch_size": 16, "sequence_length": 512}
 CASES: dict[str, tuple[dict[str, Any], Inventory, str]] = {
-    "raise": ({"max_memory": {0: 10}}, chain(8, 8), "raise max_memory of 0 by 6 B (6 bytes)"),
+    "raise": ({"max_memory": {0: 10}}, chain(8, 8), "raise max_memory of device 0 by 6 B (6 bytes)"),
     "offer cpu": ({"max_memory": {0: 10}}, chain(8, 8), "offer cpu in max_memory with"),
     "offer disk": ({"max_memory": {0: 10}}, chain(8, 8), "offer disk in max_memory with"),
     "all accelerators": ({"max_memory": dict.fromkeys(range(4), 10)}, chain(*[8] * 8), "give every accelerator 6 B (6 bytes) more"),
@@ -91,11 +91,11 @@ CASES: dict[str, tuple[dict[str, Any], Inventory, str]] = {
         {"max_memory": {0: 20_000, "cpu": 0, "disk": 0}, "workload": {"sequence_length": 1024}}, decoder(4),
         "lower workload.sequence_length from 1,024 to",
     ),
-    "forbid": ({"max_memory": {0: 10, "cpu": 100, "disk": 0}, "forbid": {"cpu": ["m1"]}}, chain(8, 8), "drop 'm1' from forbid.cpu"),
+    "forbid": ({"max_memory": {0: 10, "cpu": 100, "disk": 0}, "forbid": {"cpu": ["m0", "m1"]}}, chain(8, 8), "drop 'm0' from forbid.cpu"),
     "same_device": ({"max_memory": {0: 10, 1: 10, "disk": 0}, "same_device": [["m0", "m1"]]}, chain(8, 8), "drop same_device [m0, m1]"),
     "pin": (
         {"max_memory": {0: 10, 1: 10, "disk": 0, "cpu": 0}, "device_map": {"m0": 0, "m1": 0, "": "auto"}}, chain(8, 8),
-        "place 'm0' by auto instead of pinning it to 0",
+        "place 'm0' by auto instead of pinning it to device 0",
     ),
 }  # fmt: skip
 
@@ -120,11 +120,49 @@ def test_the_shortfall_of_a_device_is_the_smallest_raise_of_it_alone() -> None:
     error = refusal({"max_memory": memory}, chain(8, 8, 8))
     assert error.shortfall_by_device[0] == 14
     assert "cpu" in error.shortfall_by_device
-    assert "alone 14 B on 0" in error.message
+    assert "alone 14 B on device 0, or 15 B on cpu" in error.message
     for device, nbytes in error.shortfall_by_device.items():
         resolve(config(max_memory={**memory, device: memory[device] + nbytes}), chain(8, 8, 8))
         with pytest.raises(ResolutionError):
             resolve(config(max_memory={**memory, device: memory[device] + nbytes - 1}), chain(8, 8, 8))
+
+
+def test_devices_are_named_in_words() -> None:
+    error = refusal({"max_memory": {0: 4, 1: 4, "cpu": 4}}, chain(8, 8))
+    assert "device 0, device 1 and cpu together may hold 12 B" in error.message
+    assert "devices 0 to 3 together may hold 8 B" in refusal({"max_memory": dict.fromkeys(range(4), 2)}, chain(8, 8)).message
+
+
+def test_where_bytes_would_do_it_says_that_blocks_do_not_fit_and_whether_that_is_certain() -> None:
+    error = refusal({"max_memory": {0: 10, 1: 10}}, chain(8, 8, 4))
+    assert "missing" not in error.message
+    assert "its bytes would do, its blocks do not fit" in error.message
+    assert "every way to place its blocks whole was ruled out; a larger budget alone would do: 2 B on device 0 or device 1" in error.message
+    assert error.shortfall_bytes == 2
+
+
+def test_a_search_that_was_given_up_says_so() -> None:
+    """A subset of 48 even sizes cannot fill two devices whose budgets are odd, which depth first search does not see in 10,000 steps."""
+    sizes = [2 * (1000 + 37 * at * at % 911) for at in range(48)]
+    half = sum(sizes) // 4 * 2 + 1
+    error = refusal({"max_memory": {0: half, 1: sum(sizes) - half}}, chain(*sizes))
+    assert "the search was given up after 10,0" in error.message
+
+
+def test_a_block_that_is_larger_than_every_device_is_named() -> None:
+    error = refusal({"max_memory": {0: 10, 1: 10, "cpu": 20}, "forbid": {"cpu": ["m0"]}}, chain(11, 2))
+    assert "'m0' takes 11 B, which is more than any device may hold: 10 B (it must not lie on cpu)" in error.message
+
+
+def test_what_wishes_leave_only_to_some_devices_is_counted_by_itself() -> None:
+    error = refusal({"max_memory": {0: 10, 1: 10, "cpu": 100}, "forbid": {"cpu": ["m0", "m1", "m2"]}}, chain(8, 8, 8, 8))
+    assert "what pins and forbid leave only to device 0 and device 1 takes 24 B, and they together may hold 20 B" in error.message
+
+
+def test_headroom_that_makes_budgets_smaller_is_named() -> None:
+    error = refusal({"max_memory": {0: 20}, "headroom": "50%"}, chain(8, 8))
+    assert "6 B are missing (6 bytes; alone 1" in error.message
+    assert "device 0 may hold 10 B beside 10 B of headroom" in error.message
 
 
 def test_no_budget_is_suggested_that_the_machine_does_not_have() -> None:
@@ -156,8 +194,10 @@ def test_an_error_reads_with_its_changes_once() -> None:
     assert "help: try one with --set max_memory.0=16" in text
 
 
-def test_a_large_model_is_answered_in_bounded_time() -> None:
-    started = time.perf_counter()
-    error = refusal({"max_memory": dict.fromkeys(range(8), 10_000)}, chain(*[7] * 20_000))
-    assert time.perf_counter() - started < 20
+@pytest.mark.parametrize("ties", [(), (("m0.weight", "m19999.weight"),)])
+def test_a_large_model_is_answered_in_bounded_time(ties: tuple[tuple[str, ...], ...]) -> None:
+    inventory = chain(*[7] * 20_000, ties=ties)
+    started = time.process_time()
+    error = refusal({"max_memory": dict.fromkeys(range(8), 10_000)}, inventory)
+    assert time.process_time() - started < 3
     assert len(error.changes) == 3

@@ -152,3 +152,9 @@ def test_fastest_is_explained_by_time() -> None:
     assert explanation.strategy == "fastest"
     assert {bind.kind for bind in explanation.parts[0].binds} <= {"time", "budget"}
     assert [one.fits for one in explanation.with_more] == [True, True]
+
+
+def test_what_is_packed_out_of_order_is_not_said_to_be_filled_forward() -> None:
+    explanation = explained(chain(7, 2, 11, 16), "m0", max_memory={0: 12, 1: 21, 4: 7})
+    sentences = [bind.sentence for part in explanation.parts for bind in part.binds]
+    assert "device 0 had room for it, but nothing fits in the model's order: blocks are packed as they fit." in sentences

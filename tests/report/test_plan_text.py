@@ -106,7 +106,7 @@ MISFIT = dataclasses.replace(
     EXPLANATION,
     fits=False,
     parts=(),
-    problem="no plan fits: 2.0 GB are missing (2,000,000,000 bytes; alone 2.0 GB on 0 or 1); the model needs 10.0 GB",
+    problem="no plan fits: 2.0 GB are missing (2,000,000,000 bytes; alone 2.0 GB on device 0 or device 1); the model needs 10.0 GB",
     homeless=True,
     left=(Left(GPU, GB // 10, GB, False), Left(GPU1, GB // 2, GB, False)),
     changes=("raise max_memory of 0 by 2.0 GB (2,000,000,000 bytes)", "offer cpu in max_memory with 2.0 GB"),
