@@ -6,6 +6,7 @@ Usage: python benchmarks/loading.py [--quick | --full] [--repeat N]
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import os
 import platform
@@ -52,11 +53,17 @@ def plan_of(inventory: Inventory, rule: Rule) -> Plan:
     return Plan({}, tuple(placements), (), "manual")
 
 
-def load(folder: Path, device: int | str) -> Any:
-    """The whole checkpoint on one device."""
+def load(folder: Path, device: int | str, *, dtype: str | None = None) -> Any:
+    """The whole checkpoint on one device, converted where a dtype is given."""
     model = build_on_meta(folder)
     inventory = match_checkpoint(read_module(model), read_headers(folder), model)
-    return load_model(model, plan_of(inventory, lambda _: (device, device)), inventory)
+    return load_model(model, dataclasses.replace(plan_of(inventory, lambda _: (device, device)), dtype=dtype), inventory)
+
+
+def simulated(folder: Path) -> None:
+    """To a simulated device: memory that is poisoned first, then copied to."""
+    with simulated_devices({0: "8GB"}):
+        load(folder, 0)
 
 
 def loading(size: Size, *, rounds: int) -> None:
@@ -68,6 +75,8 @@ def loading(size: Size, *, rounds: int) -> None:
     calls: dict[str, Callable[[], object]] = {
         "4 raw readers, into one buffer each": lambda: read_raw(folder),
         "devmap, to the cpu": lambda: load(folder, "cpu"),
+        "devmap, to the cpu as bfloat16 in memory of its own": lambda: load(folder, "cpu", dtype="bfloat16"),
+        "devmap, to a simulated device": lambda: simulated(folder),
         "Transformers, to memory of its own": lambda: copied(folder),
     }
     for _ in range(rounds):
@@ -76,7 +85,7 @@ def loading(size: Size, *, rounds: int) -> None:
             drop_from_cache(folder)
             before = disk_bytes_read()
             found.setdefault(name, []).append(seconds(call))
-            if "devmap" in name:
+            if name == "devmap, to the cpu":
                 read.append(disk_bytes_read() - before)
     raw = found["4 raw readers, into one buffer each"]
     head(f"load {size.name} cold", "median s", "GB/s", "rate over raw readers (of the best rounds)")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from devmap.checking import device_map as checking
 from devmap.inventory.model import Inventory
-from devmap.planning import accelerate_names
+from devmap.planning.accelerate_names import MapRequest, balanced_memory, device_map_of, sequential_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from devmap.config.model import MachineProfile
 
 __all__ = ["check_device_map", "get_balanced_memory", "infer_auto_device_map"]
+
+_log = logging.getLogger(__name__)
 
 
 def check_device_map(
@@ -33,10 +36,9 @@ def check_device_map(
     Raises:
         DeviceMapError: listing every problem; it is a ValueError too.
     """
-    inventory = model if isinstance(model, Inventory) else Inventory.from_module(model)
     # torch.device is what transformers' maps hold, and nothing below this layer knows torch.
     device_map = {path: str(device) if type(device).__name__ == "device" else device for path, device in device_map.items()}
-    checking.check_device_map(inventory, device_map, no_split_module_classes=no_split_module_classes, max_memory=max_memory)
+    checking.check_device_map(_inventory_of(model), device_map, no_split_module_classes=no_split_module_classes, max_memory=max_memory)
 
 
 def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
@@ -48,27 +50,43 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
     verbose: bool = False,
     clean_result: bool = True,
     offload_buffers: bool = False,
-    fallback_allocation: bool = False,
+    fallback_allocation: bool = False,  # noqa: ARG001 - Accelerate's signature; a huge first module is always stepped round here
     tied_parameters: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, int | str]:
-    """A device map within `max_memory`, by default this machine's devices: see `devmap.planning.accelerate_names`.
+    """A device map that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
+
+    Args:
+        model: an `nn.Module` (on any device, or meta), or an inventory.
+        max_memory: bytes, or text such as `10GiB`, by device; never changed; by default this machine's devices. `cpu` and
+            `disk` are used only if they stand here.
+        no_split_module_classes: names of classes that are kept whole; left out, what the model's own code says.
+        dtype: the dtype that the model runs in; its own where left out.
+        special_dtypes: dtypes of single tensors by name.
+        verbose: log the plan's reasons.
+        clean_result: fold whole subtrees into one key; otherwise one key a module that was placed.
+        offload_buffers: whether buffers follow their module to cpu or disk.
+        fallback_allocation: accepted for its users; nothing has to be asked for here.
+        tied_parameters: groups of names that share one tensor; left out, what the model says.
 
     Raises:
         ResolutionError: no plan fits what is offered; with the shortfall in bytes.
+        UsageError: a budget or a device that cannot be read.
     """
-    return accelerate_names.infer_auto_device_map(
-        model,
+    request = MapRequest(
+        _inventory_of(model),
         max_memory,
         no_split_module_classes,
         dtype,
         special_dtypes,
-        verbose,
-        clean_result,
         offload_buffers,
-        fallback_allocation,
         tied_parameters,
-        machine=_machine(max_memory),
+        _machine(max_memory),
     )
+    plan = sequential_plan(request)
+    if verbose:
+        for reason in plan.reasons:
+            _log.info(reason)
+    return device_map_of(plan, request, clean_result=clean_result)
 
 
 def get_balanced_memory(
@@ -81,11 +99,18 @@ def get_balanced_memory(
 ) -> dict[int | str, int]:
     """Budgets in bytes with which `infer_auto_device_map` gives the exact balanced split.
 
-    `max_memory` is by default this machine's devices, and is never changed.
+    Each accelerator gets what it carries in that split; `cpu` and `disk` keep theirs. `low_zero` keeps the first accelerator
+    as light as the others allow. `max_memory` is by default this machine's devices, and is never changed.
+
+    Raises:
+        UsageError: a budget or a device that cannot be read.
     """
-    return accelerate_names.get_balanced_memory(
-        model, max_memory, no_split_module_classes, dtype, special_dtypes, low_zero, machine=_machine(max_memory)
-    )
+    request = MapRequest(_inventory_of(model), max_memory, no_split_module_classes, dtype, special_dtypes, machine=_machine(max_memory))
+    return balanced_memory(request, low_zero=low_zero)
+
+
+def _inventory_of(model: nn.Module | Inventory) -> Inventory:
+    return model if isinstance(model, Inventory) else Inventory.from_module(model)
 
 
 def _machine(max_memory: object) -> MachineProfile | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.locking import fixed_machine, say_differences
+from devmap.api.locking import Chosen, choose_plan, say_differences
 from devmap.api.progress import progress_bar
 from devmap.api.resolution import resolve
 from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from devmap.inventory.checkpoint import Checkpoint
     from devmap.plan.model import Plan
     from devmap.runtime.progress import Progress
 
-__all__ = ["dispatch", "load"]
+__all__ = ["dispatch", "load", "load_by"]
 
 
 def load(
@@ -35,16 +36,20 @@ def load(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
+    plan: Plan | None = None,
+    use_lock: bool = True,
     model: nn.Module | None = None,
     allow_code: bool = False,
     progress: Progress | bool | None = None,
 ) -> nn.Module:
-    """Load a model as its config says: resolve, read the weights to where they belong, dispatch.
+    """Load a model as its config says: take the lock's plan or resolve, read the weights to where they belong, dispatch.
 
     Args:
         config: the path of a `*.devmap.yaml`, or a config that was read.
         profile: one of the config's profiles.
-        overrides: changes such as `max_memory.cpu=64GB`.
+        overrides: changes such as `max_memory.cpu=64GB`. A lock that was made without them is passed over.
+        plan: what to apply, resolved for this config before; nothing is resolved and no lock is read then.
+        use_lock: take the plan of the lock beside the config's file, where there is one; False plans anew.
         model: the module to load into, on the meta device; left out, it is built from the checkpoint's `config.json`
             through transformers, or by `model.factory`.
         allow_code: let `model.factory` run.
@@ -55,6 +60,7 @@ def load(
         The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and `remove()`.
 
     Raises:
+        LockError: the lock beside the config is stale, edited, of another model, or cannot be read.
         DeviceError: the config leaves its budgets to the machine, the lock beside it fixes them, and this machine has less.
         ConfigError, InventoryError, ResolutionError, DeviceMapError, LoadError, DeviceError: each lists all it knows, before
             the first weight is placed.
@@ -63,12 +69,29 @@ def load(
     if not isinstance(config, PlacementConfig):
         config = read_config(config, profile, overrides=overrides)
     source = checkpoint_of(config)
+    if plan is not None:
+        return load_by(config, plan, read_headers(source), model=model, allow_code=allow_code, progress=progress)
     described = inventory_of(config, allow_code=allow_code)
     checkpoint = described.checkpoint or read_headers(source)  # read already, unless a manifest described the model
-    fixed = None if path is None else fixed_machine(config, described, path, profile)
-    plan = resolve(config, described, machine=fixed)
-    if path is not None and fixed is not None:
-        say_differences(plan, this_machine(), path)
+    if path is None or not use_lock:
+        chosen = Chosen(resolve(config, described))
+    else:
+        chosen = choose_plan(config, described, path, profile=profile, overridden=bool(overrides))
+    if path is not None and chosen.is_fixed:
+        say_differences(chosen.plan, this_machine(), path)
+    return load_by(config, chosen.plan, checkpoint, model=model, allow_code=allow_code, progress=progress)
+
+
+def load_by(
+    config: PlacementConfig,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    *,
+    model: nn.Module | None = None,
+    allow_code: bool = False,
+    progress: Progress | bool | None = None,
+) -> nn.Module:
+    """The last part of `load`: build the model unless it is given, read the weights, dispatch. Arguments and errors are those of `load`."""
     if model is None:
         model = (
             build_with_factory(config, allow_code=allow_code)

@@ -1,41 +1,79 @@
-"""Locks beside configs, where a config leaves its budgets to the machine: the lock fixes them."""
+"""Locks beside configs: the plan that was reviewed is the plan that runs."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.machine import needs_machine
-from devmap.errors import DeviceError
+from devmap.api.machine import machine_of, needs_machine
+from devmap.api.resolution import resolve
+from devmap.errors import DeviceError, LockError
+from devmap.plan.fingerprint import config_fingerprint
 from devmap.plan.lock import lock_path, read_lock
 from devmap.plan.locked_machine import extra_devices, lacking, locked_machine
+from devmap.planning.locked_plan import fault_of, plan_of_lock
 
 if TYPE_CHECKING:
     import os
 
     from devmap.config.model import MachineProfile, PlacementConfig
     from devmap.inventory.model import Inventory
+    from devmap.plan.lock import Lock
     from devmap.plan.model import Plan
 
-__all__ = ["fixed_machine", "say_differences"]
+__all__ = ["Chosen", "choose_plan", "say_differences"]
 
 
-def fixed_machine(
-    config: PlacementConfig, inventory: Inventory, path: str | os.PathLike[str], profile: str | None = None
-) -> MachineProfile | None:
-    """The devices that the lock beside a config fixes, where the config's budgets are those of whatever machine it meets.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The plan for a config file, and where it comes from."""
 
-    None where the config says its budgets or names its machine, and where there is no lock, or one that is stale, edited
-    or of another model: `devmap validate --locked` says which.
+    plan: Plan
+    lock: Path | None = None
+    """The lock that it was taken from; None where it was made anew."""
+    passed_over: Path | None = None
+    """The lock that does not count, because overrides have changed what it was made from."""
+    is_fixed: bool = False
+    """Whether the lock says which devices there are, because the config leaves them to the machine."""
+
+
+def choose_plan(
+    config: PlacementConfig, inventory: Inventory, path: str | os.PathLike[str], *, profile: str | None = None, overridden: bool = False
+) -> Chosen:
+    """The plan of the lock beside a config file; a new one where there is no lock.
+
+    `overridden` says that keys of the config were changed for this run: a lock of the config as it stands is passed over then.
 
     Raises:
-        LockError: when the lock cannot be read.
+        LockError: when the lock is stale, edited or of another model, or cannot be read or applied. It is never quietly
+            replaced: what was reviewed would not be what runs.
+        DevmapError: what `devmap.api.resolution.resolve` raises.
     """
     beside = lock_path(Path(path), profile)
-    if not needs_machine(config) or config.machine is not None or not beside.exists():
-        return None
-    return locked_machine(read_lock(beside), config, inventory)
+    if not beside.exists():
+        return Chosen(resolve(config, inventory))
+    lock = read_lock(beside)
+    if overridden and lock.config_fingerprint != config_fingerprint(config):
+        return Chosen(resolve(config, inventory), passed_over=beside)
+    again = (
+        f"run `devmap resolve {path}{f' --profile {profile}' if profile else ''} --lock` and read its diff, or plan without it: --no-lock"
+    )
+    fault = fault_of(lock, config, inventory)
+    if fault:
+        raise LockError(f"the lock {beside} {fault}", help=again)
+    fixed = _fixed_machine(lock, config, inventory)
+    try:
+        plan = plan_of_lock(lock, config, inventory, machine=fixed or machine_of(config, probe=True))
+    except LockError as error:
+        raise LockError(f"{beside}: {error.message}", help=again) from error
+    return Chosen(plan, lock=beside, is_fixed=fixed is not None)
+
+
+def _fixed_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) -> MachineProfile | None:
+    """The devices that the lock fixes, where the config's budgets are those of whatever machine it meets; else None."""
+    return locked_machine(lock, config, inventory) if needs_machine(config) and config.machine is None else None
 
 
 def say_differences(plan: Plan, machine: MachineProfile, path: str | os.PathLike[str]) -> None:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.api.loading import load
+from devmap.api.loading import load_by
+from devmap.api.locking import Chosen, choose_plan, say_differences
 from devmap.api.resolution import resolve
-from devmap.api.sources import inventory_of
+from devmap.api.sources import checkpoint_of, inventory_of
 from devmap.config.document import read_config
+from devmap.devices.probe import this_machine
+from devmap.inventory.checkpoint import read_headers
 from devmap.runtime.handle import Handle
 from devmap.simulate.inputs import made_up_inputs
 from devmap.testing import simulated_devices
@@ -20,6 +23,7 @@ from devmap.testing import simulated_devices
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from devmap.plan.model import Plan
     from devmap.runtime.counters import Stats
@@ -51,6 +55,10 @@ class Run:
     """The model's counters after the last pass."""
     ledgers: Mapping[str, DeviceLedger]
     """What each simulated device held; empty on real devices."""
+    lock: Path | None = None
+    """The lock that the plan was taken from; None where it was made anew."""
+    lock_passed_over: Path | None = None
+    """The lock that does not count, because overrides have changed what it was made from."""
 
 
 def run(
@@ -58,6 +66,7 @@ def run(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
+    use_lock: bool = True,
     simulated: bool = False,
     batch_size: int = 1,
     tokens: int = 8,
@@ -67,19 +76,29 @@ def run(
 ) -> Run:
     """Load a model by its config and run forward passes over made-up tokens.
 
+    The plan is that of the lock beside the config, where there is one, unless `use_lock` is False; it is made once.
     With `simulated` the plan's accelerators are simulated on the CPU, with its budgets: the numbers are real, the speed is not.
 
     Raises:
+        LockError: when the lock beside the config is stale, edited, of another model, or cannot be read.
         UsageError: when devmap does not know what input the model takes.
         DevmapError: what reading, resolving, loading or running raises.
     """
     config = read_config(path, profile, overrides=overrides)
-    plan = resolve(config, inventory_of(config, allow_code=allow_code))
+    inventory = inventory_of(config, allow_code=allow_code)
+    if use_lock:
+        chosen = choose_plan(config, inventory, path, profile=profile, overridden=bool(overrides))
+    else:
+        chosen = Chosen(resolve(config, inventory))
+    plan = chosen.plan
     with ExitStack() as stack:
         budgets = {use.device.index: use.capacity_bytes or 0 for use in plan.devices if use.device.is_accelerator}
         devices = stack.enter_context(simulated_devices(budgets, activations=False)) if simulated and budgets else {}
+        if chosen.is_fixed:
+            say_differences(plan, this_machine(), path)
         started = time.perf_counter()
-        model = load(config, allow_code=allow_code, progress=progress)
+        checkpoint = inventory.checkpoint or read_headers(checkpoint_of(config))
+        model = load_by(config, plan, checkpoint, allow_code=allow_code, progress=progress)
         load_seconds = time.perf_counter() - started
         inputs = made_up_inputs(model, batch_size=batch_size, sequence_length=tokens, device=torch.device("cpu"))
         seconds = []
@@ -97,4 +116,4 @@ def run(
             for device in devices.values()
         }
         handle.remove()
-    return Run(plan, load_seconds, tuple(seconds), shape, stats, ledgers)
+    return Run(plan, load_seconds, tuple(seconds), shape, stats, ledgers, chosen.lock, chosen.passed_over)

@@ -56,8 +56,10 @@ def simulate_config(
     config = read_config(path, profile, overrides=overrides)
     if devices is not None:
         config = _on(config, devices)
-    plan = resolve(config, inventory_of(config, allow_code=allow_code))
-    return simulate(_model(config, model_config, allow_code=allow_code), plan, batch_size=batch_size, sequence_length=sequence_length)
+    built = None if config.model.factory is None else build_with_factory(config, allow_code=allow_code)
+    plan = resolve(config, inventory_of(config, allow_code=allow_code, built=built))
+    model = _model(config, model_config) if built is None else built
+    return simulate(model, plan, batch_size=batch_size, sequence_length=sequence_length)
 
 
 def machine_of_devices(text: str) -> MachineProfile:
@@ -85,8 +87,6 @@ def _on(config: PlacementConfig, devices: str) -> PlacementConfig:
     return config.model_copy(update={"max_memory": {**memory, **others}, "machine": None})
 
 
-def _model(config: PlacementConfig, model_config: str | os.PathLike[str] | None, *, allow_code: bool) -> nn.Module:
-    if config.model.factory is not None:
-        return build_with_factory(config, allow_code=allow_code)
+def _model(config: PlacementConfig, model_config: str | os.PathLike[str] | None) -> nn.Module:
     source = read_headers(checkpoint_of(config)) if model_config is None else model_config
     return build_on_meta(source, dtype=config.model.dtype)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["build_with_factory", "checkpoint_of", "inventory_of"]
 
 
-def inventory_of(config: PlacementConfig, *, allow_code: bool = False) -> Inventory:
+def inventory_of(config: PlacementConfig, *, allow_code: bool = False, built: nn.Module | None = None) -> Inventory:
     """What the config's model is made of: the manifest if there is one, else the checkpoint's headers, else its factory.
+
+    `built` is what the factory has made, where that is known already.
 
     Raises:
         InventoryError: when the source is absent or wrong, or the config names none.
@@ -33,7 +35,7 @@ def inventory_of(config: PlacementConfig, *, allow_code: bool = False) -> Invent
     if model.checkpoint is not None:
         return Inventory.from_checkpoint(checkpoint_of(config))
     if model.factory is not None:
-        return Inventory.from_module(build_with_factory(config, allow_code=allow_code))
+        return Inventory.from_module(build_with_factory(config, allow_code=allow_code) if built is None else built)
     raise InventoryError("the config names no model", help="add model.checkpoint, model.manifest or model.factory")
 
 

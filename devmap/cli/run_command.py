@@ -18,6 +18,7 @@ __all__ = ["command"]
 @click.option(
     "--passes", type=click.IntRange(min=1), default=2, show_default=True, help="Forward passes; the first records the order of blocks."
 )
+@click.option("--no-lock", is_flag=True, help="Plan anew, whatever lock is beside CONFIG.")
 @options.profile
 @options.overrides
 @options.allow_code
@@ -29,12 +30,16 @@ def command(
     batch_size: int,
     tokens: int,
     passes: int,
+    no_lock: bool,
     profile: str | None,
     overrides: tuple[str, ...],
     allow_code: bool,
     quiet: bool,
 ) -> int:
-    """Load the model of CONFIG by its plan, run forward passes over made-up input, and print what moved and how long it took."""
+    """Load the model of CONFIG by its plan, run forward passes over made-up input, and print what moved and how long it took.
+
+    The plan is that of the lock beside CONFIG, if there is one. A lock that is stale, edited or of another model is an error.
+    """
     from devmap.api.running import run  # noqa: PLC0415 - imports torch, which `devmap run --help` does not need
     from devmap.report.run import render_run  # noqa: PLC0415 - shows what the line above returns
 
@@ -42,6 +47,7 @@ def command(
         config,
         profile=profile,
         overrides=overrides,
+        use_lock=not no_lock,
         simulated=simulated,
         batch_size=batch_size,
         tokens=tokens,

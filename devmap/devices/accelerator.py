@@ -57,9 +57,18 @@ class AcceleratorBackend:
                 str(self.torch_device), requested_bytes=nbytes, used_bytes=used, budget_bytes=memory.total_bytes
             ) from error
 
+    @property
+    def pins(self) -> bool:
+        """Not on unified memory."""
+        return self.torch_device.type not in _UNIFIED
+
+    def pinned_bytes(self, nbytes: int) -> int:
+        """Torch's allocator of pinned memory rounds up to a power of two."""
+        return 1 << max(0, nbytes - 1).bit_length()
+
     def pinned_allocate(self, nbytes: int) -> HostSlab:
         """Page-locked host memory; ordinary memory with the reason on unified memory or where the system refuses."""
-        if self.torch_device.type in _UNIFIED:
+        if not self.pins:
             return HostSlab(pageable(nbytes), is_pinned=False, reason=f"{self.torch_device.type} shares the host's memory")
         try:
             return HostSlab(torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), is_pinned=True)
@@ -94,6 +103,10 @@ class AcceleratorBackend:
 
     def discard(self, slab: torch.Tensor) -> None:
         """Nothing to do."""
+
+    def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
+        """The slab's own."""
+        return slab.untyped_storage()
 
     def synchronize(self) -> None:
         """Wait for the device."""

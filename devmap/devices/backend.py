@@ -70,6 +70,13 @@ class Backend(Protocol):
             OutOfMemoryError: when the device has not that many bytes left.
         """
 
+    @property
+    def pins(self) -> bool:
+        """Whether copies from pinned host memory run beside the host: not on the CPU, nor where the device shares its memory."""
+
+    def pinned_bytes(self, nbytes: int) -> int:
+        """What `pinned_allocate(nbytes)` takes of host memory, in bytes."""
+
     def pinned_allocate(self, nbytes: int) -> HostSlab:
         """A slab of `nbytes` in host memory to copy from: pinned where the device can use that, else pageable with the reason."""
 
@@ -98,6 +105,9 @@ class Backend(Protocol):
 
         Real devices do nothing. Simulated ones fill it with poison, so that a kernel that still reads it shows.
         """
+
+    def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
+        """Where the bytes of a slab are: what all its views share, and nothing else."""
 
     def synchronize(self) -> None:
         """Block the host until everything on this device is done."""

@@ -43,6 +43,15 @@ class CpuBackend:
         """A slab in host memory."""
         return pageable(nbytes)
 
+    @property
+    def pins(self) -> bool:
+        """No device copies from here."""
+        return False
+
+    def pinned_bytes(self, nbytes: int) -> int:
+        """As many."""
+        return nbytes
+
     def pinned_allocate(self, nbytes: int) -> HostSlab:
         """Ordinary host memory: no device copies from it."""
         return HostSlab(pageable(nbytes), is_pinned=False, reason="the CPU reads host memory in place")
@@ -68,6 +77,10 @@ class CpuBackend:
 
     def discard(self, slab: torch.Tensor) -> None:
         """Nothing to do."""
+
+    def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
+        """The slab's own."""
+        return slab.untyped_storage()
 
     def synchronize(self) -> None:
         """Nothing is ever outstanding."""

@@ -36,8 +36,19 @@ class CudaBackend:
                 str(self.torch_device), requested_bytes=nbytes, used_bytes=used, budget_bytes=memory.total_bytes
             ) from error
 
+    @property
+    def pins(self) -> bool:
+        """Not on integrated devices, such as Jetson: they share the host's memory."""
+        return not torch.cuda.get_device_properties(self.torch_device).is_integrated
+
+    def pinned_bytes(self, nbytes: int) -> int:
+        """Torch's allocator of pinned memory rounds up to a power of two."""
+        return 1 << max(0, nbytes - 1).bit_length()
+
     def pinned_allocate(self, nbytes: int) -> HostSlab:
-        """Page-locked host memory, or ordinary memory with the reason where the system refuses to lock that much."""
+        """Page-locked host memory; ordinary memory with the reason on integrated devices, or where the system refuses to lock that much."""
+        if not self.pins:
+            return HostSlab(pageable(nbytes), is_pinned=False, reason="the device shares the host's memory")
         try:
             return HostSlab(torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), is_pinned=True)
         except RuntimeError as error:
@@ -70,6 +81,10 @@ class CudaBackend:
 
     def discard(self, slab: torch.Tensor) -> None:
         """Nothing to do."""
+
+    def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
+        """The slab's own."""
+        return slab.untyped_storage()
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -75,6 +75,15 @@ class SimulatedBackend:
         poison(slab)
         return slab
 
+    @property
+    def pins(self) -> bool:
+        """As on most real devices."""
+        return True
+
+    def pinned_bytes(self, nbytes: int) -> int:
+        """As many."""
+        return nbytes
+
     def pinned_allocate(self, nbytes: int) -> HostSlab:
         """Host memory; as good as pinned, since every queued copy is late."""
         machine = active_machine()
@@ -130,6 +139,10 @@ class SimulatedBackend:
     def discard(self, slab: torch.Tensor) -> None:
         """Poison the slab."""
         poison(slab)
+
+    def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
+        """That of the numbers behind it: all views of the slab share it."""
+        return _raw(slab).untyped_storage()
 
     def synchronize(self) -> None:
         """Run everything that is queued."""

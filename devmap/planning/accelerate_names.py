@@ -1,4 +1,4 @@
-"""Planning with plain dicts, under the names and signatures that Accelerate's users know.
+"""Planning with plain dicts, in the words that Accelerate's users know.
 
 The answers are devmap's: exact, complete, and never on a tier that `max_memory` does not offer.
 """
@@ -6,7 +6,7 @@ The answers are devmap's: exact, complete, and never on a tier that `max_memory`
 from __future__ import annotations
 
 import dataclasses
-import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.config.device import Device, parse_device
@@ -14,90 +14,71 @@ from devmap.config.model import ModelSource, OffloadSettings, PlacementConfig
 from devmap.config.size import Bytes, Percent, parse_size
 from devmap.config.strategy import Strategy
 from devmap.errors import ResolutionError, UsageError
-from devmap.inventory.model import Inventory
 from devmap.plan.fold import covers
 from devmap.planning.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import nn
-
     from devmap.config.model import MachineDevice, MachineProfile
+    from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
-__all__ = ["get_balanced_memory", "infer_auto_device_map"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["MapRequest", "balanced_memory", "device_map_of", "sequential_plan"]
 
 
-def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
-    model: nn.Module | Inventory,
-    max_memory: Mapping[int | str, int | str] | None = None,
-    no_split_module_classes: Sequence[str] | str | None = None,
-    dtype: object = None,
-    special_dtypes: Mapping[str, object] | None = None,
-    verbose: bool = False,
-    clean_result: bool = True,
-    offload_buffers: bool = False,
-    fallback_allocation: bool = False,  # noqa: ARG001 - Accelerate's signature; a huge first module is always stepped round here
-    tied_parameters: Sequence[Sequence[str]] | None = None,
-    *,
-    machine: MachineProfile | None = None,
-) -> dict[str, int | str]:
-    """A device map that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
+@dataclass(frozen=True)
+class MapRequest:
+    """What Accelerate's functions are asked with, under their names there."""
 
-    Args:
-        model: an `nn.Module` (on any device, or meta), or an inventory.
-        max_memory: bytes, or text such as `10GiB`, by device; never changed. `cpu` and `disk` are used only if they stand here.
-        no_split_module_classes: names of classes that are kept whole; left out, what the model's own code says.
-        dtype: the dtype that the model runs in; its own where left out.
-        special_dtypes: dtypes of single tensors by name.
-        verbose: log the plan's reasons.
-        clean_result: fold whole subtrees into one key; otherwise one key a module that was placed.
-        offload_buffers: whether buffers follow their module to cpu or disk.
-        fallback_allocation: accepted for its users; nothing has to be asked for here.
-        tied_parameters: groups of names that share one tensor; left out, what the model says.
-        machine: the devices where `max_memory` is left out.
+    inventory: Inventory
+    max_memory: Mapping[int | str, int | str] | None = None
+    """Bytes, or text such as `10GiB`, by device; never changed. `cpu` and `disk` are used only if they stand here."""
+    no_split_module_classes: Sequence[str] | str | None = None
+    """Names of classes that are kept whole; None for what the model's own code says."""
+    dtype: object = None
+    """The dtype that the model runs in; None for its own."""
+    special_dtypes: Mapping[str, object] | None = None
+    """Dtypes of single tensors by name."""
+    offload_buffers: bool = False
+    """Whether buffers follow their module to cpu or disk."""
+    tied_parameters: Sequence[Sequence[str]] | None = None
+    """Groups of names that share one tensor; None for what the model says."""
+    machine: MachineProfile | None = None
+    """The devices where `max_memory` is left out."""
+
+
+def sequential_plan(request: MapRequest) -> Plan:
+    """The plan that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
 
     Raises:
         ResolutionError: no plan fits what is offered; with the shortfall in bytes.
         UsageError: a budget or a device that cannot be read.
     """
-    inventory = _described(model, special_dtypes, tied_parameters)
-    config = _config(max_memory, no_split_module_classes, dtype, Strategy.SEQUENTIAL, offload_buffers=offload_buffers)
-    plan = resolve(config, inventory, machine=machine)
-    if verbose:
-        for reason in plan.reasons:
-            _log.info(reason)
-    names = {_device(key).plain: key for key in max_memory or () if isinstance(key, str) and not key.isdecimal()}
+    return resolve(_config(request, Strategy.SEQUENTIAL), _described(request), machine=request.machine)
+
+
+def device_map_of(plan: Plan, request: MapRequest, *, clean_result: bool = True) -> dict[str, int | str]:
+    """A plan's map, its devices as the request spells them; folded, or with `clean_result` False a key for each module that was placed."""
+    names = {_device(key).plain: key for key in request.max_memory or () if isinstance(key, str) and not key.isdecimal()}
     found = dict(plan.device_map) if clean_result else _per_atom(plan)
     return {path: names.get(value, value) for path, value in found.items()}
 
 
-def get_balanced_memory(
-    model: nn.Module | Inventory,
-    max_memory: Mapping[int | str, int | str] | None = None,
-    no_split_module_classes: Sequence[str] | str | None = None,
-    dtype: object = None,
-    special_dtypes: Mapping[str, object] | None = None,
-    low_zero: bool = False,
-    *,
-    machine: MachineProfile | None = None,
-) -> dict[int | str, int]:
-    """Budgets in bytes with which `infer_auto_device_map` gives the exact balanced split.
+def balanced_memory(request: MapRequest, *, low_zero: bool = False) -> dict[int | str, int]:
+    """Budgets in bytes with which `sequential_plan` gives the exact balanced split.
 
     Each accelerator gets what it carries in that split (weights, and room to stream where that is needed); `cpu` and `disk` keep
     theirs. `low_zero` keeps the first accelerator as light as the others allow. Where no plan fits, the budgets come back as
-    they were: planning with them says what is missing. The caller's mapping is never changed.
+    they were: planning with them says what is missing.
 
     Raises:
         UsageError: a budget or a device that cannot be read.
         ResolutionError: neither `max_memory` nor a machine is known.
     """
-    inventory = _described(model, special_dtypes, None)
-    strategy = Strategy.BALANCED_LOW_0 if low_zero else Strategy.BALANCED
-    config = _config(max_memory, no_split_module_classes, dtype, strategy, offload_buffers=False)
+    max_memory, machine = request.max_memory, request.machine
+    inventory = _described(request)
+    config = _config(request, Strategy.BALANCED_LOW_0 if low_zero else Strategy.BALANCED)
     if max_memory is None and machine is None:
         raise ResolutionError("neither max_memory nor a machine is known", help="pass max_memory={0: '20GB', ...}")
     if max_memory is not None:
@@ -120,40 +101,30 @@ def _devices(machine: MachineProfile | None) -> dict[Device, MachineDevice]:
     return {} if machine is None else {device: known for device, known in machine.devices.items() if str(device) != "disk"}
 
 
-def _described(
-    model: nn.Module | Inventory, special_dtypes: Mapping[str, object] | None, tied_parameters: Sequence[Sequence[str]] | None
-) -> Inventory:
-    inventory = model if isinstance(model, Inventory) else Inventory.from_module(model)
-    if special_dtypes:
-        names = {name: _dtype(dtype) for name, dtype in special_dtypes.items()}
-        tensors = {
-            name: dataclasses.replace(tensor, dtype=names[name]) if name in names else tensor for name, tensor in inventory.tensors.items()
-        }
+def _described(request: MapRequest) -> Inventory:
+    inventory = request.inventory
+    if request.special_dtypes:
+        names = {name: _dtype(dtype) for name, dtype in request.special_dtypes.items()}
+        tensors = {name: tensor._replace(dtype=names[name]) if name in names else tensor for name, tensor in inventory.tensors.items()}
         inventory = dataclasses.replace(inventory, tensors=tensors)
-    if tied_parameters is not None:
+    if request.tied_parameters is not None:
         place = {name: at for at, name in enumerate(inventory.tensors)}
-        groups = [sorted({name for name in group if name in place}, key=place.__getitem__) for group in tied_parameters]
+        groups = [sorted({name for name in group if name in place}, key=place.__getitem__) for group in request.tied_parameters]
         ties = tuple(sorted((tuple(group) for group in groups if len(group) > 1), key=lambda group: place[group[0]]))
         inventory = dataclasses.replace(inventory, ties=ties)
     return inventory
 
 
-def _config(
-    max_memory: Mapping[int | str, int | str] | None,
-    no_split_module_classes: Sequence[str] | str | None,
-    dtype: object,
-    strategy: Strategy,
-    *,
-    offload_buffers: bool,
-) -> PlacementConfig:
-    whole = [no_split_module_classes] if isinstance(no_split_module_classes, str) else no_split_module_classes
+def _config(request: MapRequest, strategy: Strategy) -> PlacementConfig:
+    whole = request.no_split_module_classes
+    whole = [whole] if isinstance(whole, str) else whole
     return PlacementConfig(
         version=1,
-        model=ModelSource(dtype=None if dtype is None else _dtype(dtype)),
+        model=ModelSource(dtype=None if request.dtype is None else _dtype(request.dtype)),
         device_map={"": strategy},
-        max_memory=None if max_memory is None else _budgets(max_memory),
+        max_memory=None if request.max_memory is None else _budgets(request.max_memory),
         no_split_module_classes=None if whole is None else list(whole),
-        offload=OffloadSettings(buffers=offload_buffers),
+        offload=OffloadSettings(buffers=request.offload_buffers),
     )
 
 

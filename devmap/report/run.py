@@ -16,10 +16,17 @@ __all__ = ["render_ledgers", "render_run", "render_stats"]
 
 
 def render_run(run: Run) -> str:
-    """Loading, each pass, what moved, and what simulated devices held."""
+    """Where the plan came from, loading, each pass, what moved, and what simulated devices held."""
     passes = ", ".join(_seconds(seconds) for seconds in run.pass_seconds)
-    lines = [f"loaded in {_seconds(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}"]
+    lines = [*_origin(run), f"loaded in {_seconds(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}"]
     return "\n".join(lines) + "\n" + render_stats(run.stats) + render_ledgers(run.ledgers)
+
+
+def _origin(run: Run) -> Iterator[str]:
+    if run.lock is not None:
+        yield f"plan:      the lock's, {run.lock}"
+    elif run.lock_passed_over is not None:
+        yield f"plan:      made anew; what was set for this run differs from {run.lock_passed_over}"
 
 
 def render_stats(stats: Stats) -> str:
@@ -42,15 +49,24 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
         yield "streamed:  nothing"
         return
     yield f"streamed:  from {_by_device(stats.streamed_home_bytes)}, into slots of {_by_device(stats.slot_bytes)}"
-    disk = f", {format_bytes(stats.disk_bytes)} of it from disk" if stats.disk_bytes else ""
-    yield f"moved:     {format_bytes(stats.streamed_bytes)} in {stats.passes} passes{disk}"
-    waited = f"{stats.stalls} calls waited {_seconds(stats.stall_seconds)}" if stats.stalls else "no call waited"
+    files = f", {format_bytes(stats.file_bytes)} read from files" if stats.file_bytes else ""
+    disk = f", of which disks gave {format_bytes(stats.disk_bytes)}" if files and stats.disk_bytes is not None else ""
+    yield f"moved:     {format_bytes(stats.streamed_bytes)} in {stats.passes} passes{files}{disk}"
+    waited = f"{stats.stalls} calls waited {_seconds(stats.stall_seconds)}{_causes(stats)}" if stats.stalls else "no call waited"
     yield f"prefetch:  {stats.hits:,} blocks were there or on the way, {stats.misses:,} were not; {waited}"
     if stats.order_misses:
         yield f"order:     {stats.order_misses:,} calls came in another order than recorded"
     if stats.bound_seconds is not None and stats.last_pass_seconds is not None:
         ratio = stats.last_pass_seconds / stats.bound_seconds if stats.bound_seconds else float("inf")
         yield f"bound:     {_seconds(stats.bound_seconds)} a pass; the last took {_seconds(stats.last_pass_seconds)} ({ratio:.2f}x)"
+
+
+_CAUSES = {"disk": "for reads", "host": "for copies into pinned memory", "copy": "for copies to a device"}
+
+
+def _causes(stats: Stats) -> str:
+    found = [f"{_seconds(seconds)} {_CAUSES[cause]}" for cause, seconds in stats.stall_seconds_by_cause.items() if seconds > 0]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _by_device(figures: Mapping[int | str, int]) -> str:

@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING
 from devmap.config.device import CPU, DISK
 from devmap.devices.registry import backend_for
 from devmap.errors import DeviceError
-from devmap.runtime.arrange import placement_of
-from devmap.runtime.requests import recipe_of
+from devmap.runtime.divide import divided
+from devmap.runtime.homes import is_mappable
+from devmap.runtime.paging import can_populate
+from devmap.runtime.parts import least_part_bytes
 from devmap.runtime.weights import lay_out, torch_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from devmap.config.device import Device
     from devmap.inventory.checkpoint import StoredTensor
     from devmap.inventory.mapping import Box, Piece
     from devmap.inventory.model import Inventory
-    from devmap.plan.model import Plan
-    from devmap.runtime.arrange import Arrangement
+    from devmap.plan.model import Placement, Plan
+    from devmap.runtime.arrange import Arrangement, Block
     from devmap.runtime.survey import Survey
     from devmap.runtime.weights import Weight
 
-__all__ = ["LoadProblem", "disagreements", "shortages", "uncut_bytes"]
+__all__ = ["LoadProblem", "at_once_bytes", "disagreements", "shortages", "uncut_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +42,47 @@ class LoadProblem:
     message: str
 
 
-def disagreements(found: Survey, weights: Mapping[str, Weight], plan: Plan, inventory: Inventory | None) -> list[LoadProblem]:
-    """What does not fit, each fault once, in the model's order."""
+def disagreements(
+    found: Survey, covering: Sequence[Placement | None], weights: Mapping[str, Weight], plan: Plan, inventory: Inventory | None
+) -> list[LoadProblem]:
+    """What does not fit, each fault once, in the model's order. `covering` is what `devmap.runtime.arrange.cover` says."""
+    absent = [weights[owner] for owner in found.on_meta]  # the others came with the module
     return [
-        *_of_placements(found, plan),
-        *_of_weights(found, weights, inventory),
-        *_of_files(weight.stored for weight in weights.values()),
+        *_of_placements(found, covering, plan),
+        *_of_weights(found, absent, inventory),
+        *_of_files(weight.stored for weight in absent),
     ]
 
 
-def _of_placements(found: Survey, plan: Plan) -> Iterator[LoadProblem]:
+def _of_placements(found: Survey, covering: Sequence[Placement | None], plan: Plan) -> Iterator[LoadProblem]:
+    kinds: dict[tuple[int, int], bool] = {}
+    """By home and executing device, which few objects stand for, whether the two go together."""
+    devices: dict[int, Device] = {}
     for placement in plan.placements:
-        if placement.path not in found.paths and placement.path not in found.names:
+        home, device = placement.home, placement.executes_on
+        if placement.path not in found.modules and not found.has(placement.path):
             yield LoadProblem("unknown-placement", f"the plan places '{placement.path}', which this model does not have")
-        if placement.executes_on == DISK or (placement.is_streamed and placement.home not in {CPU, DISK}):
-            yield LoadProblem("device", f"'{placement.path}' cannot live on {placement.home} and execute on {placement.executes_on}")
-    placements = {placement.path: placement for placement in plan.placements}
-    for spot in found.spots:
-        if placement_of(spot.name, placements) is None:
+        pair = id(home), id(device)
+        if pair not in kinds:
+            kinds[pair] = device != DISK and (not placement.is_streamed or home in {CPU, DISK})
+            devices[id(device)] = device
+        if not kinds[pair]:
+            yield LoadProblem("device", f"'{placement.path}' cannot live on {home} and execute on {device}")
+    for spot, covered in zip(found.spots, covering, strict=True):
+        if covered is None:
             yield LoadProblem("uncovered", f"the plan gives no device for '{spot.name}'")
-    for device in sorted({placement.executes_on for placement in plan.placements} - {DISK}):
+    for device in sorted({*devices.values()} - {DISK}):
         try:
             backend_for(device)
         except DeviceError as error:
             yield LoadProblem("device", error.message)
 
 
-def _of_weights(found: Survey, weights: Mapping[str, Weight], inventory: Inventory | None) -> Iterator[LoadProblem]:
-    persistent = {spot.owner for spot in found.spots if spot.persistent}
-    reported = set()
-    for name, weight in weights.items():
-        if weight.live is None and not weight.stored:
-            reported.add(name)
-            if name in persistent:
+def _of_weights(found: Survey, absent: Iterable[Weight], inventory: Inventory | None) -> Iterator[LoadProblem]:
+    for weight in absent:
+        name = weight.name
+        if not weight.stored:
+            if any(spot.persistent for spot in found.spots if spot.owner == name):
                 where = (
                     "no checkpoint was given" if inventory is None or inventory.checkpoint is None else "the checkpoint does not have it"
                 )
@@ -80,7 +91,7 @@ def _of_weights(found: Survey, weights: Mapping[str, Weight], inventory: Invento
                 yield LoadProblem(
                     "missing", f"the computed buffer '{name}' is on meta; build the model with devmap.runtime.build, or fill it first"
                 )
-        elif weight.stored:
+        else:
             yield from _of_pieces(weight)
     if inventory is not None and inventory.mapping is not None:
         for name in inventory.mapping.unmapped:
@@ -168,8 +179,9 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
             )
         if block.placement.home == DISK and live and plan.offload_folder is not None and not _can_write(Path(plan.offload_folder)):
             problems.append(LoadProblem("offload-folder", f"the offload folder '{plan.offload_folder}' cannot be written to"))
-        if block.placement.home == DISK and block.nbytes > plan.host_memory_bytes:
-            problems.append(_short_of_memory(f"streaming '{block.placement.path}' from disk", block.nbytes, plan))
+        needed = at_once_bytes(block) if block.placement.home == DISK else 0
+        if needed > plan.host_memory_bytes:
+            problems.append(_short_of_memory(f"streaming '{block.placement.path}' from disk", needed, plan))
     for name, device in arrangement.residents:
         if device.is_accelerator:
             needed = uncut_bytes(weights[name])
@@ -185,8 +197,21 @@ def _can_write(folder: Path) -> bool:
 
 
 def uncut_bytes(weight: Weight) -> int:
-    """Bytes of host memory that a weight needs at once while it is placed on an accelerator; 0 where it can be cut."""
-    return weight.nbytes if recipe_of(lay_out([weight])).conversions else 0
+    """Bytes of host memory that a weight needs at once while it is placed on an accelerator; a few where it can be cut."""
+    return least_part_bytes(lay_out([weight]))
+
+
+def at_once_bytes(block: Block) -> int:
+    """Bytes of host memory that a block on disk needs at once while it is streamed.
+
+    On its way to an accelerator that is no more than its largest weight that cannot be cut. On the CPU it is nothing where the
+    block runs from the mapped file, else the largest of the modules inside that hold tensors.
+    """
+    if block.placement.executes_on.is_accelerator:
+        return max(uncut_bytes(weight) for weight in block.weights)
+    if can_populate() and all(weight.live is not None or is_mappable(weight) for weight in block.weights):
+        return 0
+    return max(part.nbytes for part in divided(block, 0))
 
 
 def _short_of_memory(what: str, nbytes: int, plan: Plan) -> LoadProblem:

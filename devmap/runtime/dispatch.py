@@ -12,7 +12,7 @@ import torch
 from devmap.devices.registry import backend_for
 from devmap.errors import LoadError
 from devmap.runtime.agreement import disagreements, shortages
-from devmap.runtime.arrange import Arrangement, Block, arrange
+from devmap.runtime.arrange import Arrangement, Block, arrange, cover
 from devmap.runtime.counters import Counters
 from devmap.runtime.engine import Engine
 from devmap.runtime.handle import Handle
@@ -23,7 +23,7 @@ from devmap.runtime.readers import Readers
 from devmap.runtime.requests import REQUEST_BYTES
 from devmap.runtime.residents import Resident, bind_residents, load_residents
 from devmap.runtime.survey import Survey, survey
-from devmap.runtime.weights import Weight, weights_of
+from devmap.runtime.weights import Weight, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,10 +79,11 @@ def _collector_paused() -> Iterator[None]:
 
 def _dispatch(model: nn.Module, plan: Plan, inventory: Inventory | None, progress: Progress) -> nn.Module:
     found = survey(model)
-    weights = weights_of(found, inventory, plan.dtype)
-    problems = disagreements(found, weights, plan, inventory)
+    covering = cover(found, plan)
+    weights = Weights(found, inventory, plan.dtype)
+    problems = disagreements(found, covering, weights, plan, inventory)
     if not any(problem.code in {"uncovered", "device"} for problem in problems):
-        arrangement = arrange(found, weights, plan)
+        arrangement = arrange(found, covering, weights, plan)
         problems += shortages(arrangement, weights, plan)
     if problems:
         raise LoadError(f"the plan cannot be applied: {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems, help=_HELP)
@@ -117,7 +118,7 @@ def _apply(
     bind_residents(residents, placed)
     for unit in units.values():
         unit.unbind()
-    handle = Handle(plan, model, found.spots, _bytes_by_device(residents), tuple(units.values()), engine)
+    handle = Handle(plan, model, found.spots, _bytes_by_device(residents, arrangement.in_place_bytes), tuple(units.values()), engine)
     _finish(model, handle, arrangement, units)
 
 
@@ -135,8 +136,8 @@ class _Report:
         self._progress(self._done, self._total)
 
 
-def _bytes_by_device(residents: Sequence[Resident]) -> dict[int | str, int]:
-    found: dict[Device, int] = {}
+def _bytes_by_device(residents: Sequence[Resident], in_place: Mapping[Device, int]) -> dict[int | str, int]:
+    found = dict(in_place)
     for each in residents:
         found[each.device] = found.get(each.device, 0) + each.weight.nbytes
     return {device.plain: nbytes for device, nbytes in found.items()}

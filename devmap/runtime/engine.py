@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from devmap.config.device import Device
     from devmap.runtime.counters import Counters
+    from devmap.runtime.direct_weights import DirectWeights
     from devmap.runtime.homes import DiskHome, HostHome
     from devmap.runtime.readers import Readers
     from devmap.runtime.ring import Ring
@@ -38,6 +39,12 @@ class Engine:
     counters: Counters
     lanes: Mapping[Device, Lane | MappedLane] = field(default_factory=dict)
     ring: Ring | None = None
+    kept: dict[Device, dict[str, torch.Tensor]] = field(default_factory=dict)
+    """Tied weights of several streamed blocks, by executing device and name: they stay there, beside the slots."""
+    direct: DirectWeights | None = None
+    """Weights without a block of their own."""
+    _is_checked: bool = True
+    """Whether files that weights stay mapped from have been looked at since the pass began."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _inside: list[tuple[Unit, torch.autograd.graph.saved_tensors_hooks | None, int]] = field(default_factory=list)
     _values: weakref.WeakValueDictionary[str, torch.Tensor] = field(default_factory=weakref.WeakValueDictionary)
@@ -50,8 +57,12 @@ class Engine:
         """
         self._lock.acquire()
         try:
+            if not self._is_checked:  # once a pass, and where an error can be raised
+                self.readers.files.require_maps()
+                self._is_checked = True
             if unit.depth == 0:
                 self.lanes[unit.device].bring(unit)
+                self._tell_others(unit)
         except BaseException:
             self._lock.release()
             raise
@@ -80,8 +91,16 @@ class Engine:
             unit.depth -= 1
             if unit.depth == 0:
                 self.lanes[unit.device].free(unit, failed=failed)
+                self._tell_others(unit)
         finally:
             self._lock.release()
+
+    def _tell_others(self, unit: Unit) -> None:
+        """Other accelerators may have been waiting for their turn in the ring."""
+        if self.ring is not None and unit.device.is_accelerator:
+            for device, lane in self.lanes.items():
+                if device is not unit.device and device.is_accelerator:
+                    lane.read_ahead()
 
     def fetch(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
         """A weight's numbers on a device, in memory of their own, for one use.
@@ -93,6 +112,16 @@ class Engine:
             tensor = home.tensor(name)
             self.counters.add(fetched=tensor.nbytes)
             return tensor.to(device)
+
+    def fetch_direct(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
+        """A weight without a block of its own on a device, for one use; kept there for the next ones as far as there is room.
+
+        Raises:
+            StreamError: when it cannot be read.
+        """
+        if self.direct is None:
+            return self.fetch(home, name, device)
+        return self.direct.get(name, device, lambda: self.fetch(home, name, device))
 
     def value(self, home: DiskHome | HostHome, name: str) -> torch.Tensor:
         """A weight's numbers on the CPU. As long as somebody holds them, the same tensor is given again, so ties stay ties.
@@ -107,12 +136,23 @@ class Engine:
 
     def read_ahead(self) -> None:
         """Start on the first blocks of a pass, where they are not under way since the last one."""
+        self.counters.begin_pass()
+        self._is_checked = False
         with self._lock:
             for lane in self.lanes.values():
                 lane.read_ahead()
 
+    def held_bytes(self) -> dict[Device, int]:
+        """What is kept on each device for streamed blocks."""
+        found = {device: lane.nbytes for device, lane in self.lanes.items()}
+        for device, tensors in self.kept.items():
+            found[device] = found.get(device, 0) + sum(tensor.nbytes for tensor in tensors.values())
+        return found
+
     def trim(self) -> None:
-        """Let go of host memory that no block uses now."""
+        """Let go of memory that no block uses now."""
+        if self.direct is not None:
+            self.direct.clear()
         with self._lock:
             for lane in self.lanes.values():
                 lane.trim()
@@ -122,6 +162,9 @@ class Engine:
         for lane in self.lanes.values():
             lane.close()
         if self.ring is not None:
-            self.ring.settle()
-            self.ring.slabs = ()
+            self.ring.close()
+        self.lanes, self.ring = {}, None  # the engine may outlive its use: a finalizer of the model refers to it
+        self.kept.clear()
+        if self.direct is not None:
+            self.direct.clear()
         self.readers.close()

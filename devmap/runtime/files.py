@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import sys
 import threading
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from devmap.errors import StreamError
-from devmap.runtime.paging import are_present, populate, release
+from devmap.runtime.direct import DIRECT, DirectReader
+from devmap.runtime.originals import Original, cut_short
+from devmap.runtime.paging import are_present, forget_cached, populate, release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +44,11 @@ class Pages:
     memory: torch.Tensor
     """All of it, flat `torch.uint8`."""
     descriptor: int
+    original: Original | None
+    """What it is compared with; None where nobody looks."""
 
     @classmethod
-    def of(cls, path: Path) -> Pages:
+    def of(cls, path: Path, original: Original | None) -> Pages:
         """Map a file for reading; writes stay in this process."""
         descriptor = os.open(path, _READ)
         try:
@@ -50,17 +56,19 @@ class Pages:
         except BaseException:
             os.close(descriptor)
             raise
-        return cls(path, memory, descriptor)
+        return cls(path, memory, descriptor, original)
 
     def require(self, end: int) -> None:
-        """Make sure that the file still reaches `end`: reading mapped bytes past its end would kill the process.
+        """Make sure that the file still reaches `end` (reading mapped bytes past its end would kill the process), and is the same.
 
         Raises:
-            StreamError: when it was cut short.
+            StreamError: when it was cut short or overwritten.
         """
         size = os.fstat(self.descriptor).st_size
         if min(size, self.memory.numel()) < end:
-            raise _cut_short(self.path, size)
+            raise cut_short(self.path, size)
+        if self.original is not None:
+            self.original.require(self.descriptor)
 
     def bring(self, offset: int, nbytes: int, *, again: bool) -> None:
         """Bring pages in, without holding the interpreter's lock; `again` says that they were in before.
@@ -77,42 +85,97 @@ class Pages:
         except OSError as error:
             raise _unreadable(self.path, offset, nbytes, error) from error
 
-    def release(self, offset: int, nbytes: int) -> None:
-        """Let go of pages: they stay in the system's cache as long as there is room."""
+    def release(self, offset: int, nbytes: int, *, forget: bool) -> None:
+        """Let go of pages: they stay in the system's cache as long as there is room, unless it is to `forget` them."""
         release(self.memory.data_ptr() + offset, nbytes)
+        if forget:
+            forget_cached(self.descriptor, offset, nbytes)
 
 
 class Files:
     """Files of weights, each opened once and kept open. Safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = False, buffer_bytes: int = 1 << 20) -> None:
+        """`direct` reads past the page cache where the file system lets us, through a buffer of `buffer_bytes` a thread."""
+        self.requested_bytes = 0
+        """What was asked of files so far, whether the disk gave it or the system's cache."""
+        self._direct = DirectReader(buffer_bytes) if direct and DIRECT else None
         self._descriptors: dict[Path, int] = {}
+        self._originals: dict[Path, Original] = {}
         self._maps: dict[tuple[Path, bool], Pages] = {}
         self._mapped: list[int] = []
         """The descriptors of all maps, old ones too."""
         self._lock = threading.Lock()
 
-    def read_into(self, path: Path, offset: int, parts: Sequence[memoryview]) -> None:
+    @property
+    def is_direct(self) -> bool:
+        """Whether reads go past the page cache; false from the first file system on that refuses."""
+        return self._direct is not None
+
+    @property
+    def mapped_paths(self) -> tuple[Path, ...]:
+        """The files that weights stay mapped from."""
+        with self._lock:
+            return tuple(path for path, streamed in self._maps if not streamed)
+
+    def watch(self, path: Path) -> None:
+        """Compare a file from now on with what it is now.
+
+        Raises:
+            StreamError: when it cannot be read.
+        """
+        with self._lock:
+            if path in self._originals:
+                return
+        try:
+            descriptor = os.open(path, _READ)
+            try:
+                original = Original(path, descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _unreadable(path, 0, 0, error) from error
+        with self._lock:
+            self._originals.setdefault(path, original)
+
+    def read_into(self, path: Path, offset: int, parts: Sequence[memoryview], *, forget: bool = False) -> None:
         """Fill `parts` one after another from `offset` on, without holding the interpreter's lock.
+
+        `forget` lets the system's cache drop the bytes: nobody will ask for them before it would have done so itself.
 
         Raises:
             StreamError: naming the file and the offset. The file is opened anew by the next read.
         """
         pending = [part for part in parts if len(part)]
+        first, nbytes = offset, sum(map(len, pending))
         try:
             descriptor = self._descriptor(path)
             while pending:
-                got = _read(descriptor, pending, offset)
+                got = self._read(path, descriptor, pending, offset)
                 if got == 0:
-                    raise _cut_short(path, offset)
+                    raise cut_short(path, offset)
                 offset += got
                 while pending and got >= len(pending[0]):
                     got -= len(pending.pop(0))
                 if pending:
                     pending[0] = pending[0][got:]
+            original = self._originals.get(path)
+            if original is not None:
+                original.require(descriptor)
+            if forget:
+                forget_cached(descriptor, first, nbytes)
         except OSError as error:
             self._forget(path)
             raise _unreadable(path, offset, sum(map(len, pending)), error) from error
+        except StreamError:
+            self._forget(path)
+            raise
+        self.count(nbytes)
+
+    def count(self, nbytes: int) -> None:
+        """Bytes that were asked of a file."""
+        with self._lock:
+            self.requested_bytes += nbytes
 
     def view(self, path: Path) -> torch.Tensor:
         """A file as flat `torch.uint8` over a private map: no copy is made until somebody writes to it."""
@@ -128,11 +191,23 @@ class Files:
             found = self._maps.get((path, streamed))
             if found is None:
                 try:
-                    found = self._maps[path, streamed] = Pages.of(path)
+                    found = self._maps[path, streamed] = Pages.of(path, self._originals.get(path))
                 except (OSError, ValueError) as error:  # an empty file is a ValueError
                     raise StreamError(f"{path}: could not be mapped: {error}", help="restore the file") from error
                 self._mapped.append(found.descriptor)
             return found
+
+    def require_maps(self) -> None:
+        """Make sure that the files which weights stay mapped from are as they were.
+
+        Raises:
+            StreamError: when one was cut short or overwritten in place.
+        """
+        with self._lock:
+            staying = [(pages, self._originals.get(path)) for (path, streamed), pages in self._maps.items() if not streamed]
+        for pages, original in staying:
+            if original is not None:
+                original.require(pages.descriptor)
 
     def forget_pages(self, path: Path, pages: Pages) -> None:
         """Map the streamed bytes of a file anew at the next use, unless that has happened; those who hold the old map keep it."""
@@ -148,21 +223,51 @@ class Files:
         for descriptor in descriptors:
             os.close(descriptor)
 
+    def _read(self, path: Path, descriptor: int, parts: Sequence[memoryview], offset: int) -> int:
+        direct = self._direct
+        if direct is None:
+            return _read(descriptor, parts, offset)
+        try:
+            return direct.read_into(descriptor, parts, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        self._refuse_direct(path)
+        self._forget(path)
+        return _read(self._descriptor(path), parts, offset)
+
     def _descriptor(self, path: Path) -> int:
         with self._lock:
             descriptor = self._descriptors.get(path)
-            if descriptor is None:
-                descriptor = self._descriptors[path] = os.open(path, _READ)
+        if descriptor is not None:
             return descriptor
+        descriptor = self._open(path)
+        with self._lock:
+            kept = self._descriptors.setdefault(path, descriptor)
+        if kept != descriptor:  # another thread was faster
+            os.close(descriptor)
+        return kept
+
+    def _open(self, path: Path) -> int:
+        if self._direct is not None:
+            try:
+                return os.open(path, _READ | DIRECT)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+            self._refuse_direct(path)
+        return os.open(path, _READ)
+
+    def _refuse_direct(self, path: Path) -> None:
+        with self._lock:
+            was_direct, self._direct = self._direct is not None, None
+        if was_direct:
+            warnings.warn(f"the file system of {path} takes no direct reads; reading through the page cache", stacklevel=2)
 
     def _forget(self, path: Path) -> None:
         """Drop a descriptor after an error. It is not closed: another thread may be in the middle of a read on it."""
         with self._lock:
             self._descriptors.pop(path, None)
-
-
-def _cut_short(path: Path, size: int) -> StreamError:
-    return StreamError(f"{path}: the file ends at byte {size:,}, where a weight should be", help="restore the file")
 
 
 def _unreadable(path: Path, offset: int, nbytes: int, error: OSError) -> StreamError:

@@ -16,7 +16,7 @@ import torch
 from devmap.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["StreamedWeight"]
 
@@ -153,7 +153,12 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
             return {key: real(item) for key, item in value.items()}
         return value
 
-    result = func(*[real(value) for value in args], **{key: real(value) for key, value in kwargs.items()})
+    real_args, real_kwargs = [real(value) for value in args], {key: real(value) for key, value in kwargs.items()}
+    try:
+        result = func(*real_args, **real_kwargs)
+    except RuntimeError as error:
+        _explain_devices(fetched.values(), (*real_args, *real_kwargs.values()), error)
+        raise
     for placeholder, tensor, version in fetched.values():
         if tensor._version != version:  # noqa: SLF001 - as above
             raise StreamError(
@@ -161,6 +166,17 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
                 help="keep it on a device in the device map, or call model.devmap.remove() first",
             )
     return _wrap_views(result, [(placeholder, tensor) for placeholder, tensor, _ in fetched.values()])
+
+
+def _explain_devices(fetched: Iterable[tuple[StreamedWeight, torch.Tensor, int]], values: Iterable[Any], error: RuntimeError) -> None:
+    """Say which weight met a tensor of another device: nothing moves inputs where a part of a block is called by itself."""
+    for placeholder, tensor, _ in fetched:
+        others = {value.device for value in values if isinstance(value, torch.Tensor) and value.dim()} - {tensor.device}
+        if others:
+            raise StreamError(
+                f"'{placeholder.weight_name}' is streamed to {tensor.device}, and was used with a tensor on {min(map(str, others))}",
+                help=f"bring the input to {tensor.device}, or call the whole block, which does so itself",
+            ) from error
 
 
 def _root(tensor: torch.Tensor) -> torch.Tensor:

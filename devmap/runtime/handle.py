@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from devmap.runtime.counters import Stats
+from devmap.runtime.counters import Stats, binding
 from devmap.runtime.guard import StreamedWeight
 
 if TYPE_CHECKING:
@@ -45,18 +45,24 @@ class Handle:
         return Stats(
             resident_bytes=self.resident_bytes,
             streamed_home_bytes=homes,
-            slot_bytes={} if engine is None else {device.plain: lane.nbytes for device, lane in engine.lanes.items()},
+            slot_bytes={} if engine is None else {device.plain: nbytes for device, nbytes in engine.held_bytes().items()},
             ring_bytes=engine.ring.nbytes if engine is not None and engine.ring is not None else 0,
+            ring_is_pinned=engine is not None and engine.ring is not None and engine.ring.is_pinned,
             streamed_bytes=counted.streamed_bytes if counted else 0,
-            disk_bytes=counted.disk_bytes if counted else 0,
+            staged_bytes=counted.staged_bytes if counted else 0,
+            file_bytes=engine.readers.files.requested_bytes if engine is not None else 0,
+            disk_bytes=counted.disk_bytes if counted else None,
             fetched_bytes=counted.fetched_bytes if counted else 0,
             hits=counted.hits if counted else 0,
             misses=counted.misses if counted else 0,
             order_misses=counted.order_misses if counted else 0,
+            given_away=counted.given_away if counted else 0,
             stalls=counted.stalls if counted else 0,
             stall_seconds=counted.stall_seconds if counted else 0.0,
+            stall_seconds_by_cause=dict(counted.stalls_by_cause) if counted else {},
             passes=counted.passes if counted else 0,
             last_pass_seconds=counted.last_pass_seconds if counted else None,
+            last_pass_bound_by=binding(counted) if counted else None,
             predicted_seconds=self.plan.predicted_seconds,
             bound_seconds=self.plan.bound_seconds,
         )  # fmt: skip

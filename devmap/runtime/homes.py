@@ -7,12 +7,14 @@ transposed weight).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.runtime.requests import Recipe, recipe_of
+from devmap.runtime.parts import Part, parts_of
+from devmap.runtime.requests import REQUEST_BYTES, Recipe, recipe_of
 from devmap.runtime.weights import Layout, Weight, flat_bytes, lay_out, torch_dtype
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from devmap.runtime.files import Files
     from devmap.runtime.readers import Readers, Reading
 
-__all__ = ["DiskHome", "HostHome", "disk_home", "host_home", "is_mappable", "mapped", "read_weight"]
+__all__ = ["DiskHome", "HostHome", "Stretch", "disk_home", "host_home", "is_mappable", "mapped", "read_weight"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,23 @@ class DiskHome:
     layout: Layout
     recipe: Recipe
     readers: Readers
+    parts: tuple[Part, ...]
+    """What goes through the ring at a time: the whole block, unless a host slab is smaller."""
+    forgets: bool = False
+    """Whether the system's cache is to drop its bytes behind each reading."""
 
     def start(self, slab: torch.Tensor) -> Reading:
         """Fill a slab of host memory in the background."""
-        return self.readers.start(self.recipe, slab[: self.layout.nbytes])
+        return self.readers.start(self.recipe, slab[: self.layout.nbytes], forget=self.forgets)
+
+    def start_part(self, number: int, slab: torch.Tensor) -> Reading:
+        """Fill a host slab with one part."""
+        part = self.parts[number]
+        return self.readers.start(part.recipe, slab[: part.nbytes], forget=self.forgets)
+
+    def cut(self, part_bytes: int) -> DiskHome:
+        """The same home in parts of at most `part_bytes`."""
+        return self if self.layout.nbytes <= part_bytes else replace(self, parts=parts_of(self.layout, part_bytes))
 
     def tensor(self, name: str) -> torch.Tensor:
         """One weight in fresh host memory.
@@ -46,13 +61,45 @@ class DiskHome:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Host memory side by side in a slab."""
+
+    offset: int
+    """In the slab, in bytes."""
+    nbytes: int
+    pieces: tuple[tuple[int, torch.Tensor], ...]
+    """Flat bytes and where they go, counted from `offset`."""
+
+
+@dataclass(frozen=True)
 class HostHome:
     """A block in host memory."""
 
     layout: Layout
     tensors: Mapping[str, torch.Tensor]
-    parts: tuple[tuple[int, torch.Tensor], ...]
-    """Flat bytes and where in a slab they go; neighbours on both sides are one part."""
+    readers: Readers
+    parts: tuple[Stretch, ...]
+    """One for each run of bytes that are neighbours on both sides, or, once it is cut, one for each host slab."""
+
+    def start_part(self, number: int, slab: torch.Tensor) -> Reading:
+        """Copy one part into a host slab, by several threads."""
+        return self.readers.copy(
+            (slab[at + start : at + start + part.numel()], part)
+            for at, flat in self.parts[number].pieces
+            for start, part in zip(count(0, REQUEST_BYTES), torch.split(flat, REQUEST_BYTES), strict=False)
+        )
+
+    def cut(self, part_bytes: int) -> HostHome:
+        """The same home in as few parts of at most `part_bytes` as there can be."""
+        parts: list[Stretch] = []
+        for at, flat in [(stretch.offset + at, flat) for stretch in self.parts for at, flat in stretch.pieces]:
+            for start, piece in zip(count(at, part_bytes), torch.split(flat, part_bytes), strict=False):
+                last = parts[-1] if parts else None
+                if last is not None and start + piece.numel() - last.offset <= part_bytes:
+                    parts[-1] = Stretch(last.offset, start + piece.numel() - last.offset, (*last.pieces, (start - last.offset, piece)))
+                else:
+                    parts.append(Stretch(start, piece.numel(), ((0, piece),)))
+        return replace(self, parts=tuple(parts))
 
     def tensor(self, name: str) -> torch.Tensor:
         """One weight, as it lies there: not to be written to."""
@@ -61,27 +108,33 @@ class HostHome:
 
 def disk_home(layout: Layout, readers: Readers, *, request_bytes: int) -> DiskHome:
     """A home in the files behind a layout's weights."""
-    return DiskHome(layout, recipe_of(layout, request_bytes=request_bytes), readers)
+    recipe = recipe_of(layout, request_bytes=request_bytes)
+    return DiskHome(layout, recipe, readers, (Part(0, layout.nbytes, recipe),))
 
 
-def host_home(layout: Layout, readers: Readers) -> HostHome:
+def host_home(layout: Layout, readers: Readers, made: dict[str, torch.Tensor]) -> HostHome:
     """A home in host memory: views where the stored bytes are the running bytes, copies of the rest.
+
+    `made` are the tensors that other blocks have already, by name: a tied weight is held once. This block's are added.
 
     Raises:
         StreamError: when a weight cannot be read.
     """
     tensors: dict[str, torch.Tensor] = {}
-    parts: list[tuple[int, torch.Tensor]] = []
+    runs: list[tuple[int, torch.Tensor]] = []
     for field in layout.fields:
-        tensor = _in_host_memory(field.weight, readers)
-        tensors[field.weight.name] = tensor
+        name = field.weight.name
+        tensor = made.get(name)
+        if tensor is None:
+            tensor = made[name] = _in_host_memory(field.weight, readers)
+        tensors[name] = tensor
         flat = flat_bytes(tensor)
-        if parts and _follows(parts[-1], field.offset, flat):
-            start, before = parts[-1]
-            parts[-1] = (start, torch.as_strided(before, (before.numel() + flat.numel(),), (1,)))
+        if runs and _follows(runs[-1], field.offset, flat):
+            start, before = runs[-1]
+            runs[-1] = (start, torch.as_strided(before, (before.numel() + flat.numel(),), (1,)))
         elif flat.numel():
-            parts.append((field.offset, flat))
-    return HostHome(layout, tensors, tuple(parts))
+            runs.append((field.offset, flat))
+    return HostHome(layout, tensors, readers, tuple(Stretch(offset, flat.numel(), ((0, flat),)) for offset, flat in runs))
 
 
 def _follows(part: tuple[int, torch.Tensor], offset: int, flat: torch.Tensor) -> bool:

@@ -16,17 +16,28 @@ __all__ = ["build_empty"]
 
 
 def build_empty(factory: Callable[[], object]) -> object:
-    """What the factory makes, without memory for its parameters.
+    """What the factory makes, without memory for what a checkpoint holds. The factory is called once.
 
-    Under torch's meta device that is free, but buffers that no checkpoint holds (rotary frequencies, masks) would have no
-    values. A module with such buffers is built again with real tensors, each parameter moved to meta when it is registered.
+    Each parameter is moved to meta when it is registered, which is before modules fill it: no page of it is touched. Under
+    torch's meta device the buffers that no checkpoint holds (rotary frequencies, masks) would have no values; here they are
+    computed, and the others are moved to meta at the end.
     """
-    with torch.device("meta"):
-        made = factory()
-    if not isinstance(made, nn.Module) or not any(module._non_persistent_buffers_set for module in made.modules()):  # noqa: SLF001 - torch has no public way to ask
-        return made
     with _parameters_on_meta():
-        return factory()
+        made = factory()
+    if isinstance(made, nn.Module):
+        _saved_buffers_to_meta(made)
+    return made
+
+
+def _saved_buffers_to_meta(model: nn.Module) -> None:
+    """A buffer under two names stays one tensor."""
+    twins: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for key, buffer in module._buffers.items():  # noqa: SLF001 - torch has no public way to ask
+            if buffer is not None and not buffer.is_meta and key not in module._non_persistent_buffers_set:  # noqa: SLF001 - as above
+                if id(buffer) not in twins:
+                    twins[id(buffer)] = buffer.to("meta")
+                module._buffers[key] = twins[id(buffer)]  # noqa: SLF001 - as above
 
 
 @contextmanager

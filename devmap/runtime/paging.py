@@ -16,7 +16,7 @@ import os
 import sys
 from functools import cache
 
-__all__ = ["are_present", "can_populate", "populate", "release"]
+__all__ = ["are_present", "can_populate", "forget_cached", "populate", "release"]
 
 _POPULATE_READ = 22
 _DONT_NEED = 4
@@ -76,6 +76,12 @@ def _is_cached(descriptor: int, offset: int) -> bool:
         return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except OSError:
         return False
+
+
+def forget_cached(descriptor: int, offset: int, nbytes: int) -> None:
+    """Let the system's cache drop a stretch of a file: its whole pages, as far as nobody maps them. Does nothing on other systems."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, nbytes, os.POSIX_FADV_DONTNEED)
 
 
 def release(address: int, nbytes: int) -> None:

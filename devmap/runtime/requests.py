@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from devmap.inventory.mapping import Box, Piece
     from devmap.runtime.weights import Weight
 
-__all__ = ["GAP_BYTES", "REQUEST_BYTES", "Conversion", "Range", "Recipe", "Request", "direct_ranges", "element_range", "merge", "recipe_of"]
+__all__ = [
+    "GAP_BYTES",
+    "REQUEST_BYTES",
+    "Conversion",
+    "Range",
+    "Recipe",
+    "Request",
+    "direct_ranges",
+    "element_range",
+    "merge",
+    "recipe_of",
+    "sides_of",
+]
 
 REQUEST_BYTES = 8 << 20
 GAP_BYTES = 512 << 10
@@ -102,6 +114,21 @@ def _direct(stored: StoredTensor, piece: Piece, target: Field) -> Range | None:
         return None
     size = weight.dtype.itemsize
     return Range(stored.file, stored.offset + source[0] * size, source[1] * size, target.offset + put[0] * size)
+
+
+def sides_of(weight: Weight, stored: StoredTensor, piece: Piece) -> list[tuple[int, int]] | None:
+    """Which dimension of a weight runs along which of a stored tensor, in the weight's order and without those of size one.
+
+    None where the piece is reshaped on its way, so that no dimension runs along another.
+    """
+    put = [last - first for first, last in piece.put] if piece.put is not None else list(weight.shape)
+    take = [last - first for first, last in piece.take] if piece.take is not None else list(stored.shape)
+    order = piece.permute if piece.permute is not None else tuple(range(len(take)))
+    here = [index for index, size in enumerate(put) if size != 1]
+    there = [index for index in order if take[index] != 1]
+    if [put[index] for index in here] != [take[index] for index in there]:
+        return None
+    return list(zip(here, there, strict=True))
 
 
 def element_range(shape: Sequence[int], box: Box | None) -> tuple[int, int] | None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from devmap.devices.cpu import pageable
 from devmap.devices.registry import backend_for
-from devmap.errors import OutOfMemoryError
-from devmap.runtime.homes import is_mappable, mapped, read_weight
+from devmap.runtime.homes import mapped
 from devmap.runtime.paging import can_populate
-from devmap.runtime.requests import Range, Recipe, direct_ranges, merge, recipe_of
+from devmap.runtime.parts import parts_of
+from devmap.runtime.requests import Recipe, direct_ranges, merge, recipe_of
+from devmap.runtime.staging import host_slab
 from devmap.runtime.weights import flat_bytes, lay_out
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from devmap.runtime.survey import Spot
     from devmap.runtime.weights import Weight
 
-__all__ = ["Resident", "bind_residents", "host_buffer", "load_residents"]
+__all__ = ["Resident", "bind_residents", "load_residents"]
 
 
 _PAGES_BYTES = 32 << 20
@@ -55,7 +57,7 @@ def load_residents(
 ) -> Mapping[tuple[str, Device], torch.Tensor]:
     """Bring every resident weight to its device; `report(nbytes)` is told of each part that arrived.
 
-    Two host buffers of `buffer_bytes` take turns: one is read into while the other is copied from. A weight that is changed
+    Two host buffers of `buffer_bytes` take turns: one is read into while the other is copied from. A weight that is reshaped
     on its way and is larger than a buffer makes the buffers larger, within `limit_bytes` for both.
 
     Raises:
@@ -65,6 +67,7 @@ def load_residents(
     placed: dict[tuple[str, Device], torch.Tensor] = {}
     by_device: dict[Device, list[tuple[Weight, torch.Tensor]]] = {}
     on_pages: list[Weight] = []
+    to_host: list[tuple[Weight, torch.Tensor]] = []
     backends = {device: backend_for(device) for device in {resident.device for resident in residents}}
     for resident in residents:
         weight, device = resident.weight, resident.device
@@ -73,44 +76,67 @@ def load_residents(
         ready = _in_place(weight, backend, readers)
         if ready is not None:
             placed[key] = ready
-            if weight.live is None and is_mappable(weight):
+            if weight.live is None:
                 on_pages.append(weight)
             else:
                 report(weight.nbytes)
             continue
-        flat = backend.allocate(weight.nbytes)
+        on_host = weight.live is None and not device.is_accelerator
+        flat = pageable(weight.nbytes) if on_host else backend.allocate(weight.nbytes)
         placed[key] = flat.view(weight.dtype).view(weight.shape)
         if weight.live is not None:
             backend.copy(flat, flat_bytes(weight.live.detach().to("cpu", weight.dtype)))
             report(weight.nbytes)
+        elif on_host:
+            to_host.append((weight, flat))
         else:
             by_device.setdefault(device, []).append((weight, flat))
     for device, waiting in by_device.items():
-        waiting.sort(key=lambda each: (str(each[0].stored[0][0].file), each[0].stored[0][0].offset))
-        _run(list(_steps(waiting, buffer_bytes)), backends[device], readers, report, limit_bytes=limit_bytes)
+        _run(list(_steps(_in_file_order(waiting), buffer_bytes)), backends[device], readers, report, limit_bytes=limit_bytes)
+    _fill([(weight, readers.start(recipe_of(lay_out([weight])), flat)) for weight, flat in _in_file_order(to_host)], report)
     _bring_pages(on_pages, readers, report)
     return placed
 
 
+def _in_file_order(waiting: Sequence[tuple[Weight, torch.Tensor]]) -> list[tuple[Weight, torch.Tensor]]:
+    return sorted(waiting, key=lambda each: (str(each[0].stored[0][0].file), each[0].stored[0][0].offset))
+
+
+def _fill(under_way: Sequence[tuple[Weight, Reading]], report: Callable[[int], None]) -> None:
+    """Wait for weights that several threads read, and change, straight into the memory where they stay."""
+    try:
+        for weight, reading in under_way:
+            reading.wait()
+            report(weight.nbytes)
+    finally:
+        for _, reading in under_way:
+            reading.settle()
+
+
 def _bring_pages(weights: Sequence[Weight], readers: Readers, report: Callable[[int], None]) -> None:
     """Read what is mapped by several threads now: a kernel that met the pages first would wait for one small read after another."""
-    if can_populate():
-        ranges = [each for weight in weights for each in direct_ranges(weight) or ()]
-        recipe = Recipe(tuple(merge(ranges, request_bytes=_PAGES_BYTES)), ())
-        pages = {request.path: readers.files.pages(request.path, streamed=False) for request in recipe.requests}
-        readers.populate(recipe, pages, again=False, after=None).wait()
-    report(sum(weight.nbytes for weight in weights))
+    if not can_populate():
+        report(sum(weight.nbytes for weight in weights))
+        return
+    ranges = [each for weight in weights for each in direct_ranges(weight) or ()]
+    requests = list(merge(ranges, request_bytes=_PAGES_BYTES))
+    pages = {request.path: readers.files.pages(request.path, streamed=False) for request in requests}
+    under_way = [readers.populate(Recipe((request,), ()), pages, again=False, after=None) for request in requests]
+    try:
+        for request, reading in zip(requests, under_way, strict=True):
+            reading.wait()
+            report(sum(nbytes for at, nbytes in request.parts if at is not None))
+    finally:
+        for reading in under_way:
+            reading.settle()
 
 
 def _in_place(weight: Weight, backend: Backend, readers: Readers) -> torch.Tensor | None:
-    """The weight where no copy is needed, or where host memory is its home; None where it has to be moved."""
+    """The weight where no copy is needed; None where it has to be moved."""
     live = weight.live
     if live is not None:
         return live if live.device == backend.torch_device and live.dtype == weight.dtype else None
-    if backend.device.is_accelerator:
-        return None
-    view = mapped(weight, readers.files)
-    return read_weight(readers, weight) if view is None else view
+    return None if backend.device.is_accelerator else mapped(weight, readers.files)
 
 
 def _steps(waiting: Sequence[tuple[Weight, torch.Tensor]], buffer_bytes: int) -> Iterator[_Step]:
@@ -120,9 +146,9 @@ def _steps(waiting: Sequence[tuple[Weight, torch.Tensor]], buffer_bytes: int) ->
         if batch and size + weight.nbytes > buffer_bytes:
             yield _together(batch)
             batch, size = [], 0
-        ranges = direct_ranges(weight)
-        if weight.nbytes > buffer_bytes and ranges is not None:
-            yield from _windows(flat, ranges, weight.nbytes, buffer_bytes)
+        if weight.nbytes > buffer_bytes:
+            for part in parts_of(lay_out([weight]), buffer_bytes):
+                yield _Step(part.recipe, part.nbytes, ((flat[part.offset : part.offset + part.nbytes], 0),))
             continue
         batch.append((weight, flat))
         size += weight.nbytes
@@ -136,26 +162,9 @@ def _together(batch: Sequence[tuple[Weight, torch.Tensor]]) -> _Step:
     return _Step(recipe_of(layout), layout.nbytes, tuple((flat, offsets[weight.name]) for weight, flat in batch))
 
 
-def _windows(flat: torch.Tensor, ranges: Sequence[Range], nbytes: int, buffer_bytes: int) -> Iterator[_Step]:
-    """A weight larger than the buffer, part by part."""
-    for start in range(0, nbytes, buffer_bytes):
-        end = min(nbytes, start + buffer_bytes)
-        inside = [
-            Range(
-                each.path,
-                each.offset + max(0, start - each.at),
-                min(end, each.at + each.nbytes) - max(start, each.at),
-                max(start, each.at) - start,
-            )
-            for each in ranges
-            if each.at < end and each.at + each.nbytes > start
-        ]
-        yield _Step(Recipe(tuple(merge(inside)), ()), end - start, ((flat[start:end], 0),))
-
-
 def _run(steps: Sequence[_Step], backend: Backend, readers: Readers, report: Callable[[int], None], *, limit_bytes: int) -> None:
     size = max(step.nbytes for step in steps)
-    buffers = [host_buffer(backend, size) for _ in range(2 if len(steps) > 1 and 2 * size <= limit_bytes else 1)]
+    buffers = [host_slab(backend, size).tensor for _ in range(2 if len(steps) > 1 and 2 * size <= limit_bytes else 1)]
     reading: Reading | None = None
     try:
         for index, step in enumerate(steps):
@@ -172,14 +181,6 @@ def _run(steps: Sequence[_Step], backend: Backend, readers: Readers, report: Cal
     finally:
         if reading is not None:
             reading.settle()  # readers must not write into a buffer that is given back
-
-
-def host_buffer(backend: Backend, nbytes: int) -> torch.Tensor:
-    """Host memory to copy to a device from. A budget for what lives on the CPU does not bind it: `offload.host_memory` does."""
-    try:
-        return backend.pinned_allocate(nbytes).tensor
-    except OutOfMemoryError:
-        return torch.empty(nbytes, dtype=torch.uint8)
 
 
 def bind_residents(residents: Sequence[Resident], placed: Mapping[tuple[str, Device], torch.Tensor]) -> None:

@@ -1,17 +1,22 @@
-"""A ring of host slabs that disk reads go through on their way to accelerators.
+"""A ring of host slabs that blocks go through on their way to accelerators.
 
-Reading runs ahead of the device's slots: a block may lie in the ring before a slot is free for it. A slab is taken back from
-a block that was read ahead when another one is needed at once, so the ring can never be full of guesses.
+What has to be read, or copied from pages that the device cannot fetch by itself, is brought into a slab first, part by part where
+a block is larger than one. Slabs run ahead of the devices' slots: they always hold the next parts of the recorded order, those
+of blocks that are on their way before those of blocks to come, round the end of a pass into the next one. A slab is taken
+back from a part that was only brought in ahead when another one is needed at once, so the ring can never be full of guesses.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from devmap.runtime.order import Order
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
 
@@ -27,45 +32,85 @@ class Staged:
 
     slab: torch.Tensor
     unit: Unit | None = None
+    part: int = 0
     reading: Reading | None = None
     taken: bool = False
-    """Whether its block is on the way to the device now."""
+    """Whether it is on its way to a device now."""
+
+    @property
+    def content(self) -> tuple[Unit, int] | None:
+        """Which part of which block."""
+        return None if self.unit is None else (self.unit, self.part)
 
 
-@dataclass(eq=False)
 class Ring:
     """The slabs, shared by all accelerators."""
 
-    slabs: Sequence[Staged]
-    _free: threading.Condition = field(default_factory=threading.Condition)
+    def __init__(self, slabs: Sequence[Staged], units: Sequence[Unit], *, is_pinned: bool) -> None:
+        """`units` are the blocks that go through it, of all devices, in the model's order."""
+        self.slabs = slabs
+        self.is_pinned = is_pinned
+        self._units = units
+        self._order = Order(len(units))
+        self._numbers = {unit: number for number, unit in enumerate(units)}
+        self._under_way: list[Unit] = []
+        """The blocks that a slot waits for, in the order in which their transfers were asked for."""
+        self._taken: dict[Unit, int] = {}
+        """How many parts have been taken of each block that has a slot."""
+        self._free = threading.Condition()
 
     @property
     def nbytes(self) -> int:
         """Bytes of all slabs."""
         return sum(each.slab.numel() for each in self.slabs)
 
-    def stage(self, unit: Unit) -> bool:
-        """Start to read a block ahead if a slab is free; False if none is."""
-        with self._free:
-            if any(each.unit is unit for each in self.slabs):
-                return True
-            staged = next((each for each in self.slabs if each.unit is None), None)
-            if staged is not None:
-                _start(staged, unit)
-            return staged is not None
+    def serves(self, unit: Unit) -> bool:
+        """Whether a block goes through the ring."""
+        return unit in self._numbers
 
-    def take(self, unit: Unit) -> Staged:
-        """The slab of a block, being filled; waits for one, and takes it from a block that was only read ahead."""
+    def is_near(self, unit: Unit) -> bool:
+        """Whether a block is among those that the ring is for now. One that is not would push out what is needed before it."""
+        with self._free:
+            idle = sum(not each.taken for each in self.slabs)
+            return any(each is unit for each, _ in islice(self._sequence(), max(1, idle)))
+
+    def record(self, unit: Unit) -> None:
+        """Note that a block runs now."""
+        with self._free:
+            self._order.record(self._numbers[unit])
+
+    def begin(self, unit: Unit) -> None:
+        """A block has got a slot: its parts are needed now."""
+        with self._free:
+            self._taken[unit] = 0
+            self._under_way.append(unit)
+            self._refill()
+
+    def end(self, unit: Unit) -> None:
+        """All parts of a block have been taken, or its transfer has failed."""
+        with self._free:
+            if unit in self._under_way:
+                self._under_way.remove(unit)
+
+    def leave(self, unit: Unit) -> None:
+        """A block has lost its slot: the next time all its parts are needed again."""
+        with self._free:
+            self._taken.pop(unit, None)
+
+    def read_ahead(self) -> None:
+        """Let free slabs hold what comes next."""
+        with self._free:
+            self._refill()
+
+    def take(self, unit: Unit, part: int) -> Staged:
+        """The slab of a part, being filled; waits for one, and takes it from a part that was only brought in ahead."""
         with self._free:
             while True:
-                mine = [each for each in self.slabs if each.unit is unit and not each.taken]
-                empty = [each for each in self.slabs if each.unit is None]
-                ahead = [each for each in self.slabs if not each.taken and each.reading is not None and each.reading.is_done]
-                if mine or empty or ahead:
-                    staged = (mine or empty or ahead)[0]
-                    if not mine:
-                        _start(staged, unit)
+                staged = self._slab_for(unit, part)
+                if staged is not None:
                     staged.taken = True
+                    self._taken[unit] = part + 1
+                    self._refill()
                     return staged
                 self._free.wait(timeout=0.01 if any(not each.taken for each in self.slabs) else None)
 
@@ -74,17 +119,60 @@ class Ring:
         with self._free:
             staged.unit = staged.reading = None
             staged.taken = False
+            self._refill()
             self._free.notify_all()
 
-    def settle(self) -> None:
-        """Wait until no reader writes into a slab; what was read ahead is forgotten."""
+    def close(self) -> None:
+        """Wait until no reader writes into a slab, and drop them."""
         with self._free:
-            waiting = [each for each in self.slabs if each.reading is not None]
-        for each in waiting:
+            slabs, self.slabs = self.slabs, ()
+        for each in slabs:
             if each.reading is not None:
                 each.reading.settle()
 
+    def _slab_for(self, unit: Unit, part: int) -> Staged | None:
+        idle = [each for each in self.slabs if not each.taken]
+        mine = next((each for each in idle if each.content == (unit, part)), None)
+        if mine is not None:
+            if mine.reading is not None and mine.reading.has_failed:  # maybe long ago: what was wrong then may be right now
+                _start(mine, unit, part)
+            return mine
+        wanted = {content: turn for turn, content in enumerate(self._wanted())}
+        ready = [each for each in idle if each.reading is None or each.reading.is_done]
+        staged = max(ready, key=lambda each: _turn(each, wanted), default=None)
+        if staged is not None:
+            _start(staged, unit, part)
+        return staged
 
-def _start(staged: Staged, unit: Unit) -> None:
-    staged.unit = unit
-    staged.reading = unit.start(staged.slab)
+    def _refill(self) -> None:
+        """Start on the next parts, in slabs that hold nothing or what nobody waits for."""
+        wanted = self._wanted()
+        idle = [each for each in self.slabs if not each.taken]
+        there = {each.content for each in idle}
+        missing = [content for content in wanted if content not in there]
+        if not missing:
+            return
+        spare = [each for each in idle if each.content not in wanted and (each.reading is None or each.reading.is_done)]
+        for staged, (unit, part) in zip(spare, missing, strict=False):
+            _start(staged, unit, part)
+
+    def _wanted(self) -> list[tuple[Unit, int]]:
+        """The parts that idle slabs should hold, the most urgent first."""
+        return list(islice(self._sequence(), sum(not each.taken for each in self.slabs)))
+
+    def _sequence(self) -> Iterator[tuple[Unit, int]]:
+        ahead = [self._units[number] for number in self._order.upcoming(min(len(self._units), len(self.slabs) + len(self._taken)))]
+        for unit in dict.fromkeys([*self._under_way, *ahead]):
+            for part in range(self._taken.get(unit, 0), len(unit.home.parts)):
+                yield unit, part
+
+
+def _turn(staged: Staged, wanted: dict[tuple[Unit, int], int]) -> int:
+    """How late the content of a slab is needed; empty ones last of all."""
+    content = staged.content
+    return len(wanted) + 1 if content is None else wanted.get(content, len(wanted))
+
+
+def _start(staged: Staged, unit: Unit, part: int) -> None:
+    staged.unit, staged.part = unit, part
+    staged.reading = unit.home.start_part(part, staged.slab)

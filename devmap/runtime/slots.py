@@ -4,31 +4,36 @@ Two rules make a slot safe without blocking the host: the copy stream waits for 
 compute stream waits for "copy done" of this one. A slot is filled again as soon as its block has left, with the next block
 of the recorded order that is not in a slot yet, round the end of a pass into the next one; never with a least recently used
 rule, which misses each time on a cycle.
+
+A third rule holds against what a model does with its weights: a slab that somebody still refers to when its block has left
+(a hook that kept a parameter, an output that is a view of one, another thread) is given away, and the slot gets a new one.
 """
 
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from devmap.errors import StreamError
-from devmap.runtime.homes import DiskHome, HostHome
+from devmap.errors import OutOfMemoryError, StreamError
 from devmap.runtime.order import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from concurrent.futures import Executor, Future
+    from collections.abc import Callable, Mapping, Sequence
 
     from devmap.devices.backend import Backend, Event
     from devmap.runtime.counters import Counters
-    from devmap.runtime.ring import Ring
+    from devmap.runtime.transfers import Feeder
     from devmap.runtime.units import Unit
     from devmap.runtime.weights import Layout
 
 __all__ = ["Filling", "Lane", "Slot", "new_slot", "wait_for", "written_to"]
+
+_KEPT_SLABS = 4
+"""Slabs that may be given away at a time: a model that keeps more of its weights should not stream them."""
 
 
 class Filling(Protocol):
@@ -43,21 +48,6 @@ class Filling(Protocol):
 
     def wait(self) -> None:
         """Block until the bytes are there, or their copy is queued; raises what went wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Transfer:
-    future: Future[None]
-
-    @property
-    def is_done(self) -> bool:
-        return self.future.done()
-
-    def settle(self) -> None:
-        self.future.exception()
-
-    def wait(self) -> None:
-        self.future.result()
 
 
 @dataclass(eq=False)
@@ -76,6 +66,8 @@ class Slot:
     """Made for one call, where all slots were in use."""
     version: int = 0
     """`writes` when its block came in; another count when it leaves means that a weight was written to."""
+    holders: tuple[int, int] = (0, 0)
+    """What referred to the slab and to its block's tensors when the block came in; more when it leaves means that one was kept."""
 
     def views(self, layout: Layout) -> dict[str, torch.Tensor]:
         """A block's tensors in it."""
@@ -103,18 +95,15 @@ class Lane:
     Not safe for two threads at once by itself: callers hold `devmap.runtime.engine`'s lock while a block is in.
     """
 
-    def __init__(
-        self, backend: Backend, units: Sequence[Unit], slots: list[Slot], ring: Ring | None, counters: Counters, *, feeder: Executor | None
-    ) -> None:
-        """`feeder` runs one transfer after another, so that reading and pageable copies do not block forward; None on the CPU."""
+    def __init__(self, backend: Backend, units: Sequence[Unit], slots: list[Slot], counters: Counters, *, feeder: Feeder | None) -> None:
+        """`feeder` brings blocks in from host memory; None on the CPU, where they are read straight into slots."""
         self.backend = backend
         self.units = units
         self.slots = slots
-        self._ring = ring
         self._counters = counters
         self._order = Order(len(units))
-        self._stream = backend.stream()
         self._feeder = feeder
+        self._given_away: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def bring(self, unit: Unit) -> None:
         """Make a block's bytes ready in a slot and bind its parameters to it.
@@ -134,47 +123,50 @@ class Lane:
         self.backend.wait(slot.copied)
         slot.in_use = True
         slot.version = slot.writes
+        unit.prepare(slot)
+        slot.holders = self._holders(unit, slot)
         unit.bind(slot)
         if not self._order.record(unit.index):
             self._counters.order_misses += 1
+        if self._feeder is not None:
+            self._feeder.record(unit)
         self.read_ahead()
 
     def free(self, unit: Unit, *, failed: bool) -> None:
         """Take a block's parameters out of its slot, and fill the slot with what comes next.
 
         Raises:
-            StreamError: when the forward wrote to one of the block's weights.
+            StreamError: when the forward wrote to one of the block's weights, or more of them were kept than there is room for.
         """
         slot = unit.place
         assert isinstance(slot, Slot)
         unit.unbind()
         self.backend.record(slot.computed)
         slot.in_use = False
+        was_written = slot.writes != slot.version
         if slot.is_extra:
             unit.forget(slot)
-        if slot.writes != slot.version:
-            slot.unit = slot.filling = None
+        elif self._holders(unit, slot) != slot.holders:
+            self._give_away(unit, slot, failed=failed)
+        if was_written:
+            self._empty(slot)
             if failed:
                 return
             raise written_to(unit)
         self.read_ahead()
 
     def read_ahead(self) -> None:
-        """Start to bring the next blocks into free slots, and those after them into the ring."""
+        """Start to bring the next blocks into free slots, and those after them into host memory."""
         wanted = [self.units[index] for index in self._order.upcoming(len(self.slots))]
         for unit in wanted:
             if self._slot_of(unit) is not None:
                 continue
             slot = next((slot for slot in self.slots if _is_free(slot) and slot.unit not in wanted), None)
-            if slot is None:
+            if slot is None or not (self._feeder is None or self._feeder.is_near(unit)):
                 break
             self._fill(unit, slot)
-        if self._ring is None:
-            return
-        for index in self._order.upcoming(len(self.slots) + len(self._ring.slabs)):
-            unit = self.units[index]
-            if isinstance(unit.home, DiskHome) and self._slot_of(unit) is None and not self._ring.stage(unit):
-                break
+        if self._feeder is not None:
+            self._feeder.read_ahead()
 
     @property
     def nbytes(self) -> int:
@@ -190,7 +182,7 @@ class Lane:
             if slot.filling is not None:
                 slot.filling.settle()
         if self._feeder is not None:
-            self._feeder.shutdown(wait=True)
+            self._feeder.close()
         for unit in self.units:
             unit.forget_all()
         self.slots.clear()
@@ -212,19 +204,24 @@ class Lane:
         return slot
 
     def _fill(self, unit: Unit, slot: Slot) -> None:
+        self._empty(slot)
         slot.unit = unit
         self.backend.discard(slot.slab)
-        disk = unit.home.recipe.nbytes if isinstance(unit.home, DiskHome) else 0
-        self._counters.add(streamed=unit.layout.nbytes, disk=disk)
-        slot.filling = unit.start(slot.slab) if self._feeder is None else _Transfer(self._feeder.submit(self._transfer, unit, slot))
+        self._counters.add(streamed=unit.layout.nbytes)
+        slot.filling = unit.start(slot.slab) if self._feeder is None else self._feeder.start(unit, slot)
+
+    def _empty(self, slot: Slot) -> None:
+        if slot.unit is not None and self._feeder is not None:
+            self._feeder.leave(slot.unit)
+        slot.unit = slot.filling = None
 
     def _wait(self, slot: Slot) -> None:
         assert slot.filling is not None
         try:
-            wait_for(slot.filling, self._counters)
+            wait_for(slot.filling, self._counters, None if self._feeder is None else self._feeder.causes)
         except BaseException:
             slot.filling.settle()
-            slot.unit = slot.filling = None
+            self._empty(slot)
             raise
 
     def _wait_or_retry(self, unit: Unit, slot: Slot) -> None:
@@ -234,39 +231,47 @@ class Lane:
             self._fill(unit, slot)
             self._wait(slot)
 
-    def _transfer(self, unit: Unit, slot: Slot) -> None:
-        """Copy a block to its slot; runs on the feeder."""
-        home, backend, stream = unit.home, self.backend, self._stream
-        with torch.no_grad():
-            if isinstance(home, HostHome):
-                backend.wait(slot.computed, stream)
-                for offset, flat in home.parts:
-                    backend.copy(slot.slab[offset : offset + flat.numel()], flat, stream=stream)
-                backend.record(slot.copied, stream)
+    def _holders(self, unit: Unit, slot: Slot) -> tuple[int, int]:
+        storage = self.backend.storage(slot.slab)
+        return torch._C._storage_Use_Count(storage._cdata), unit.holders(slot)  # noqa: SLF001 - torch's own count of what shares bytes
+
+    def _give_away(self, unit: Unit, slot: Slot, *, failed: bool) -> None:
+        """Leave a slab to those who kept something of it, and put a new one in its place."""
+        self._counters.given_away += 1
+        self._given_away.add(self.backend.storage(slot.slab))
+        if len(self._given_away) > _KEPT_SLABS and not failed:  # an error on its way keeps what its frames saw
+            raise StreamError(
+                f"weights of '{unit.path}' and of other blocks are kept beyond their forward, {len(self._given_away)} slots of them",
+                help="copy what you keep (tensor.clone()), or keep these modules on a device in the device map",
+            )
+        self._empty(slot)
+        for each in self.units:
+            each.forget(slot)
+        try:
+            with torch.inference_mode(mode=False):
+                slot.slab = self.backend.allocate(slot.slab.numel())
+        except OutOfMemoryError as error:
+            self.slots.remove(slot)
+            if self.slots:
                 return
-            assert self._ring is not None
-            staged = self._ring.take(unit)
-            try:
-                assert staged.reading is not None
-                staged.reading.wait()
-                backend.wait(slot.computed, stream)
-                size = home.layout.nbytes
-                backend.copy(slot.slab[:size], staged.slab[:size], stream=stream)
-                backend.record(slot.copied, stream)
-                slot.copied.synchronize()
-            finally:
-                self._ring.release(staged)
+            self.slots.append(slot)
+            raise StreamError(
+                f"a weight of '{unit.path}' is kept beyond its forward, and {error.device} has no room for another slot",
+                help="copy what you keep (tensor.clone()), or keep this module on a device in the device map",
+            ) from error
 
 
-def wait_for(filling: Filling, counters: Counters) -> None:
-    """Wait for bytes that a block needs now; counts as a stall where they are not there yet."""
+def wait_for(filling: Filling, counters: Counters, causes: Callable[[float, float], Mapping[str, float]] | None = None) -> None:
+    """Wait for bytes that a block needs now; counts as a stall where they are not there yet, of the disk unless `causes` says more."""
     if filling.is_done:
         filling.wait()
         return
     started = time.perf_counter()
-    filling.wait()
-    counters.stalls += 1
-    counters.stall_seconds += time.perf_counter() - started
+    try:
+        filling.wait()
+    finally:
+        ended = time.perf_counter()
+        counters.stall(ended - started, {"disk": ended - started} if causes is None else causes(started, ended))
 
 
 def written_to(unit: Unit) -> StreamError:

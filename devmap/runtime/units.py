@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devmap.config.device import Device
-    from devmap.runtime.guard import StreamedWeight
     from devmap.runtime.readers import Reading
     from devmap.runtime.survey import Spot
     from devmap.runtime.weights import Layout
@@ -34,7 +34,8 @@ class Binding:
     """One place of the module tree and what stands there while the block does not run."""
 
     spot: Spot
-    placeholder: StreamedWeight
+    placeholder: torch.Tensor
+    """A `StreamedWeight`, or, for a tied weight that stays on the device, that."""
     requires_grad: bool
     """What it was before it was streamed."""
 
@@ -67,15 +68,23 @@ class Unit:
         assert isinstance(self.home, DiskHome)
         return self.home.start(slab)
 
+    def holders(self, place: Place) -> int:
+        """A count of what refers to the tensors over a place; it grows when somebody keeps one of them beyond the forward."""
+        return sum(map(sys.getrefcount, self._bound.get(id(place), ())))
+
+    def prepare(self, place: Place) -> None:
+        """Make the tensors over a place, once: the parameters stay the same objects."""
+        if id(place) in self._bound:
+            return
+        with torch.inference_mode(False), torch.no_grad():  # positional: dynamo knows no other way
+            views = place.views(self.layout)
+            made = {name: nn.Parameter(view, requires_grad=False) if self._is_parameter(name) else view for name, view in views.items()}
+        self._bound[id(place)] = [made.get(binding.spot.owner, binding.placeholder) for binding in self.bindings]
+
     def bind(self, place: Place) -> None:
-        """Let the modules see the tensors in a place. Made once for each place: the parameters stay the same objects."""
-        tensors = self._bound.get(id(place))
-        if tensors is None:
-            with torch.inference_mode(False), torch.no_grad():  # positional: dynamo knows no other way
-                views = place.views(self.layout)
-                made = {name: nn.Parameter(view, requires_grad=False) if self._is_parameter(name) else view for name, view in views.items()}
-            tensors = self._bound[id(place)] = [made[binding.spot.owner] for binding in self.bindings]
-        for binding, tensor in zip(self.bindings, tensors, strict=True):
+        """Let the modules see the tensors in a place."""
+        self.prepare(place)
+        for binding, tensor in zip(self.bindings, self._bound[id(place)], strict=True):
             binding.spot.table[binding.spot.key] = tensor
         self.place = place
 

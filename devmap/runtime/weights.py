@@ -11,16 +11,16 @@ import torch
 from devmap.inventory.dtypes import run_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from devmap.inventory.checkpoint import StoredTensor
     from devmap.inventory.mapping import Piece
     from devmap.inventory.model import Inventory, TensorKind
     from devmap.runtime.survey import Survey
 
-__all__ = ["Field", "Layout", "Weight", "flat_bytes", "lay_out", "torch_dtype", "weights_of"]
+__all__ = ["ALIGNMENT", "Field", "Layout", "Weight", "Weights", "flat_bytes", "lay_out", "runs_as", "torch_dtype"]
 
-_ALIGNMENT = 64
+ALIGNMENT = 64
 """Bytes. Kernels read aligned rows fastest; a cache line is enough on every device that torch knows."""
 
 
@@ -89,7 +89,7 @@ def lay_out(weights: Iterable[Weight]) -> Layout:
 
 
 def _order(weight: Weight) -> tuple[bool, int, str, int, str]:
-    ragged = weight.nbytes % _ALIGNMENT != 0
+    ragged = weight.nbytes % ALIGNMENT != 0
     first = weight.stored[0][0] if weight.stored else None
     return ragged, -weight.dtype.itemsize if ragged else 0, str(first.file) if first else "", first.offset if first else 0, weight.name
 
@@ -105,23 +105,32 @@ def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
-def weights_of(found: Survey, inventory: Inventory | None, dtype: str | None) -> Mapping[str, Weight]:
+def runs_as(dtype: torch.dtype, asked: str | None, kind: TensorKind) -> torch.dtype:
+    """The dtype that a tensor of `dtype` has in the running model; `asked` is the plan's."""
+    return torch_dtype(run_dtype(_plain(dtype), asked, kind=kind)) or dtype
+
+
+class Weights(dict[str, Weight]):
     """Each owner's tensor as it will run: real ones as they are, those on meta from the inventory's checkpoint.
 
-    `dtype` is the plan's run dtype. A weight on meta that no stored tensor makes has neither `stored` nor `live`;
-    `devmap.runtime.agreement` reports it.
+    A weight is made when it is asked for: a tensor that stays where and what it is never is. A weight on meta that no stored
+    tensor makes has neither `stored` nor `live`; `devmap.runtime.agreement` reports it.
     """
-    tied = found.tied()
-    kinds = {spot.owner: spot.kind for spot in reversed(found.spots)}
-    weights = {}
-    for owner, tensor in found.tensors.items():
-        kind = kinds[owner]
-        shape = tuple(tensor.shape)
-        stored = _stored(tied[owner], inventory) if tensor.is_meta else ()
-        name = stored[0][0].dtype if stored else _plain(tensor.dtype)
-        runs_in = torch_dtype(run_dtype(name, dtype, kind=kind)) or tensor.dtype
-        weights[owner] = Weight(owner, shape, runs_in, kind, stored, None if tensor.is_meta else tensor)
-    return weights
+
+    def __init__(self, found: Survey, inventory: Inventory | None, dtype: str | None) -> None:
+        """`dtype` is the plan's run dtype."""
+        super().__init__()
+        self._found = found
+        self._inventory = inventory
+        self._dtype = dtype
+
+    def __missing__(self, owner: str) -> Weight:
+        kind, tensor = self._found.owners[owner].kind, self._found.tensor(owner)
+        stored = _stored((owner, *self._found.second_names.get(owner, ())), self._inventory) if tensor.is_meta else ()
+        own = torch_dtype(stored[0][0].dtype) if stored else tensor.dtype
+        runs_in = tensor.dtype if own is None else runs_as(own, self._dtype, kind)
+        made = self[owner] = Weight(owner, tuple(tensor.shape), runs_in, kind, stored, None if tensor.is_meta else tensor)
+        return made
 
 
 def _stored(names: Iterable[str], inventory: Inventory | None) -> tuple[tuple[StoredTensor, Piece], ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devmap.config.device import CPU
 from devmap.devices.registry import backend_for
 from devmap.errors import StreamError
+from devmap.runtime.homes import DiskHome
 from devmap.runtime.order import Order
 from devmap.runtime.requests import Recipe, recipe_of
 from devmap.runtime.slots import wait_for, written_to
@@ -46,6 +47,8 @@ class _Window:
     pages: Mapping[Path, Pages]
     """The maps of its files."""
     tensors: Mapping[str, torch.Tensor]
+    forgets: bool = False
+    """Whether the system's cache is to drop its pages too when they are let go of."""
     filling: Reading | None = None
     """Its pages are on the way, or came since it last ran."""
     is_held: bool = False
@@ -183,7 +186,7 @@ class MappedLane:
                 after = self._release(self._windows[max(idle, key=self._turns())])
         window.filling = self._readers.populate(window.recipe, window.pages, again=window.is_held, after=after)
         window.is_held = True
-        self._counters.add(streamed=unit.layout.nbytes, disk=window.recipe.nbytes)
+        self._counters.add(streamed=unit.layout.nbytes)
         return window
 
     def _window_of(self, unit: Unit) -> _Window:
@@ -200,13 +203,14 @@ class MappedLane:
             weight, (stored, _) = target.weight, target.weight.stored[0]
             flat = pages[stored.file].memory[stored.offset : stored.offset + weight.nbytes]
             tensors[weight.name] = flat.view(weight.dtype).view(weight.shape)
-        return _Window(recipe, pages, tensors)
+        assert isinstance(unit.home, DiskHome)
+        return _Window(recipe, pages, tensors, forgets=unit.home.forgets)
 
     def _release(self, window: _Window) -> Reading:
         if window.filling is not None:
             window.filling.settle()
         window.is_held, window.filling = False, None
-        return self._readers.release(window.recipe, window.pages)
+        return self._readers.release(window.recipe, window.pages, forget=window.forgets)
 
     def _wait(self, unit: Unit, window: _Window) -> None:
         assert window.filling is not None

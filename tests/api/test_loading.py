@@ -143,6 +143,32 @@ class Rotary(nn.Module):
         return found
 
 
+def test_progress_of_mapped_weights_moves_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devmap.runtime.residents._PAGES_BYTES", 1 << 16)
+    save_file({"weight": torch.zeros(256, 256), "bias": torch.ones(256)}, tmp_path / "model.safetensors")
+    path = tmp_path / "one.devmap.yaml"
+    path.write_text("version: 1\nmodel: {checkpoint: model.safetensors}\nmax_memory: {cpu: 1MB}\n", encoding="utf-8")
+    done: list[int] = []
+    devmap.load(path, model=nn.Linear(256, 256, device="meta"), progress=lambda done_bytes, _: done.append(done_bytes))
+    assert done == sorted(done)
+    assert done[-1] == 4 * 256 * 257
+    assert len(done) > 4
+
+
+def test_a_factory_is_called_once_and_saved_buffers_come_from_the_checkpoint() -> None:
+    calls: list[int] = []
+
+    def build() -> nn.Module:
+        calls.append(1)
+        return nn.Sequential(nn.BatchNorm1d(4), Rotary())
+
+    model = build_empty(build)
+    assert len(calls) == 1
+    assert isinstance(model, nn.Sequential)
+    assert {name for name, tensor in model.state_dict().items() if not tensor.is_meta} == set()
+    assert torch.equal(model.get_buffer("1.frequencies"), torch.arange(4.0))
+
+
 def test_computed_buffers_and_ties_of_a_factory_s_module_are_real() -> None:
     model = build_empty(Rotary)
     assert isinstance(model, Rotary)

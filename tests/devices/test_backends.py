@@ -250,6 +250,7 @@ def test_simulated_devices_take_precedence_and_do_not_stay(monkeypatch: pytest.M
 
 def test_cuda_falls_back_to_pageable_memory_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", refusing_to_pin(torch.empty))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(is_integrated=0))
     for backend in (CudaBackend(0), AcceleratorBackend(torch.device("xpu:0"))):
         slab = backend.pinned_allocate(100)
         assert not slab.is_pinned
@@ -266,9 +267,31 @@ def refusing_to_pin(empty: Callable[..., torch.Tensor]) -> Callable[..., torch.T
     return allocate
 
 
-def test_unified_memory_is_never_pinned() -> None:
+def test_unified_memory_is_never_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     slab = AcceleratorBackend(torch.device("mps", 0)).pinned_allocate(10)
     assert (slab.is_pinned, slab.reason) == (False, "mps shares the host's memory")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(is_integrated=1))
+    monkeypatch.setattr(torch, "empty", refusing_to_pin(torch.empty))
+    slab = CudaBackend(0).pinned_allocate(10)
+    assert (slab.is_pinned, slab.reason) == (False, "the device shares the host's memory")
+
+
+def test_pinned_memory_is_counted_as_torch_hands_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(is_integrated=0))
+    for backend in (CudaBackend(0), AcceleratorBackend(torch.device("xpu:0"))):
+        assert backend.pins
+        assert [backend.pinned_bytes(nbytes) for nbytes in (1, 2, 3, 64 << 20, (64 << 20) + 1)] == [1, 2, 4, 64 << 20, 128 << 20]
+    assert not AcceleratorBackend(torch.device("mps", 0)).pins
+    assert not CpuBackend().pins
+
+
+def test_what_shares_the_bytes_of_a_slab_is_found_through_its_storage() -> None:
+    with simulated_devices({0: 1000}) as devices:
+        for backend in (CpuBackend(), SimulatedBackend(devices[0])):
+            slab, other = backend.allocate(64), backend.allocate(64)
+            view = slab[8:16].view(torch.float32)
+            assert backend.storage(slab) is backend.storage(view)
+            assert backend.storage(slab) is not backend.storage(other)
 
 
 def test_cuda_memory_counts_what_the_allocator_keeps_as_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import devmap
-from devmap.api.locking import fixed_machine, say_differences
+from devmap.api.locking import say_differences
 from devmap.config.device import CPU, Device, Tier
 from devmap.config.model import MachineDevice, MachineProfile
 from devmap.config.size import Bytes
@@ -44,20 +44,6 @@ def test_the_machine_of_a_lock_gives_the_same_plan(first: int, second: int, perc
         again = resolve(parsed, MODEL, machine=locked_machine(lock_of(plan), parsed, MODEL))
         assert (again.device_map, again.placements) == (plan.device_map, plan.placements)
         assert [use.capacity_bytes for use in again.devices] == [use.capacity_bytes for use in plan.devices]
-
-
-def test_a_lock_counts_only_where_it_is_fresh_and_the_config_leaves_its_budgets_open(tmp_path: Path) -> None:
-    path = tmp_path / "x.devmap.yaml"
-    parsed = config()
-    assert fixed_machine(parsed, MODEL, path) is None
-    write_lock(resolve(parsed, MODEL, machine=machine(gpu0=40, cpu=100)), tmp_path / "x.devmap.lock.yaml")
-    fixed = fixed_machine(parsed, MODEL, path)
-    assert fixed is not None
-    assert fixed.devices[GPU].memory == 40
-    assert fixed_machine(config(device_map="balanced"), MODEL, path) is None
-    assert fixed_machine(parsed, chain(8, 8), path) is None
-    assert fixed_machine(config(max_memory={0: 30}), MODEL, path) is None
-    assert fixed_machine(parsed, MODEL, path, "laptop") is None
 
 
 def test_a_machine_that_has_less_than_the_lock_is_refused_with_what_is_missing() -> None:

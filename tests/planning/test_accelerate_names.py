@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devmap import get_balanced_memory, infer_auto_device_map
 from devmap.errors import ResolutionError, UsageError
-from devmap.planning.accelerate_names import get_balanced_memory, infer_auto_device_map
 from devmap.planning.resolve import resolve
 from tests.planning.planning_models import chain, config, inventories
 

@@ -101,11 +101,11 @@ def test_weights_on_meta_need_a_checkpoint_and_computed_buffers_their_values(pla
         load_model(model, plan_of(model, lambda _: ("cpu", "cpu")), read_module(model))
 
 
-def test_host_memory_too_small_for_one_block_is_said_with_the_figures(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_host_memory_too_small_for_a_converted_module_is_said_with_the_figures(tmp_path: Path, plan_of: PlanOf) -> None:
     model = _on_meta()
     inventory = _matched(model, tmp_path, _net().state_dict())
-    plan = plan_of(model, lambda _: ("disk", "cpu"), host_memory_bytes=50)
-    with pytest.raises(LoadError, match=r"needs 60 bytes of host memory at once; offload\.host_memory is 50"):
+    plan = plan_of(model, lambda _: ("disk", "cpu"), host_memory_bytes=50, dtype="float64")
+    with pytest.raises(LoadError, match=r"needs 120 bytes of host memory at once; offload\.host_memory is 50"):
         load_model(model, plan, inventory)
 
 

@@ -1,0 +1,105 @@
+"""The ring and the readers when something ends early: no byte is written to memory that is gone."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from devmap.config.device import parse_device
+from devmap.inventory.checkpoint import read_headers
+from devmap.inventory.mapping import Piece
+from devmap.runtime.files import Files
+from devmap.runtime.homes import disk_home
+from devmap.runtime.readers import Readers
+from devmap.runtime.ring import Ring, Staged
+from devmap.runtime.units import Unit
+from devmap.runtime.weights import Weight, lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Reads go on when it is set."""
+    event, read = threading.Event(), Files.read_into
+
+    def wait(*arguments: object, **figures: object) -> None:
+        event.wait(30)
+        read(*arguments, **figures)  # type: ignore[arg-type]  # passed on as they are
+
+    monkeypatch.setattr(Files, "read_into", wait)
+    yield event
+    event.set()
+
+
+def _units(folder: Path, readers: Readers, count: int) -> list[Unit]:
+    save_file({f"w{number}": torch.full((100,), float(number)) for number in range(count)}, folder / "m.safetensors")
+    stored = read_headers(folder).tensors
+    units = []
+    for number in range(count):
+        name = f"w{number}"
+        layout = lay_out([Weight(name, (100,), torch.float32, "parameter", ((stored[name], Piece(name)),))])
+        home = disk_home(layout, readers, request_bytes=1 << 20)
+        units.append(Unit(number, name, parse_device(0), home, (), tier="disk"))
+    return units
+
+
+def test_a_slab_lives_as_long_as_somebody_reads_into_it(tmp_path: Path, gate: threading.Event) -> None:
+    readers = Readers()
+    (unit,) = _units(tmp_path, readers, 1)
+    slab = torch.empty(400, dtype=torch.uint8)
+    storage = weakref.ref(slab.untyped_storage())
+    reading = unit.start(slab)
+    del slab
+    gc.collect()
+    assert storage() is not None
+    gate.set()
+    reading.wait()
+    readers.close()
+
+
+def test_a_ring_that_is_closed_waits_for_what_is_being_read(tmp_path: Path, gate: threading.Event) -> None:
+    readers = Readers()
+    units = _units(tmp_path, readers, 3)
+    slabs = [Staged(torch.empty(400, dtype=torch.uint8)) for _ in range(2)]
+    ring = Ring(slabs, units, is_pinned=False)
+    ring.read_ahead()
+    assert [staged.content for staged in slabs] == [(units[0], 0), (units[1], 0)]
+    closing = threading.Thread(target=ring.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    gate.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert all(staged.slab.view(torch.float32).eq(number).all() for number, staged in enumerate(slabs))
+    readers.close()
+
+
+def test_a_part_that_is_needed_at_once_takes_the_slab_of_what_is_needed_last(tmp_path: Path, gate: threading.Event) -> None:
+    gate.set()
+    readers = Readers()
+    units = _units(tmp_path, readers, 5)
+    slabs = [Staged(torch.empty(400, dtype=torch.uint8)) for _ in range(2)]
+    ring = Ring(slabs, units, is_pinned=False)
+    ring.read_ahead()
+    assert [ring.is_near(unit) for unit in units] == [True, True, False, False, False]
+    ring.begin(units[4])
+    staged = ring.take(units[4], 0)
+    assert staged.reading is not None
+    staged.reading.wait()
+    assert staged.slab.view(torch.float32).eq(4).all()
+    assert {each.content for each in slabs} == {(units[4], 0), (units[0], 0)}
+    ring.end(units[4])
+    ring.release(staged)
+    assert {each.content for each in slabs} == {(units[0], 0), (units[1], 0)}
+    ring.close()
+    readers.close()
