@@ -98,7 +98,9 @@ class _Mending:
     def validation(self) -> Validation:
         """What the checks say of the texts now."""
         findings = [finding for checked in self._checked.values() for finding in checked.findings]
-        return Validation(tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(self.names.values()))
+        brought = {rule.code: rule for checked in self._checked.values() for rule in checked.brought}
+        found = tuple(sorted(findings, key=lambda finding: finding.sort_key()))
+        return Validation(found, tuple(self.names.values()), tuple(brought.values()))
 
     def changes(self) -> tuple[Change, ...]:
         """The files whose text is another now."""

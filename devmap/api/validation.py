@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from devmap.api.machine import machine_of, needs_machine
 from devmap.api.sources import inventory_of
+from devmap.api.workers import in_workers, workers_for
 from devmap.checking.discovery import find_configs
-from devmap.checking.engine import check
+from devmap.checking.engine import brought_rules, check
 from devmap.checking.fixing import Checked, reached_by
+from devmap.checking.registry import load_rules
 from devmap.checking.settings import Settings, find_settings
 from devmap.config.document import Document, load_document, parse_document
 from devmap.errors import DevmapError, InventoryError, LockError, ResolutionError
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from devmap.config.model import MachineProfile, PlacementConfig
-    from devmap.findings.model import Finding
+    from devmap.findings.model import Finding, Rule
     from devmap.inventory.model import Inventory
 
 __all__ = ["Validation", "checker", "validate", "validate_text"]
@@ -38,6 +41,8 @@ class Validation:
     """In order of file, line, column and code; suppressed ones too."""
     files: tuple[str, ...]
     """The configs that were checked."""
+    brought: tuple[Rule, ...] = ()
+    """The rules of the policies that they name."""
 
 
 def validate(
@@ -48,13 +53,14 @@ def validate(
     overrides: Sequence[str] = (),
     allow_code: bool = False,
     locked: bool = False,
-    progress: Callable[[str], None] | None = None,
+    jobs: int = 1,
 ) -> Validation:
     """Check config files, and every config below the folders among `paths`.
 
     Without `profile` each config is checked as it stands and with each of its profiles. `settings` default to those of the
     nearest `devmap.toml` or `pyproject.toml`. `locked` asks for a fresh lock beside each config. Imports no torch, unless
-    a config has a factory and `allow_code` is set.
+    a config has a factory and `allow_code` is set. `jobs` processes share the files, as many as pay with 0; what they find
+    is the same, in the same order. With `allow_code` there is one: the code of a config may start threads.
 
     Raises:
         UsageError: when a path does not exist, or nothing under it is a config.
@@ -62,27 +68,44 @@ def validate(
     settings = settings or find_settings(Path.cwd())
     files = find_configs(paths, excluded=settings.is_excluded)
     check_file = checker(settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
-    findings: list[Finding] = []
-    for file in files:
-        if progress is not None:
-            progress(file)
-        findings += check_file(file, {}).findings
-    return Validation(tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(files))
+    count = 1 if allow_code else workers_for(len(files), jobs=jobs)
+    found: dict[str, Checked] = in_workers(files, check_file, count=count) if count > 1 else {}
+    checked = [found.get(file) or check_file(file) for file in files]
+    findings = [finding for each in checked for finding in each.findings]
+    brought = {rule.code: rule for each in checked for rule in each.brought}
+    return Validation(tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(files), tuple(brought.values()))
+
+
+class FileCheck(Protocol):
+    """Checks one config file; `drafts` stand in for the content of files, by resolved path."""
+
+    def __call__(self, file: str, drafts: Mapping[Path, bytes] | None = None) -> Checked:
+        """Everything that is found in one file."""
 
 
 def checker(
     settings: Settings, *, profile: str | None = None, overrides: Sequence[str] = (), allow_code: bool = False, locked: bool = False
-) -> Callable[[str, Mapping[Path, bytes]], Checked]:
-    """What checks one config file after another, models being read once; its second argument stands in for files' content."""
-    sources = _Sources(allow_code=allow_code)
+) -> FileCheck:
+    """What checks one config file after another, models being read once. It can be pickled before it is first called."""
+    return partial(
+        _check_file, settings=settings, sources=_Sources(allow_code=allow_code), profile=profile, overrides=tuple(overrides), locked=locked
+    )
 
-    def check_file(file: str, drafts: Mapping[Path, bytes]) -> Checked:
-        def read(chosen: str | None) -> Document:
-            return load_document(file, profile=chosen, overrides=overrides, limits=settings.limits, drafts=drafts)
 
-        return _check(read, settings, sources, profile=profile, locked=locked)
+def _check_file(
+    file: str,
+    drafts: Mapping[Path, bytes] | None = None,
+    *,
+    settings: Settings,
+    sources: _Sources,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    locked: bool,
+) -> Checked:
+    def read(chosen: str | None) -> Document:
+        return load_document(file, profile=chosen, overrides=overrides, limits=settings.limits, drafts=drafts)
 
-    return check_file
+    return _check(read, settings, sources, profile=profile, locked=locked)
 
 
 def validate_text(
@@ -102,7 +125,7 @@ def validate_text(
         return parse_document(content, name, profile=chosen, overrides=overrides, limits=settings.limits)
 
     checked = _check(read, settings, _Sources(allow_code=allow_code), profile=profile, locked=locked)
-    return Validation(checked.findings, (name,))
+    return Validation(checked.findings, (name,), checked.brought)
 
 
 def _check(read: Callable[[str | None], Document], settings: Settings, sources: _Sources, *, profile: str | None, locked: bool) -> Checked:
@@ -110,9 +133,11 @@ def _check(read: Callable[[str | None], Document], settings: Settings, sources: 
     document = read(profile)
     profiles = document.config.profiles if document.config is not None and profile is None else {}
     context = _context(document, sources, locked=locked, profile=profile)
-    findings = check(context, settings=settings, profiles={name: _context(read(name), sources, profile=name) for name in profiles})
+    variants = {name: _context(read(name), sources, profile=name) for name in profiles}
+    findings = check(context, settings=settings, profiles=variants)
     names = tuple(source.name for source in document.sources)
-    return Checked(document.source.name, findings, reached_by(context), names)
+    brought = brought_rules(load_rules(settings), (context, *variants.values()))
+    return Checked(document.source.name, findings, reached_by(context), names, brought)
 
 
 class _Sources:

@@ -8,6 +8,7 @@ from devmap.config.device import parse_device
 from devmap.config.size import parse_size
 from devmap.errors import DeviceMapError
 from devmap.findings.model import Severity
+from devmap.inventory.bulk import collector_paused
 from devmap_validators.device_map import device_map_findings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_device_map"]
 
 
+@collector_paused()
 def check_device_map(
     inventory: Inventory,
     device_map: Mapping[str, int | str],

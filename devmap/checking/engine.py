@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devmap.checking.settings import Settings
     from devmap.findings.context import Context
 
-__all__ = ["check"]
+__all__ = ["brought_rules", "check"]
 
 
 def check(
@@ -37,7 +37,7 @@ def check(
         UsageError: when a selector of the settings means no rule, or a pack cannot be loaded.
     """
     known = load_rules(settings) if rules is None else tuple(rules)
-    known += _parts(known, (context, *(profiles or {}).values()))
+    known += brought_rules(known, (context, *(profiles or {}).values()))
     name = context.document.source.name
     picked = select_rules(
         known, select=settings.select, ignore=(*settings.ignore, *settings.ignored_in(name)), extend_select=settings.extend_select
@@ -55,9 +55,9 @@ def check(
     return _in_order(found)
 
 
-def _parts(rules: Iterable[Rule], contexts: Sequence[Context]) -> tuple[Rule, ...]:
+def brought_rules(rules: Iterable[Rule], contexts: Iterable[Context]) -> tuple[Rule, ...]:
     """The rules that the config itself, or one of its profiles, brings along, each code once."""
-    brought = [part for rule in rules if rule.parts is not None for context in contexts for part in rule.parts(context)]
+    brought = [part for context in contexts for rule in rules if rule.parts is not None for part in rule.parts(context)]
     return tuple({part.code: part for part in brought}.values())
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from devmap.config.faults import Edit
     from devmap.config.source import Place
     from devmap.findings.context import Context
-    from devmap.findings.model import Finding
+    from devmap.findings.model import Finding, Rule
 
 __all__ = ["Checked", "Reached", "apply_edits", "edited_file", "fixable", "introduces", "reached_by"]
 
@@ -44,6 +44,8 @@ class Checked:
     reached: Reached
     sources: tuple[str, ...]
     """The files that were read for it: itself and its parents, as they were named."""
+    brought: tuple[Rule, ...] = ()
+    """The rules that it brings along: those of the policies that it names."""
 
 
 def reached_by(context: Context) -> Reached:

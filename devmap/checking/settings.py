@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from devmap.config.near import near_words
@@ -38,7 +36,7 @@ class Settings:
     packs: tuple[str, ...] = ()
     """Import paths of rule packs beside the built-in one, each with a tuple `ALL_RULES`."""
     fail_on: FailOn = Severity.ERROR
-    per_path_ignores: Patterns = field(default_factory=lambda: MappingProxyType({}))
+    per_path_ignores: Patterns = field(default_factory=dict)
     """Rules that are off in some files: glob of the path from `root` to selectors."""
     exclude: tuple[str, ...] = ()
     """Globs of files and folders, from `root`, that a walk through folders leaves out."""
@@ -125,6 +123,8 @@ def parse_settings(table: object, path: Path) -> Settings:
 
 
 def _toml(path: Path) -> dict[str, object]:
+    import tomllib  # noqa: PLC0415 - only where there are settings to read
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -166,7 +166,7 @@ def _fail_on(value: object) -> FailOn:
 def _path_ignores(value: object) -> Patterns:
     if not isinstance(value, dict):
         raise ValueError("expected a table from globs to lists of rules")  # noqa: TRY004 - as above
-    return MappingProxyType({glob: _words(selectors) for glob, selectors in value.items()})
+    return {glob: _words(selectors) for glob, selectors in value.items()}
 
 
 def _limits(value: object) -> Limits:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING
 
 import click
@@ -65,6 +64,8 @@ def _place(problem: object) -> str:
 
 def _report_bug(error: Exception) -> None:
     if os.environ.get("DEVMAP_DEBUG"):
+        import traceback  # noqa: PLC0415 - only for a bug of ours
+
         traceback.print_exception(error)
     click.echo(f"error: devmap failed in a way that is a bug of ours: {type(error).__name__}: {error}", err=True)
     click.echo("help: set DEVMAP_DEBUG=1 for the traceback, and report it with the config", err=True)

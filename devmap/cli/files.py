@@ -14,12 +14,12 @@ __all__ = ["write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8, whole or not at all.
+    """Write a file in UTF-8, whole or not at all; what UTF-8 cannot say becomes a question mark.
 
     Raises:
         UsageError: when it cannot be written.
     """
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode(errors="replace"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}", help="name another file") from None

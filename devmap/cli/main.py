@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import io
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -43,7 +46,13 @@ class LazyGroup(click.Group):
         """The command, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"devmap.cli.{cmd_name}_command")
+        collected = gc.isenabled()
+        gc.disable()  # what an import makes stays: looking for garbage in it finds none, again and again
+        try:
+            module = importlib.import_module(f"devmap.cli.{cmd_name}_command")
+        finally:
+            if collected:
+                gc.enable()
         command = module.command
         assert isinstance(command, click.Command)
         return command
@@ -91,4 +100,9 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: runs the command and exits with its status."""
-    raise SystemExit(guarded(lambda: cli.main(prog_name="devmap", standalone_mode=False)))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or an example that is not UTF-8 shall not end a command, nor spoil JSON
+            stream.reconfigure(errors="replace")
+    status = guarded(lambda: cli.main(prog_name="devmap", standalone_mode=False))
+    gc.freeze()  # the process ends: nothing that it holds needs a last look
+    raise SystemExit(status)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from devmap.api.fixing import fix
 from devmap.api.validation import validate, validate_text
-from devmap.checking.registry import load_rules
+from devmap.checking.registry import explained_rules, load_rules
 from devmap.checking.settings import find_settings
 from devmap.checking.status import exit_status
 from devmap.cli import options
 from devmap.cli.completion import complete_paths, complete_rules
-from devmap.cli.files import write_text
 from devmap.cli.terminal import use_color, width
 from devmap.errors import UsageError
+from devmap.findings.registry import without_meaning
 from devmap.report.findings import FORMATS, render, statistics
-from devmap.report.fixes import fixes_summary, render_diff
+
+if TYPE_CHECKING:
+    from devmap.checking.settings import Settings
+    from devmap.findings.model import Rule
 
 __all__ = ["command"]
 
@@ -47,6 +50,15 @@ __all__ = ["command"]
 @click.option("--diff", "show_diff", is_flag=True, help="Show what --fix would change, and write nothing.")
 @click.option("--statistics", "show_statistics", is_flag=True, help="Count the findings by rule.")
 @click.option("--stdin-filename", metavar="PATH", help="With '-': where the config on standard input would be.")
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=0),
+    default=0,
+    envvar="DEVMAP_JOBS",
+    metavar="N",
+    help="Processes that share the files; 0, the default, takes as many as there are cores and as pay.",
+)
 @options.profile
 @options.overrides
 @options.allow_code
@@ -66,6 +78,7 @@ def command(
     show_diff: bool,
     show_statistics: bool,
     stdin_filename: str | None,
+    jobs: int,
     profile: str | None,
     overrides: tuple[str, ...],
     allow_code: bool,
@@ -93,6 +106,9 @@ def command(
             locked=locked,
         )
     elif mend or show_diff:
+        from devmap.api.fixing import fix  # noqa: PLC0415 - only with --fix and --diff, and every run would load it
+        from devmap.report.fixes import fixes_summary, render_diff  # noqa: PLC0415 - as above
+
         fixes = fix(
             paths, settings=settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked, write=not show_diff
         )
@@ -103,9 +119,12 @@ def command(
             return exit_status(fixes.before.findings, settings.fail_on)
         result = fixes.after
     else:
-        result = validate(paths, settings=settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
+        result = validate(paths, settings=settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked, jobs=jobs)
+    _tell_of_selectors(select, (*ignore, *extend_select), result.brought, settings)
     show = partial(render, result.findings, files=result.files, rules=load_rules(settings), width=width())
     if output_file is not None:
+        from devmap.cli.files import write_text  # noqa: PLC0415 - as above
+
         write_text(Path(output_file), show(output_format))
     text = show("text" if output_file is not None else output_format, color=use_color(color))
     if show_statistics:
@@ -115,6 +134,25 @@ def command(
     if not quiet:
         click.echo(summary, nl=False, err=output_format != "text" and output_file is None)
     return exit_status(result.findings, settings.fail_on)
+
+
+def _tell_of_selectors(select: tuple[str, ...], others: tuple[str, ...], brought: tuple[Rule, ...], settings: Settings) -> None:
+    """Say which words of the command line are no rule, neither of a pack nor of a policy; what devmap's own files say may be for others.
+
+    Raises:
+        UsageError: when it is a word of `--select`: without a rule nothing is checked.
+    """
+    for words, ends in ((select, True), (others, False)):
+        selectors = [word.strip() for given in words for word in given.split(",") if word.strip()]
+        unknown = without_meaning(selectors, (*load_rules(settings), *brought))
+        if unknown:  # a policy that comes with devmap and that no config names is no slip
+            unknown = without_meaning(unknown, (*explained_rules(settings), *brought))
+        for word, near in unknown.items():
+            message = f"no rule is called '{word}', and no policy of these configs has one"
+            hint = f"did you mean '{near}'?" if near else "`devmap rules` lists codes and names"
+            if ends:
+                raise UsageError(message, help=hint)
+            click.echo(f"warning: {message}: {hint}", err=True)
 
 
 def _refuse_beside_stdin(paths: tuple[str, ...], *, mends: bool) -> None:

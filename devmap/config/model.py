@@ -161,7 +161,7 @@ class ShortForm:
         self.others = others
 
     def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_before_validator_function(self._expand, handler(source))
+        return no_info_before_validator_function(self.expand, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         mapping = handler(schema)
@@ -170,7 +170,8 @@ class ShortForm:
             mapping = {key: value for key, value in mapping.items() if key not in {"default", "description"}}
         return {"anyOf": [self.schema, mapping]}
 
-    def _expand(self, value: object) -> object:
+    def expand(self, value: object) -> object:
+        """The mapping that a value stands for; a mapping as it is."""
         if _is_word(value):
             return {self.key: value}
         if self.others is not None and isinstance(value, dict):
@@ -216,7 +217,7 @@ class PlacementConfig(Shape):
     workload: Annotated[Workload, ShortForm("kind", {"enum": [*WorkloadKind]})] | None = Field(default=None, examples=["inference"])
     """What the model will do, so that room is kept beside the weights. Left out: weights only."""
 
-    offload: OffloadSettings = Field(default_factory=OffloadSettings)
+    offload: OffloadSettings = Field(default_factory=OffloadSettings.model_construct)
     """How weights that do not stay on an accelerator are kept."""
 
     extends: str | None = Field(default=None, examples=["../base.devmap.yaml"])

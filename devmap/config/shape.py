@@ -17,6 +17,7 @@ from devmap.config.near import near_words, sure_word
 from devmap.config.positions import locate
 from devmap.config.quoting import shown
 from devmap.config.renaming import rename, requote, written
+from devmap.config.straight import straight
 from devmap.config.strategy import Strategy
 from devmap.config.values import DTYPE_ALIASES, DTYPES
 
@@ -46,7 +47,9 @@ def validate_model(
 ) -> tuple[M | None, tuple[Fault, ...]]:
     """The model that `data` describes, or None and every fault that keeps it from being one."""
     faults = list(colliding_devices(model_type, data, positions))
-    model: M | None = None
+    model = None if faults else straight(model_type, data)
+    if model is not None:
+        return model, ()
     try:
         model = model_type.model_validate(data)
     except ValidationError as error:

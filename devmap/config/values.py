@@ -6,10 +6,12 @@ A parser here raises `ValueError` with a sentence for people; it becomes an erro
 
 from __future__ import annotations
 
+import enum
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from devmap.config.device import CPU, DEVICE_PATTERN, DISK, Device, parse_device
@@ -33,22 +35,31 @@ __all__ = [
     "MapKey",
     "Size",
     "Target",
+    "as_plain",
 ]
 
 T = TypeVar("T")
 
 
 def _coded(code: str, parse: Callable[[Any], T]) -> Callable[[Any], T]:
-    """The parser, its ValueError turned into an error that carries a rule's code."""
+    """The parser, its ValueError turned into an error that carries a rule's code.
+
+    What short words and numbers stand for is remembered: a thousand configs of one model have the same keys and devices.
+    """
+    remembered = lru_cache(maxsize=4096)(parse)
 
     def parse_or_report(value: Any) -> T:
+        kind = type(value)  # exactly: `True` equals 1
         try:
-            return parse(value)
+            return remembered(value) if kind is int or (kind is str and len(value) < _LONGEST_REMEMBERED) else parse(value)
         except ValueError as error:
             raise PydanticCustomError(code, "{reason}", {"reason": str(error)}) from None
 
     return parse_or_report
 
+
+_LONGEST_REMEMBERED = 200
+"""Characters. A hostile file's are not kept."""
 
 _STRATEGIES = frozenset(strategy.value for strategy in Strategy)
 
@@ -109,6 +120,17 @@ def _parse_dtype(value: object) -> str:
         msg = f"{shown(value)} is no dtype that weights run in; expected one of {', '.join(DTYPES)}"
         raise ValueError(msg)
     return name
+
+
+def as_plain(value: object) -> Any:
+    """A value of a config as JSON has it, what `model_dump(mode="json")` makes of it; needs no serializer to be built."""
+    if isinstance(value, dict):
+        return {str(as_plain(key)): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_plain(item) for item in value]
+    if isinstance(value, BaseModel):
+        return {name: as_plain(item) for name, item in value}
+    return value.value if isinstance(value, enum.Enum) else _plain(value)
 
 
 def _plain(value: object) -> int | str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from devmap.findings.model import Rule
 
-__all__ = ["find_rule", "matches", "matching", "select_rules", "verified"]
+__all__ = ["find_rule", "matches", "matching", "select_rules", "verified", "without_meaning"]
 
 _CODE = re.compile(r"[A-Z]{2,8}[0-9]{3,4}\Z")
 _POLICY_CODE = re.compile(r"(?!DM)[A-Z]{2,8}(?:[0-9]{3,4})?\Z")
@@ -92,12 +92,24 @@ def select_rules(
     weight: dict[str, tuple[int, bool]] = {rule.code: (0, not (select or rule.optional)) for rule in rules}
     for selectors, wanted in ((select, True), (extend_select, True), (ignore, False)):
         for selector in selectors:
-            of_a_policy = _POLICY_CODE.match(selector.strip()) and not any(matches(rule, selector) for rule in rules)
+            of_a_policy = _is_policy_code(selector.strip()) and not any(matches(rule, selector) for rule in rules)
             for rule in () if of_a_policy else matching(rules, selector):
                 strength = _strength(rule, selector)
                 if strength >= weight[rule.code][0]:
                     weight[rule.code] = (strength, wanted)
     return tuple(rule for rule in rules if weight[rule.code][1] or not rule.suppressible)
+
+
+def _is_policy_code(word: str) -> bool:
+    """Whether a word has the form of a policy's code, or of a family of them; a lower-case word without a number is a misspelt name."""
+    return _POLICY_CODE.match(word.upper() if word[-1:].isdigit() else word) is not None
+
+
+def without_meaning(selectors: Iterable[str], rules: Sequence[Rule]) -> dict[str, str]:
+    """The selectors that mean no rule, each with the word that may have been meant (empty where none is near)."""
+    words = [word for rule in rules for word in (rule.name, rule.code)]
+    missing = [selector for selector in selectors if not any(matches(rule, selector) for rule in rules)]
+    return {selector: next(iter(near_words(selector.strip(), words)), "") for selector in missing}
 
 
 def _strength(rule: Rule, selector: str) -> int:

@@ -97,10 +97,13 @@ class Line:
         n log n in the paths.
         """
         spans = sorted(self._spans(paths))  # an outer span before those inside; of equal ones the longer path last
+        begins = [start for start, *_ in spans[1:]]
+        begins.append(len(self.tensors))
         found: list[Run] = []
         outer: list[tuple[int, str]] = []
         at = 0
-        for start, below_zero, _, path in spans:
+        for (start, below_zero, _, path), next_begins in zip(spans, begins, strict=False):
+            end = -below_zero
             while outer and outer[-1][0] <= start:
                 until, decider = outer.pop()
                 if at < until:
@@ -109,7 +112,11 @@ class Line:
             if at < start:
                 found.append(Run(at, start, outer[-1][1] if outer else None))
                 at = start
-            outer.append((-below_zero, path))
+            if end > next_begins:  # paths inside come first
+                outer.append((end, path))
+            elif at < end:
+                found.append(Run(at, end, path))
+                at = end
         while outer:
             until, decider = outer.pop()
             if at < until:

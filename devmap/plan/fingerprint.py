@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from devmap.config.values import as_plain
+
 if TYPE_CHECKING:
     from devmap.config.model import PlacementConfig
 
@@ -20,7 +22,7 @@ def config_fingerprint(config: PlacementConfig) -> str:
     Where the model's files lie, which policies hold and where a value was written (in a parent, in a profile) do not
     count; neither does the order of mappings, but for `device_map`, where it decides between keys that are equally exact.
     """
-    plain = config.model_dump(mode="json", exclude=_NOT_FOR_PLANNING)
+    plain = {name: as_plain(value) for name, value in config if name not in _NOT_FOR_PLANNING}
     plain["model"] = {"dtype": plain["model"]["dtype"]}
     plain["device_map"] = list(plain["device_map"].items())
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)

@@ -25,7 +25,7 @@ def test_a_rendered_plan_fits_its_width_and_tells_devices_and_reasons(width: int
 def test_a_rendered_diff_folds_equal_moves() -> None:
     other = resolve(config(max_memory={0: 100}), MODEL)
     text = render_diff(diff_plans(PLAN, other), width=80)
-    assert "disk (runs on 1) -> 0" in text
+    assert "disk (runs on device 1) -> device 0" in text
     assert "not offered" in text
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devmap_validators.groups import fold
+
 if TYPE_CHECKING:
     from devmap.config.faults import DocumentPath
     from devmap.inventory.model import Inventory
@@ -36,6 +38,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 ),
             ],
         ),
+        (  # at the run dtype
+            "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float32}\ndevice_map: {model: 0}\nmax_memory: {0: 9GB}\n",
+            [(("device_map",), "no key covers 'lm_head', 1 tensor, 524.3 MB")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(
@@ -64,7 +70,8 @@ def test_of_many_places_eight_are_named_and_the_rest_is_counted(context_of: Cont
     (rest,) = [finding for finding in found if "other place" in finding.message]
     named = sum(int(finding.message.split(", ")[1].split()[0]) for finding in found if finding is not rest)
     uncovered = sum(len(example.own_tensors[path]) for path in leaves[1::2])
-    assert rest.message.startswith(f"no key covers {uncovered - named} more tensor")
+    places = len(fold(example, [tensor.name for path in leaves[1::2] for tensor in example.own_tensors[path]]))
+    assert rest.message == f"no key covers {uncovered - named} more tensors in {places - 8} other places"
     assert {finding.path for finding in found} == {("device_map",)}
     assert {finding.help for finding in found} == {'add a key for them, or "": auto to have the rest placed'}
     for finding in found:
@@ -76,3 +83,11 @@ def test_it_is_silent_without_a_model(context_of: ContextOf, findings_of: Findin
     assert (
         findings_of(context_of("version: 1\nmodel: {checkpoint: ./none}\ndevice_map: {lm_head: 0}\nmax_memory: {0: 2GB}\n"), "DM202") == ()
     )
+
+
+def test_eight_places_are_all_of_them_where_there_are_eight(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+    leaves = [path for path in example.modules if not example.children[path]]
+    keys = ", ".join(f"{path}: 0" for path in leaves if path not in leaves[1:17:2])
+    found = findings_of(context_of(f"{HEAD}device_map: {{{keys}}}\nmax_memory: {{0: 2GB}}\n"), "DM202")
+    assert len(found) == 8
+    assert not any("other place" in finding.message for finding in found)

@@ -24,6 +24,36 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             HEAD + "device_map: {'model.layers.*': 1, 'model.layers[0-3]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [(("device_map", "model.layers.*"), "'model.layers.*' decides nothing: 'model.layers[0-3]' names all that is below it")],
         ),
+        (  # each that is shadowed; of the others only those that took something from it
+            HEAD + "device_map: {'': 0, model.norm: 1, model.norm.weight: 0, lm_head: 0, model.layers.0: 1, 'model.layers.0.*': 0, "
+            "model.layers.0.mlp: 1, model.layers.0.self_attn: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (("device_map", "model.norm"), "'model.norm' decides nothing: 'model.norm.weight' names all that is below it"),
+                (
+                    ("device_map", "model.layers.0"),
+                    (
+                        "'model.layers.0' decides nothing: 'model.layers.0.*', 'model.layers.0.mlp', 'model.layers.0.self_attn' "
+                        "name all that is below it"
+                    ),
+                ),
+            ],
+        ),
+        (
+            HEAD + "device_map: {'': 0, model.norm: 1, 'model.norm.*': 1, model.norm.weight: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (("device_map", "model.norm"), "'model.norm' decides nothing: 'model.norm.weight' names all that is below it"),
+                (("device_map", "model.norm.*"), "'model.norm.*' decides nothing: 'model.norm.weight' names all that is below it"),
+            ],
+        ),
+        (
+            HEAD + "device_map: {'': 0, model.layers.0.mlp: 1, 'model.layers.*.mlp.*': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (
+                    ("device_map", "model.layers.0.mlp"),
+                    "'model.layers.0.mlp' decides nothing: 'model.layers.*.mlp.*' names all that is below it",
+                )
+            ],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(

@@ -20,6 +20,13 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             HEAD + "workload: {kind: training, trainable: [lm_head, model.norms]}\nmax_memory: {0: 90GB}\n",
             [(("workload", "trainable", 1), "'model.norms' in trainable is no module of this model")],
         ),
+        (
+            HEAD + "workload: {kind: training, trainable: [lm_hed, model.layers.9]}\nmax_memory: {0: 90GB}\n",
+            [
+                (("workload", "trainable", 0), "'lm_hed' in trainable is no module of this model"),
+                (("workload", "trainable", 1), "'model.layers.9' in trainable is no module of this model"),
+            ],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(
@@ -36,3 +43,8 @@ def test_it_says_what_is_wrong_and_where(
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM211") == ()
+
+
+def test_a_glob_is_not_rewritten(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    (finding,) = findings_of(context_of(HEAD + "workload: {kind: training, trainable: ['model.*norms']}\nmax_memory: {0: 90GB}\n"), "DM211")
+    assert (finding.label, finding.edit) == ("", None)

@@ -27,6 +27,7 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         "version: 1\nmodel: {factory: 'a.b:c'}\n",
+        "version: 1\nmodel: {checkpoint: ./weights}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

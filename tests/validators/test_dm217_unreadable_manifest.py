@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.errors import CheckpointError, ManifestError
+from devmap.errors import CheckpointError, InventoryError, ManifestError
 
 if TYPE_CHECKING:
     from tests.validators.conftest import ContextOf, FindingsOf
@@ -28,3 +28,11 @@ def test_a_config_that_names_no_model_at_all_is_the_affair_of_dm214(context_of: 
     text = "version: 1\nmodel: {dtype: bfloat16}\nmax_memory: {0: 2GB}\n"
     error = ManifestError("the config names no model")
     assert [finding.code for finding in findings_of(context_of(text, inventory_error=error))] == ["DM214"]
+
+
+def test_a_factory_that_fails_is_said_at_the_factory(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    text = "version: 1\nmodel: {factory: 'pack.models:build'}\nmax_memory: {0: 2GB}\n"
+    error = InventoryError("pack.models has no build")
+    (finding,) = findings_of(context_of(text, inventory_error=error, allow_code=True), "DM217")
+    assert (finding.path, finding.message) == (("model", "factory"), "pack.models has no build")
+    assert finding.help == "write it anew: devmap inspect CHECKPOINT -o MANIFEST"

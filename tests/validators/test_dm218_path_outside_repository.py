@@ -50,3 +50,21 @@ def test_a_relative_path_may_not_leave_the_repository(context_of: ContextOf, fin
     assert finding.message == "'../../elsewhere.manifest.yaml' leads out of the repository"
     assert findings_of(context_of(text, repository=folder.parent.parent), "DM218") == ()
     assert findings_of(context_of(text), "DM218") == ()
+
+
+def test_every_path_is_looked_at(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    text = (
+        "version: 1\nextends: /a.devmap.yaml\nmodel: {manifest: ../../b.manifest.yaml}\npolicies: [../../c.yaml, production, /d.yaml]\n"
+        "machine: ../../e.yaml\nmax_memory: {0: 2GB}\n"
+    )
+    folder = context_of(HEAD).document.folder
+    found = findings_of(context_of(text, repository=folder.parent), "DM218")
+    outside = "keep the file in the repository, so that every checkout has it"
+    absolute = "keep the file in the repository, and write its path from this config's folder"
+    assert [(finding.path, finding.help) for finding in found] == [
+        (("extends",), absolute),
+        (("model", "manifest"), outside),
+        (("policies", 0), outside),
+        (("policies", 2), absolute),
+        (("machine",), outside),
+    ]

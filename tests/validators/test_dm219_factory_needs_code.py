@@ -30,7 +30,12 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         "version: 1\nmodel: {factory: 'pack.models:build', checkpoint: ./weights}\n",
+        "version: 1\nmodel: {factory: 'pack.models:build', manifest: example.manifest.yaml}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM219") == ()
+
+
+def test_it_is_silent_where_code_may_run(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    assert findings_of(context_of("version: 1\nmodel: {factory: 'pack.models:build'}\n", allow_code=True), "DM219") == ()

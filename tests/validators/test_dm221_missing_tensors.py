@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from devmap.inventory.mapping import WeightMapping
+from devmap_validators.groups import fold
 
 if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
@@ -25,3 +26,10 @@ def test_it_folds_what_is_missing(context_of: ContextOf, findings_of: FindingsOf
 def test_it_is_silent_where_all_is_there(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
     assert findings_of(context_of(TEXT, inventory=dataclasses.replace(example, mapping=WeightMapping({}))), "DM221") == ()
     assert findings_of(context_of(TEXT), "DM221") == ()
+
+
+def test_of_many_places_eight_are_named(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+    every_other = tuple(example.tensors)[::2]
+    mapped = dataclasses.replace(example, mapping=WeightMapping({}, missing=every_other))
+    assert len(findings_of(context_of(TEXT, inventory=mapped), "DM221")) == 8
+    assert len(fold(example, every_other)) > 8

@@ -33,6 +33,8 @@ def test_it_says_what_is_wrong_and_where(
     [
         HEAD + "profiles: {a: {device_map: balanced}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
         HEAD + "profiles: {a: {max_memory: {cpu: 2GB}}}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD + "profiles: {a: {device_map: auto, headroom: 5%}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD + "profiles: {a: {max_memory: {0: 2000000000, 1: 1GB}}}\nmax_memory: {0: 2000000000, 1: 2GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

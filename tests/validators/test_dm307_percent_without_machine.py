@@ -24,6 +24,11 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             HEAD + "max_memory: {0: 90%, disk: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
             [(("max_memory", "disk"), "50% of disk cannot be checked: no machine says how much memory it has")],
         ),
+        (
+            HEAD + "max_memory: {7: 50%, 0: 90%, disk: 50%, cpu: 10%}\n"
+            "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            [(("max_memory", "disk"), "50% of disk cannot be checked: no machine says how much memory it has")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(
@@ -36,6 +41,7 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "max_memory: {0: 90%, cpu: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD + "max_memory: {0: 90%}\nmachine: 9x9999\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

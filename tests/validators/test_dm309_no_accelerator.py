@@ -17,6 +17,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (HEAD + "max_memory: {cpu: 2GB, disk: 2GB}\n", [(("max_memory",), "only cpu and disk are offered: the model runs on the CPU")]),
+        (
+            HEAD + "machine: {devices: {cpu: {memory: 9GB}, disk: {memory: 9GB}}}\n",
+            [(("machine",), "only cpu is offered: the model runs on the CPU")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(
@@ -30,6 +34,7 @@ def test_it_says_what_is_wrong_and_where(
     [
         HEAD + "max_memory: {1: 2GB}\n",
         HEAD + "device_map: auto\n",
+        HEAD + "machine: {devices: {0: {memory: 4GB}, cpu: {memory: 9GB}}}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devmap.errors import DevmapError
+from devmap.inventory.checkpoint import Damage
+
 if TYPE_CHECKING:
     from devmap.config.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
@@ -33,3 +36,15 @@ def test_it_says_what_is_wrong_and_where(
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM310") == ()
+
+
+def test_every_fault_of_a_machine_file_is_said(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    # Each with its place in that file, as a machine file's own faults have it.
+    problems = [Damage("DM103", "box.yaml:2:3: a machine has devices"), Damage("DM104", "box.yaml:3:9: '4gb' is ambiguous")]
+    error = DevmapError("the machine 'box.yaml' is wrong: 2 faults", help="mend it", problems=problems)
+    found = findings_of(context_of(HEAD + "machine: box.yaml\n", machine_error=error), "DM310")
+    assert [(finding.path, finding.message, finding.help) for finding in found] == [
+        (("machine",), "box.yaml:2:3: a machine has devices", ""),
+        (("machine",), "box.yaml:3:9: '4gb' is ambiguous", ""),
+        (("machine",), "the machine 'box.yaml' is wrong: 2 faults", "mend it"),
+    ]

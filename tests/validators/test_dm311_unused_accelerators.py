@@ -32,6 +32,8 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "max_memory: {0: 1GB, 1: 1GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD + "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD + "max_memory: {0: 1GB, 1: 1GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, disk: {memory: 16GB}}}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

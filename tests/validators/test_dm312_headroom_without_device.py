@@ -20,6 +20,14 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             HEAD + "headroom: {0: 5%, cpu: 1GB}\nmax_memory: {0: 3GB}\n",
             [(("headroom", "cpu"), "headroom for cpu, which is not offered")],
         ),
+        (
+            HEAD + "headroom: {4: 5%, 0: 5%, disk: 1GB, cpu: 1GB}\n"
+            "machine: {devices: {0: {memory: 4GB}, cpu: {memory: 9GB}, disk: {memory: 9GB}}}\n",
+            [
+                (("headroom", "4"), "headroom for device 4, which is not offered"),
+                (("headroom", "disk"), "headroom for disk, which is not offered"),
+            ],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devmap.errors import ResolutionError
+
 if TYPE_CHECKING:
     from devmap.config.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
@@ -59,3 +61,27 @@ def test_where_one_key_is_to_blame_the_rule_for_it_speaks_alone(
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM401") == ()
+
+
+MACHINE = "machine: {devices: {0: {memory: 1GB}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "help_"),
+    [
+        (ResolutionError("no plan fits", shortfall_bytes=1_500), "no plan fits (1,500 bytes short)", "offer 1,500 bytes more"),
+        (ResolutionError("1,500 bytes are missing", shortfall_bytes=1_500), "1,500 bytes are missing", "offer 1,500 bytes more"),
+        (ResolutionError("no device is left", help="offer one"), "no device is left", "offer one"),
+        (ResolutionError("no device is left"), "no device is left", "offer 1 byte more"),
+        (
+            ResolutionError("no plan fits", help="offer one", changes=("give 0 2 GB", "offer cpu")),
+            "no plan fits",
+            "give 0 2 GB; or offer cpu",
+        ),
+    ],
+)
+def test_it_always_says_how_much_and_what_to_do(
+    error: ResolutionError, message: str, help_: str, context_of: ContextOf, findings_of: FindingsOf
+) -> None:
+    (finding,) = findings_of(context_of(HEAD + MACHINE, plan=None, plan_error=error), "DM401")
+    assert (finding.path, finding.message, finding.help) == (("device_map",), message, help_)

@@ -20,6 +20,14 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             HEAD + "max_memory: {0: 3.7GB, cpu: 16GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
             [(("max_memory", "0"), "3.7 GB is 92% of the 4.0 GB that device 0 has")],
         ),
+        (  # each device that is too full; one that nobody measured, is among them
+            HEAD + "max_memory: {2: 1GB, cpu: 16GB, 0: 4GB, 1: 4GB}\nheadroom: {1: 300MB}\n"
+            "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            [
+                (("max_memory", "0"), "4.0 GB is 100% of the 4.0 GB that device 0 has"),
+                (("max_memory", "1"), "3.7 GB is 92% of the 4.0 GB that device 1 has"),
+            ],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(
@@ -33,6 +41,8 @@ def test_it_says_what_is_wrong_and_where(
     [
         HEAD + "max_memory: {0: 95%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
         HEAD + "max_memory: {0: 3.9GB}\nheadroom: 10%\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD + "max_memory: {0: 5GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",  # DM410's affair
+        HEAD + "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
         HEAD + "max_memory: {0: 3.6GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
     ],
 )

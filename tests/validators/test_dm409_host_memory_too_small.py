@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devmap.config.device import parse_device
+from devmap.plan.model import Placement, Plan
+
 if TYPE_CHECKING:
     from devmap.config.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
@@ -37,3 +40,32 @@ def test_it_says_what_is_wrong_and_where(
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM409") == ()
+
+
+TWO_BLOCKS = 2 * 404_766_720
+
+
+def test_two_of_the_largest_block_that_is_read_are_enough(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    text = HEAD + "offload: {host_memory: SIZE}\nmax_memory: {0: 1.2GB, disk: 2GB}\n"
+    assert findings_of(context_of(text.replace("SIZE", str(TWO_BLOCKS))), "DM409") == ()
+    (finding,) = findings_of(context_of(text.replace("SIZE", str(TWO_BLOCKS - 1))), "DM409")
+    assert finding.help == "give it 809.5 MB: room for two blocks"
+
+
+def test_what_streams_from_memory_is_read_from_no_disk(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    text = HEAD + "offload: {host_memory: 5MB}\nmax_memory: {0: 1.2GB, cpu: 2GB}\n"
+    context = context_of(text)
+    assert context.plan is not None
+    assert context.plan.streamed
+    assert findings_of(context, "DM409") == ()
+
+
+def test_where_nobody_wrote_it_the_budgets_are_pointed_at(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    disk, device = parse_device("disk"), parse_device(0)
+    plan = Plan({"": "disk"}, (Placement("block", disk, device, 3_000_000_000),), (), "auto")
+    for offload in ("", "offload: {folder: ./offload}\n"):
+        (finding,) = findings_of(context_of(HEAD + offload + "max_memory: {0: 8GB, disk: 9GB}\n", plan=plan), "DM409")
+        assert finding.path == ("max_memory",)
+        assert finding.message == "host_memory is 4.0 GB, and 'block' alone is read from disk with 3.0 GB"
+        assert finding.position is not None
+        assert finding.position.start.column == 1

@@ -29,3 +29,8 @@ def test_a_lock_of_another_model_is_foreign(context_of: ContextOf, findings_of: 
 
 def test_a_lock_of_this_model_is_not(context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(TEXT, lock=lock_for(context_of(TEXT))), "DM503") == ()
+
+
+def test_it_is_silent_where_the_model_is_unknown(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    lock = lock_for(context_of(TEXT))
+    assert findings_of(context_of(TEXT.replace("manifest: example.manifest.yaml", "checkpoint: ./none"), lock=lock), "DM503") == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.errors import LockError
+from devmap.plan.lock import lock_of
 
 if TYPE_CHECKING:
     from tests.validators.conftest import ContextOf, FindingsOf
@@ -20,3 +21,9 @@ def test_a_lock_that_is_asked_for_must_be_there(context_of: ContextOf, findings_
 def test_it_is_silent_unless_asked(context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(TEXT), "DM505") == ()
     assert findings_of(context_of(TEXT, locked=True, lock_error=LockError("broken")), "DM505") == ()
+
+
+def test_it_is_silent_where_there_is_one(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    plan = context_of(TEXT).plan
+    assert plan is not None
+    assert findings_of(context_of(TEXT, locked=True, lock=lock_of(plan)), "DM505") == ()

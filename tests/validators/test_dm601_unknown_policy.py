@@ -36,3 +36,13 @@ def test_it_says_what_is_wrong_and_where(
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM601") == ()
+
+
+def test_only_a_sure_name_is_put_right(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    found = findings_of(context_of(HEAD + "policies: [prodction, train, production2, ./team.yaml]\nmax_memory: {0: 3GB}\n"), "DM601")
+    assert [(finding.label, finding.edit and finding.edit.replacement) for finding in found] == [
+        ("did you mean 'production'?", "production"),
+        ("did you mean 'training'?", "training"),
+        ("did you mean 'production'?", None),
+        ("", None),
+    ]

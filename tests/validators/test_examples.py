@@ -10,19 +10,22 @@ import pytest
 
 from devmap.errors import CheckpointError, InventoryError, LockError
 from devmap.findings.meta import META_RULES
-from devmap.findings.model import Rule, Severity
+from devmap.findings.model import Finding, Rule, Severity
 from devmap.inventory.checkpoint import Damage
 from devmap.inventory.manifest import parse_manifest
 from devmap.inventory.mapping import Mismatch, WeightMapping
 from devmap.plan.lock import Lock, lock_of
 from devmap_validators.pages import pages
 from devmap_validators.rules import ALL_RULES
+from tests.validators.conftest import PACK
+from tests.validators.wording import as_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devmap.findings.context import Context
     from devmap.inventory.model import Inventory
+    from tests.conftest import Golden
     from tests.validators.conftest import ContextOf, FindingsOf
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +43,7 @@ def with_mapping(inventory: Inventory, **lists: Any) -> Inventory:
 
 
 def with_shape(inventory: Inventory, name: str, shape: tuple[int, ...]) -> Inventory:
-    tensors = {**inventory.tensors, name: dataclasses.replace(inventory.tensors[name], shape=shape)}
+    tensors = {**inventory.tensors, name: inventory.tensors[name]._replace(shape=shape)}
     return dataclasses.replace(inventory, tensors=tensors)
 
 
@@ -82,11 +85,26 @@ def test_the_good_example_has_no_error_and_no_warning(rule: Rule, context_of: Co
     assert [finding for finding in findings_of(context) if finding.severity is not Severity.NOTE or finding.code == rule.code] == []
 
 
-@pytest.mark.parametrize("rule", [rule for rule in ALL_RULES if rule.code != "DM602"], ids=lambda rule: rule.code)
-def test_the_bad_example_fires(rule: Rule, context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+WITHOUT_A_FILE = [rule for rule in ALL_RULES if rule.code != "DM602"]
+
+
+def findings_of_bad(rule: Rule, context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> tuple[Finding, ...]:
     surroundings = SURROUNDINGS[rule.code](context_of(rule.bad), example) if rule.code in SURROUNDINGS else {}
     codes = {"DM603": "SRV002"}  # the rules of a policy have codes of their own
-    found = findings_of(context_of(rule.bad, **surroundings), codes.get(rule.code, rule.code))
+    return findings_of(context_of(rule.bad, **surroundings), codes.get(rule.code, rule.code))
+
+
+def test_the_bad_examples_say_what_the_golden_file_holds(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory, golden: Golden
+) -> None:
+    found = {rule: findings_of_bad(rule, context_of, findings_of, example) for rule in WITHOUT_A_FILE}
+    text = "".join(f"# {rule.name}\n{as_lines(findings)}\n" for rule, findings in found.items())
+    golden("rules.txt", text.replace(f"{PACK}/", ""))
+
+
+@pytest.mark.parametrize("rule", WITHOUT_A_FILE, ids=lambda rule: rule.code)
+def test_the_bad_example_fires(rule: Rule, context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+    found = findings_of_bad(rule, context_of, findings_of, example)
     assert found
     assert {finding.severity for finding in found} == {rule.severity}
     for finding in found:
@@ -126,3 +144,37 @@ def test_the_pages_are_fresh() -> None:
     for name, text in pages().items():
         assert (docs / name).read_text(encoding="utf-8") == text, "run: python -m devmap_validators.pages docs"
     assert {f"rules/{path.name}" for path in (docs / "rules").glob("*.md")} | {"rules.md"} == set(pages())
+
+
+ALL_KEYS = """\
+version: 1
+model: {checkpoint: ./no-such-folder, dtype: float16}
+device_map: {'': auto, model.nrm: 0, lm_head: cpu, x: 3}
+max_memory: {0: 50%, cpu: 1GB, 1: 0}
+headroom: {0: 100%, 7: 1GB}
+no_split_module_classes: [Blokc]
+workload: {kind: inference, optimizer: adamw, trainable: [x]}
+offload: {host_memory: 1MB}
+same_device: [[a, b]]
+forbid: {0: [a]}
+policies: [production, inference, training, shared-server]
+profiles: {none: {}}
+"""
+
+
+def test_without_a_model_a_plan_or_a_machine_each_rule_says_what_the_text_alone_shows(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
+    found = findings_of(context_of(ALL_KEYS, inventory_error=CheckpointError("there is no checkpoint")))
+    said = sorted({finding.code for finding in found if finding.code.startswith("DM")})
+    assert said == ["DM212", "DM216", "DM223", "DM301", "DM307", "DM312", "DM405"]
+
+
+def test_without_a_readable_config_only_the_reader_speaks(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+    good = context_of("version: 1\nmodel: {manifest: example.manifest.yaml}\nmax_memory: {0: 2GB}\n")
+    for text in (ALL_KEYS.replace("'': auto", "'': nowhere"), "- a list", ""):
+        known = {"inventory": example, "checkpoint_inventory": example, "lock": lock_for(good), "plan": good.plan, "machine": good.machine}
+        # DM218 and DM223 look at paths and profiles as they are written, whatever else is wrong.
+        others = [finding.code for finding in findings_of(context_of(text, **known)) if finding.code not in {"DM218", "DM223"}]
+        assert {code[:3] for code in others} <= {"DM0", "DM1"}
+        assert others

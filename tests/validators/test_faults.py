@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devmap.api.validation import validate
 from devmap.checking.settings import Settings
+from tests.validators.wording import as_lines
+
+if TYPE_CHECKING:
+    from tests.conftest import Golden
 
 FOLDER = Path(__file__).parents[1] / "faults"
 FILES = sorted(FOLDER.glob("*.devmap.yaml"))
@@ -25,6 +30,13 @@ def test_every_fault_is_found_where_it_stands_and_nothing_else(path: Path, monke
         found.add((finding.code, finding.position.start.line, finding.position.start.column))
     assert found == expected
     assert expected
+
+
+def test_every_finding_says_what_the_golden_file_holds(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
+    found = {path.name: validate([path.name], settings=Settings(strict=True)).findings for path in FILES}
+    text = "".join(f"# {name}\n{as_lines(findings)}\n" for name, findings in found.items())
+    golden("faults.txt", re.sub("(no JSON Schema: ).*", r"\1(in the words of jsonschema)", text))
 
 
 def test_there_are_many_of_them() -> None:

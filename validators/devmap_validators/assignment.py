@@ -1,37 +1,77 @@
-"""Which device each tensor gets from a map of paths: the walk that every check of a device map stands on.
+"""Which device each tensor gets from a map of paths: what every check of a device map stands on.
 
-One pass from the root down hands the nearest key's target to modules and tensors, so that a map of a million keys costs no
-more than its keys plus the model's tensors.
+A map is read as runs of the model's line of tensors, so that a check costs what the map does and not what the model does:
+a map of 80 keys over 700 tensors is 80 runs, and only the blocks at their ends can be torn.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cached_property
+from itertools import accumulate
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from devmap.config.device import Device
-from devmap.inventory.dtypes import run_dtype, storage_bytes
+from devmap.inventory.atoms import tensor_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from devmap.inventory.line import Run
     from devmap.inventory.model import Inventory
 
 __all__ = ["Assignment", "SplitBlock", "assign", "bytes_on_devices", "run_bytes", "split_blocks", "split_ties"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Assignment:
-    """What a map says of each tensor of a model, in the model's order."""
+    """What a map says of each tensor of a model."""
 
-    targets: Mapping[str, object]
-    """The target of each covered tensor: a `Device`, or whatever else the map holds there."""
-    keys: Mapping[str, str]
-    """The path in the map that decided, for each covered tensor."""
-    uncovered: tuple[str, ...]
-    """Tensors that no key covers."""
+    inventory: Inventory
+    by_path: Mapping[str, object]
+    """The map: the target of each path, a `Device` or whatever else it holds there."""
+    runs: tuple[Run, ...]
+    """All tensors in order; the path of a run is the one that decided, None where no path covers its tensors."""
+
+    @cached_property
+    def uncovered(self) -> tuple[str, ...]:
+        """Tensors that no path covers."""
+        names = self.inventory.line.tensors
+        return tuple(name for run in self.runs if run.path is None for name in names[run.start : run.end])
+
+    def path_of(self, tensor: str) -> str | None:
+        """The path that decides a tensor."""
+        return self.runs[bisect_right(self.runs, self.inventory.line.number[tensor], key=_END)].path
+
+    def target_of(self, tensor: str) -> object:
+        """The target of a tensor; None where no path covers it."""
+        path = self.path_of(tensor)
+        return None if path is None else self.by_path[path]
+
+    def devices(self) -> Iterator[tuple[int, int, Device]]:
+        """The runs that lie on a device: first tensor, the first after it, device."""
+        for run in self.runs:
+            target = None if run.path is None else self.by_path[run.path]
+            if isinstance(target, Device):
+                yield run.start, run.end, target
+
+    def devices_within(self, start: int, end: int) -> dict[Device, str]:
+        """The devices of a stretch of tensors, in order of first use, each with the first tensor that lies there."""
+        found: dict[Device, str] = {}
+        at = bisect_right(self.runs, start, key=_END)
+        while at < len(self.runs) and self.runs[at].start < end:
+            run = self.runs[at]
+            target = None if run.path is None else self.by_path[run.path]
+            if isinstance(target, Device) and target not in found:
+                found[target] = self.inventory.line.tensors[max(start, run.start)]
+            at += 1
+        return found
+
+
+_START, _END = itemgetter(0), itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,86 +85,87 @@ class SplitBlock:
 
 
 def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
-    """The target of every tensor: that of the longest key that is the tensor or a module above it; `""` is the root.
+    """The target of every tensor: that of the longest path that is the tensor or a module above it; `""` is the root.
 
-    Linear in the map plus the model's modules and tensors.
+    n log n in the map.
     """
-    deciding: dict[str, str | None] = {}
-    for path in inventory.modules:
-        if path in targets:
-            deciding[path] = path
-        else:
-            deciding[path] = deciding[path.rpartition(".")[0]] if path else None
-    found: dict[str, object] = {}
-    keys: dict[str, str] = {}
-    uncovered: list[str] = []
-    for name in inventory.tensors:
-        key = name if name in targets else deciding[name.rpartition(".")[0]]
-        if key is None:
-            uncovered.append(name)
-        else:
-            keys[name] = key
-            found[name] = targets[key]
-    return Assignment(found, keys, tuple(uncovered))
+    return Assignment(inventory, targets, tuple(inventory.line.runs(targets)))
 
 
-def split_blocks(inventory: Inventory, targets: Mapping[str, object], classes: Collection[str]) -> tuple[SplitBlock, ...]:
+def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[SplitBlock, ...]:
     """The outermost modules of `classes` whose tensors lie on more than one device; targets that are no device do not count."""
-    whole = frozenset(classes)
-    block_of: dict[str, str] = {}
-    for path, class_name in inventory.modules.items():
-        parent = block_of.get(path.rpartition(".")[0]) if path else None
-        if parent is not None:
-            block_of[path] = parent
-        elif class_name in whole:
-            block_of[path] = path
-    parts: dict[str, dict[Device, str]] = defaultdict(dict)
-    for name, target in targets.items():
-        block = block_of.get(name.rpartition(".")[0])
-        if block is not None and isinstance(target, Device):
-            parts[block].setdefault(target, name)
-    return tuple(SplitBlock(path, inventory.modules[path], tuple(used.items())) for path, used in parts.items() if len(used) > 1)
+    inventory = assignment.inventory
+    blocks = _blocks(inventory, frozenset(classes))
+    torn: dict[_Block, dict[Device, str]] = {}
+    for run in assignment.runs[1:]:  # only a block in which a run begins can be torn
+        at = bisect_right(blocks, run.start - 1, key=_START) - 1
+        if at >= 0 and run.start < blocks[at].end and blocks[at] not in torn:
+            torn[blocks[at]] = assignment.devices_within(blocks[at].start, blocks[at].end)
+    return tuple(
+        SplitBlock(block.path, inventory.modules[block.path], tuple(used.items())) for block, used in torn.items() if len(used) > 1
+    )
 
 
-def split_ties(inventory: Inventory, targets: Mapping[str, object]) -> tuple[tuple[tuple[str, Device], ...], ...]:
+class _Block(NamedTuple):
+    """A module that may not be split: its first tensor, the first after it, and its path."""
+
+    start: int
+    end: int
+    path: str
+
+
+def _blocks(inventory: Inventory, classes: frozenset[str]) -> Sequence[_Block]:
+    """The outermost modules of `classes`, in order. Worked out once for an inventory."""
+    question = ("blocks", classes)
+    found: list[_Block] | None = inventory.remembered.get(question)
+    if found is None:
+        found = inventory.remembered[question] = []
+        line, inside_until = inventory.line, 0
+        for place, (path, class_name) in enumerate(inventory.modules.items()):
+            if place >= inside_until and class_name in classes:
+                inside_until = line.after[place]
+                found.append(_Block(*line.span(path), path))
+    return found
+
+
+def split_ties(assignment: Assignment) -> tuple[tuple[tuple[str, Device], ...], ...]:
     """The tie groups whose names lie on more than one device: each name that has a device, with it."""
     groups: list[tuple[tuple[str, Device], ...]] = []
-    for group in inventory.ties:
-        placed = tuple((name, target) for name in group if isinstance(target := targets.get(name), Device))
+    for group in assignment.inventory.ties:
+        placed = tuple((name, target) for name in group if isinstance(target := assignment.target_of(name), Device))
         if len({device for _, device in placed}) > 1:
             groups.append(placed)
     return tuple(groups)
 
 
-def bytes_on_devices(inventory: Inventory, targets: Mapping[str, object], dtype: str | None) -> Mapping[Device, int]:
+def bytes_on_devices(assignment: Assignment, dtype: str | None) -> Mapping[Device, int]:
     """Bytes of weights on each device at the run dtype; a tied tensor counts once on each device that it lies on."""
+    up_to = _bytes_up_to(assignment.inventory, dtype)
     used: dict[Device, int] = defaultdict(int)
-    counted: set[tuple[str, Device]] = set()
-    owner = inventory.owner
-    for name, target in targets.items():
-        if not isinstance(target, Device):
-            continue
-        if name in owner:
-            share = (owner[name], target)
-            if share in counted:
-                continue
-            counted.add(share)
-        tensor = inventory.tensors[name]
-        used[target] += _bytes_at(tensor.shape, tensor.dtype, dtype, tensor.kind)
+    for start, end, device in assignment.devices():
+        used[device] += up_to[end] - up_to[start]
+    number = assignment.inventory.line.number
+    for group in assignment.inventory.ties:
+        counted: set[Device] = set()
+        for name in group:
+            target = assignment.target_of(name)
+            if isinstance(target, Device):
+                if target in counted:
+                    used[target] -= up_to[number[name] + 1] - up_to[number[name]]
+                counted.add(target)
     return dict(used)
 
 
 def run_bytes(inventory: Inventory, names: Iterable[str], dtype: str | None) -> int:
     """Bytes of some tensors at the run dtype, a tied one once."""
-    owner = inventory.owner
-    total = 0
-    for name in dict.fromkeys(owner.get(name, name) for name in names):
-        tensor = inventory.tensors[name]
-        total += _bytes_at(tensor.shape, tensor.dtype, dtype, tensor.kind)
-    return total
+    owner, sizes = inventory.owner, tensor_sizes(inventory, dtype)
+    return sum(sizes[name] for name in dict.fromkeys(owner.get(name, name) for name in names))
 
 
-@lru_cache(maxsize=4096)
-def _bytes_at(shape: tuple[int, ...], stored: str, asked: str | None, kind: str) -> int:
-    """Bytes of a tensor at the run dtype. Remembered, as the thousands of tensors of a model have a handful of shapes."""
-    return storage_bytes(shape, run_dtype(stored, asked, kind=kind))
+def _bytes_up_to(inventory: Inventory, dtype: str | None) -> Sequence[int]:
+    """Bytes of all tensors before each number, and of all of them last. Worked out once for an inventory."""
+    question = ("bytes up to", dtype)
+    found: list[int] | None = inventory.remembered.get(question)
+    if found is None:
+        found = inventory.remembered[question] = [0, *accumulate(tensor_sizes(inventory, dtype).values())]
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from devmap.config.device import DISK
 from devmap.config.size import Bytes, Percent
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ def machine_memory(context: Context, device: Device) -> int | None:
 
 
 def capacity(context: Context, device: Device) -> int | None:
-    """What `max_memory` gives a device, or all of its memory where the config is silent, in bytes; None where nothing says."""
+    """What `max_memory` gives a device, else all of its memory, in bytes; None where nothing says, as for a disk that is a folder."""
     config = context.document.config
     memory = machine_memory(context, device)
     if config is None or config.max_memory is None:
-        return memory
+        return None if device == DISK else memory
     amount = config.max_memory.get(device)
     if isinstance(amount, Percent):
         return None if memory is None else amount.of(memory)
@@ -41,7 +42,7 @@ def headroom(context: Context, device: Device) -> int:
     if config is None or total is None:
         return 0
     said: Bytes | Percent | None = config.headroom.of(device) if config.headroom is not None else None
-    if said is None and config.headroom is None and device.is_accelerator:
+    if said is None and device.is_accelerator:
         in_bytes = config.max_memory is not None and not isinstance(config.max_memory.get(device), Percent)
         said = None if in_bytes else _DEFAULT_HEADROOM
     if said is None:

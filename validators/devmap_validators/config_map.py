@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from devmap.config.faults import DocumentPath
     from devmap.findings.context import Context
+    from devmap.inventory.line import Run
 
 __all__ = [
     "anchors_of",
@@ -25,7 +26,7 @@ __all__ = [
     "offered_devices",
     "pinned_bytes",
     "quoted",
-    "tensors_by_key",
+    "runs_by_key",
 ]
 
 
@@ -42,9 +43,9 @@ def assignment_of(context: Context) -> Assignment | None:
 def pinned_bytes(context: Context) -> Mapping[Device, int]:
     """Bytes of weights that the map itself puts on each device, at the run dtype; what a strategy places does not count."""
     assignment, config = assignment_of(context), context.document.config
-    if assignment is None or config is None or context.inventory is None:
+    if assignment is None or config is None:
         return {}
-    return bytes_on_devices(context.inventory, assignment.targets, config.model.dtype)
+    return bytes_on_devices(assignment, config.model.dtype)
 
 
 def anchors_of(context: Context, tensors: Sequence[str]) -> tuple[str, ...]:
@@ -52,7 +53,8 @@ def anchors_of(context: Context, tensors: Sequence[str]) -> tuple[str, ...]:
     assignment, expansion = assignment_of(context), context.expansion
     if assignment is None or expansion is None:
         return ()
-    return tuple(dict.fromkeys(expansion.anchors[assignment.keys[name]] for name in tensors))
+    paths = [assignment.path_of(name) for name in tensors]
+    return tuple(dict.fromkeys(expansion.anchors[path] for path in paths if path is not None))
 
 
 def no_split_classes(context: Context) -> tuple[str, ...]:
@@ -117,11 +119,13 @@ def quoted(names: Sequence[str], most: int = 3) -> str:
     return f"{few} and {len(names) - most:,} more" if len(names) > most else few
 
 
-def tensors_by_key(context: Context) -> Mapping[str, list[str]]:
-    """For each key of the map that decides a tensor, the tensors it decides."""
-    found: dict[str, list[str]] = defaultdict(list)
+@lru_cache(maxsize=4)
+def runs_by_key(context: Context) -> Mapping[str, list[Run]]:
+    """For each key of the map that decides a tensor, the runs of tensors that it decides."""
+    found: dict[str, list[Run]] = defaultdict(list)
     assignment, expansion = assignment_of(context), context.expansion
     if assignment is not None and expansion is not None:
-        for name, path in assignment.keys.items():
-            found[expansion.anchors[path]].append(name)
+        for run in assignment.runs:
+            if run.path is not None:
+                found[expansion.anchors[run.path]].append(run)
     return found

@@ -14,7 +14,7 @@ from devmap.config.device import Device, parse_device
 from devmap.config.quoting import shown
 from devmap.config.strategy import Strategy
 from devmap.findings.model import Finding, Severity
-from devmap_validators.assignment import assign, bytes_on_devices, split_blocks, split_ties
+from devmap_validators.assignment import Assignment, assign, bytes_on_devices, split_blocks, split_ties
 from devmap_validators.groups import counted, fold, fold_paths
 from devmap_validators.suggestion import explain_miss, near_path
 from devmap_validators.wording import device_in_words, devices_in_words, over_budget, split_block, split_tie
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from devmap.inventory.model import Inventory
+    from devmap_validators.assignment import Assignment
 
 __all__ = ["device_map_findings"]
 
@@ -50,18 +51,13 @@ def device_map_findings(
     assignment = assign(inventory, devices)
     findings += _uncovered(inventory, assignment.uncovered, dtype)
     classes = inventory.no_split_module_classes if no_split_module_classes is None else no_split_module_classes
-    findings += _straddling(inventory, assignment.targets, classes)
+    findings += _straddling(assignment, classes)
     findings += [
-        _error("DM204", split_tie(inventory, placed, dtype), help="give all of them the same device")
-        for placed in split_ties(inventory, assignment.targets)
+        _error("DM204", split_tie(inventory, placed, dtype), help="give all of them the same device") for placed in split_ties(assignment)
     ]
     findings += _mixed_backends(devices)
     findings += _not_offered(devices, max_memory, offered)
-    used = bytes_on_devices(inventory, assignment.targets, dtype)
-    for device in sorted(max_memory or {}):
-        budget = (max_memory or {})[device]
-        if used.get(device, 0) > budget:
-            findings.append(_error("DM402", over_budget(device, used[device], budget), help="move modules away or raise the budget"))
+    findings += _over_budget(assignment, max_memory or {}, dtype)
     return findings
 
 
@@ -137,11 +133,11 @@ def _uncovered(inventory: Inventory, names: Sequence[str], dtype: str | None) ->
     return [*_capped(found, groups, "DM202", "group", "of tensors have no device")]
 
 
-def _straddling(inventory: Inventory, targets: Mapping[str, object], classes: Collection[str]) -> list[Finding]:
+def _straddling(assignment: Assignment, classes: Collection[str]) -> list[Finding]:
     """One finding for all blocks of a class that lie on the same devices."""
     alike: dict[tuple[str, tuple[Device, ...]], list[str]] = defaultdict(list)
     first: dict[tuple[str, tuple[Device, ...]], str] = {}
-    for block in split_blocks(inventory, targets, classes):
+    for block in split_blocks(assignment, classes):
         kind = (block.class_name, tuple(sorted(device for device, _ in block.parts)))
         alike[kind].append(block.path)
         first.setdefault(kind, split_block(block))
@@ -175,6 +171,13 @@ def _not_offered(
         code = "DM301" if device.is_accelerator else "DM304"
         message = f"{shown(keys[0])}{others} asks for {device_in_words(device)}, which is not offered"
         yield _error(code, message, help=f"offered: {devices_in_words(known)}; add it to max_memory or choose another")
+
+
+def _over_budget(assignment: Assignment, max_memory: Mapping[Device, int], dtype: str | None) -> Iterator[Finding]:
+    used = bytes_on_devices(assignment, dtype) if max_memory else {}
+    for device, budget in sorted(max_memory.items()):
+        if used.get(device, 0) > budget:
+            yield _error("DM402", over_budget(device, used[device], budget), help="move modules away or raise the budget")
 
 
 def _capped(found: Sequence[Finding], all_of_them: Sequence[object], code: str, noun: str, what: str) -> Iterator[Finding]:

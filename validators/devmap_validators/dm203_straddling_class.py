@@ -21,10 +21,10 @@ __all__ = ["RULE"]
 
 def _check(context: Context) -> Iterator[Report]:
     assignment = assignment_of(context)
-    if assignment is None or context.inventory is None:
+    if assignment is None:
         return
     by_keys: dict[tuple[str, ...], list[SplitBlock]] = {}
-    for block in split_blocks(context.inventory, assignment.targets, no_split_classes(context)):
+    for block in split_blocks(assignment, no_split_classes(context)):
         keys = anchors_of(context, [name for _, name in block.parts])
         by_keys.setdefault(keys, []).append(block)
     for keys, blocks in by_keys.items():

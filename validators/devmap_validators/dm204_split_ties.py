@@ -22,7 +22,7 @@ def _check(context: Context) -> Iterator[Report]:
     assignment, inventory, config = assignment_of(context), context.inventory, context.document.config
     if assignment is None or inventory is None or config is None:
         return
-    for placed in split_ties(inventory, assignment.targets):
+    for placed in split_ties(assignment):
         names = [name for name, _ in placed]
         if is_head_and_embedding(inventory, names):
             continue  # DM213 says it with the names that people know

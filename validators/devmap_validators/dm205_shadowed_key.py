@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.config_map import map_path, quoted, tensors_by_key
+from devmap_validators.config_map import map_path, quoted, runs_by_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ def _check(context: Context) -> Iterator[Report]:
     config, expansion = context.document.config, context.expansion
     if config is None or expansion is None:
         return
-    deciding = tensors_by_key(context)
+    deciding = runs_by_key(context)
     for key, paths in expansion.paths.items():
         if not key or not paths or key in deciding:
             continue  # "" is for what the others leave; that they leave nothing is no fault

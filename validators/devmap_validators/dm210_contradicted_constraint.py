@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devmap.config.device import Device
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import assignment_of, device_path
 from devmap_validators.wording import device_in_words, devices_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from devmap.config.device import Device
     from devmap.findings.context import Context
-    from devmap.inventory.model import Inventory
+    from devmap_validators.assignment import Assignment
 
 __all__ = ["RULE"]
 
@@ -32,10 +32,10 @@ def _check(context: Context) -> Iterator[Report]:
 
 
 def _by_map(context: Context) -> Iterator[Report]:
-    config, inventory, assignment = context.document.config, context.inventory, assignment_of(context)
-    if config is None or inventory is None or assignment is None:
+    config, assignment = context.document.config, assignment_of(context)
+    if config is None or assignment is None:
         return
-    pinned = partial(_pinned, inventory, assignment.targets)
+    pinned = partial(_pinned, assignment)
     for device, keys in config.forbid.items():
         here = device_path(context, ("forbid",), device)
         for item, key in enumerate(keys):
@@ -50,26 +50,12 @@ def _by_map(context: Context) -> Iterator[Report]:
             yield Report(message, ("same_device", place), help="give them one device in the map, or drop the constraint")
 
 
-def _pinned(inventory: Inventory, targets: Mapping[str, object], key: str) -> dict[Device, str]:
+def _pinned(assignment: Assignment, key: str) -> dict[Device, str]:
     """The devices that the map gives to what a key names, each with the first tensor there."""
     found: dict[Device, str] = {}
-    for root in inventory.index.match(key):
-        for name in _tensors_below(inventory, root):
-            target = targets.get(name)
-            if isinstance(target, Device):
-                found.setdefault(target, name)
+    for root in assignment.inventory.index.match(key):
+        found = {**assignment.devices_within(*assignment.inventory.line.span(root)), **found}
     return found
-
-
-def _tensors_below(inventory: Inventory, root: str) -> Iterator[str]:
-    if root in inventory.tensors:
-        yield root
-        return
-    pending = [root]
-    while pending:
-        path = pending.pop()
-        yield from (tensor.name for tensor in inventory.own_tensors[path])
-        pending += reversed(inventory.children[path])
 
 
 RULE = Rule(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.dtypes import element_bits, run_dtype
 from devmap_validators.assignment import run_bytes
+from devmap_validators.stored import stored_dtypes
 from devmap_validators.wording import exact_bytes
 
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or inventory is None or config.model.dtype is None:
         return
     asked = config.model.dtype
-    kinds = {(tensor.dtype, tensor.kind) for tensor in inventory.tensors.values()}
-    grown = {(stored, kind) for stored, kind in kinds if element_bits(run_dtype(stored, asked, kind=kind)) > element_bits(stored)}
+    grown = {
+        (stored, kind)
+        for stored, kind in stored_dtypes(inventory)
+        if element_bits(run_dtype(stored, asked, kind=kind)) > element_bits(stored)
+    }
     if not grown:
         return
     wider: Counter[str] = Counter()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.stored import stored_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devmap.findings.context import Context
+    from devmap.inventory.model import Inventory
 
 __all__ = ["RULE"]
 
@@ -22,10 +24,14 @@ def _check(context: Context) -> Iterator[Report]:
     if asked.startswith(("int", "uint")):
         hint = "leave dtype out: a quantised checkpoint keeps its own dtypes; or write bfloat16 or float16"
         yield Report(f"weights cannot be converted to {asked} by a cast", ("model", "dtype"), help=hint)
-    elif asked.startswith("float8") and (context.inventory is None or all(t.dtype != asked for t in context.inventory.tensors.values())):
+    elif asked.startswith("float8") and not _is_stored(asked, context.inventory):
         hint = "use a checkpoint that was quantised with scales, or bfloat16"
         message = f"a cast to {asked} loses most digits, and few kernels compute in it"
         yield Report(message, ("model", "dtype"), help=hint, severity=Severity.WARNING)
+
+
+def _is_stored(dtype: str, inventory: Inventory | None) -> bool:
+    return inventory is not None and any(stored == dtype for stored, _ in stored_dtypes(inventory))
 
 
 RULE = Rule(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.dtypes import run_dtype
 from devmap_validators.groups import counted
+from devmap_validators.stored import stored_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,13 +22,13 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or inventory is None or config.model.dtype is None:
         return
     asked = config.model.dtype
-    narrowed = [
-        tensor
-        for tensor in inventory.tensors.values()
-        if tensor.dtype == "bfloat16" and run_dtype(tensor.dtype, asked, kind=tensor.kind) == "float16"
-    ]
+    narrowed = sum(
+        count
+        for (stored, kind), count in stored_dtypes(inventory).items()
+        if stored == "bfloat16" and run_dtype(stored, asked, kind=kind) == "float16"
+    )
     if narrowed:
-        tensors = counted(len(narrowed), "tensor")
+        tensors = counted(narrowed, "tensor")
         message = f"{tensors} of bfloat16 would become float16, which ends at 65,504: what is larger becomes infinite"
         yield Report(message, ("model", "dtype"), help="write dtype: bfloat16, or leave it out, if the accelerator has it")
 

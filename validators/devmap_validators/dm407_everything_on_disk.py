@@ -25,7 +25,7 @@ def _check(context: Context) -> Iterator[Report]:
     if context.plan is not None:
         all_there = bool(context.plan.placements) and all(placement.home == DISK for placement in context.plan.placements)
     else:
-        all_there = not assignment.uncovered and bool(assignment.targets) and set(assignment.targets.values()) == {DISK}
+        all_there = bool(assignment.runs) and all(run.path is not None and assignment.by_path[run.path] == DISK for run in assignment.runs)
     if all_there:
         message = f"all weights lie on disk: each pass reads {exact_bytes(run_bytes(inventory, inventory.tensors, config.model.dtype))}"
         yield Report(message, ("device_map",), help="offer an accelerator or cpu memory for what is used in every pass")

@@ -8,7 +8,7 @@ from devmap.config.device import Device
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.assignment import run_bytes
 from devmap_validators.capacity import capacity, headroom
-from devmap_validators.config_map import map_path, offered_devices, pinned_bytes, tensors_by_key
+from devmap_validators.config_map import map_path, offered_devices, pinned_bytes, runs_by_key
 from devmap_validators.wording import device_in_words, exact_bytes
 
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ def _check(context: Context) -> Iterator[Report]:
         return  # with a workload, room that looks free is kept for its cache or its gradients
     offered = offered_devices(context) or frozenset()
     free = {device: room for device in offered if device.is_accelerator and (room := _room(context, device)) > 0}
-    for key, names in tensors_by_key(context).items():
+    for key, runs in runs_by_key(context).items():
         target = config.device_map[key]
         if not isinstance(target, Device) or target.is_accelerator or target not in offered:
             continue
+        names = [name for run in runs for name in inventory.line.tensors[run.start : run.end]]
         nbytes = run_bytes(inventory, names, config.model.dtype)
         fitting = [device for device in sorted(free) if free[device] >= nbytes]
         if nbytes and fitting:

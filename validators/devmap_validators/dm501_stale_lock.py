@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
 from devmap.plan.fingerprint import config_fingerprint
+from devmap_validators.lock_words import lock_command, lock_path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,8 @@ def _check(context: Context) -> Iterator[Report]:
         return
     now = context.plan.config_fingerprint if context.plan is not None else ""
     if lock.config_fingerprint != (now or config_fingerprint(config)):
-        name = context.document.source.name
-        yield Report("the lock was made from another state of this config", (), help=f"devmap resolve {name} --lock, and read its diff")
+        hint = f"{lock_command(context)}, and read its diff"
+        yield Report("the lock was made from another state of this config", lock_path_in(context), on_key=True, help=hint)
 
 
 RULE = Rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.lock_words import lock_command, lock_path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +17,8 @@ __all__ = ["RULE"]
 
 def _check(context: Context) -> Iterator[Report]:
     if context.lock is not None and context.lock.is_hand_edited:
-        hint = f"say it in the config, as a key of device_map, and run devmap resolve {context.document.source.name} --lock"
-        yield Report("the lock was edited by hand: its content does not have its digest", (), help=hint)
+        hint = f"say it in the config, as a key of device_map, and run {lock_command(context)}"
+        yield Report("the lock was edited by hand: its content does not have its digest", lock_path_in(context), on_key=True, help=hint)
 
 
 RULE = Rule(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.fingerprint import fingerprint
+from devmap_validators.lock_words import lock_command, lock_path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,10 @@ def _check(context: Context) -> Iterator[Report]:
     if lock is None or inventory is None:
         return
     if lock.inventory_fingerprint != fingerprint(inventory):
-        hint = f"devmap resolve {context.document.source.name} --lock writes it for this model"
-        yield Report("the lock was made for another model than this config names", ("model",), on_key=True, help=hint)
+        hint = f"{lock_command(context)} writes it for this model"
+        yield Report(
+            "the lock was made for another model than this config names", lock_path_in(context, ("model",)), on_key=True, help=hint
+        )
 
 
 RULE = Rule(

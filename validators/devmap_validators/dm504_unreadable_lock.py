@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.lock_words import lock_command, lock_path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +18,8 @@ __all__ = ["RULE"]
 def _check(context: Context) -> Iterator[Report]:
     error = context.lock_error
     if error is not None:
-        hint = error.help or f"devmap resolve {context.document.source.name} --lock writes it anew"
-        yield Report(error.message, (), help=hint)
+        hint = error.help or f"{lock_command(context)} writes it anew"
+        yield Report(error.message, lock_path_in(context), on_key=True, help=hint)
 
 
 RULE = Rule(

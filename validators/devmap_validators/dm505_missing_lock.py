@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.lock_words import lock_command, lock_path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +17,8 @@ __all__ = ["RULE"]
 
 def _check(context: Context) -> Iterator[Report]:
     if context.locked and context.lock is None and context.lock_error is None and context.document.config is not None:
-        hint = f"devmap resolve {context.document.source.name} --lock, and check the file in"
-        yield Report("there is no lock beside this config", (), help=hint)
+        hint = f"{lock_command(context)}, and check the file in"
+        yield Report("there is no lock beside this config", lock_path_in(context), on_key=True, help=hint)
 
 
 RULE = Rule(

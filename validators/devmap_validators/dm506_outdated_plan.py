@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.lock_words import lock_command, lock_path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,9 @@ def _check(context: Context) -> Iterator[Report]:
         moved = next(path for path in (*plan.device_map, *lock.device_map) if plan.device_map.get(path) != lock.device_map.get(path))
         before, after = lock.device_map.get(moved, "no key"), plan.device_map.get(moved, "no key")
         message = f"this devmap plans differently than the lock: {moved or 'the whole model'!r} has {before} there and {after} now"
-        yield Report(message, (), help=f"devmap diff shows what moves; devmap resolve {context.document.source.name} --lock takes it over")
+        yield Report(
+            message, lock_path_in(context), on_key=True, help=f"devmap diff shows what moves; {lock_command(context)} takes it over"
+        )
 
 
 RULE = Rule(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from devmap.config.near import sure_word
@@ -26,6 +25,8 @@ def near_word(word: str, known: Collection[str]) -> str | None:
         return None
     candidates = list(known)[:_MOST_CANDIDATES]
     by_folded = {candidate.casefold(): candidate for candidate in reversed(candidates)}
+    import difflib  # noqa: PLC0415 - most runs find nothing misspelt
+
     near = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=_CUTOFF)
     if near:
         return by_folded[near[0]]
