@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.inventory.hub import find_checkpoint
-from devmap.inventory.manifest import render_manifest
+from devmap.inventory.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
 from devmap.inventory.reader import read_checkpoint
 from devmap.plan.lock import write_atomically

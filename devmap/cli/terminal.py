@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 
 __all__ = ["speaks_unicode", "use_color", "width"]
@@ -24,6 +23,8 @@ def use_color(choice: str, *, to_file: bool = False) -> bool:
 
 def width() -> int:
     """Columns for tables."""
+    import shutil  # noqa: PLC0415 - with its archives 3 ms, and most runs show no table
+
     return max(_NARROWEST, min(120, shutil.get_terminal_size((100, 24)).columns))
 
 

@@ -28,7 +28,6 @@ from devmap.config.yaml_reader import Limits, read_yaml
 from devmap.errors import InventoryError, ManifestError
 from devmap.inventory.dtypes import element_bits
 from devmap.inventory.folding import Fold, Segment, expand, split_path
-from devmap.inventory.manifest_text import render_manifest
 from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.inventory.tree import with_ancestors
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from devmap.config.source import Position
     from devmap.config.yaml_reader import ParsedYaml, Plain
 
-__all__ = ["LIMITS", "ManifestFault", "parse_manifest", "read_manifest", "render_manifest"]
+__all__ = ["LIMITS", "ManifestFault", "parse_manifest", "read_manifest"]
 
 LIMITS = Limits(size_bytes=4 << 20, depth=8, nodes=400_000)
 """What the file may cost. A 70B model takes some 3 KB, one whose layers all differ some 100 bytes a tensor."""

@@ -16,7 +16,6 @@ from devmap.planning.budgets import budgets_of
 from devmap.planning.order import AtomLoads, contract, weigh
 from devmap.planning.problem import Overflow, Problem
 from devmap.planning.proof import prove
-from devmap.planning.shortfall import no_plan
 from devmap.planning.solve import solve
 from devmap.planning.wishes import wishes_of
 from devmap.planning.workload import WorkloadCharges, charges
@@ -62,6 +61,8 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
     else:
         solution = solve(question.problem)
     if isinstance(solution, Overflow):
+        from devmap.planning.shortfall import no_plan  # noqa: PLC0415 - as in _costs
+
         raise no_plan(config, question.problem, solution, lambda changed: _fits(changed, inventory, machine), machine=machine)
     plan = plan_of(config, inventory, question.problem, question.workload, solution, strategy=question.strategy)
     if costs is not None:

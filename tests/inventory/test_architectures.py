@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from devmap.inventory.checkpoint import Checkpoint, read_headers
 from devmap.inventory.fingerprint import fingerprint
-from devmap.inventory.manifest import parse_manifest, render_manifest
+from devmap.inventory.manifest import parse_manifest
+from devmap.inventory.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.inventory.reader import read_checkpoint

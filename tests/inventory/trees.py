@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from hypothesis import strategies as st
 
 from devmap.inventory.model import Architecture, Inventory, Tensor, TensorKind
