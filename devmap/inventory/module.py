@@ -15,7 +15,7 @@ from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.inventory.tree import with_ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from devmap.inventory.model import TensorKind
 
@@ -38,44 +38,42 @@ def read_module(model: nn.Module) -> Inventory:
     persistent: list[bool] = []
     whole: set[str] = set()
     known: dict[type, tuple[str, Iterable[str]]] = {}
-    for path, module in _walk(model):
+    all_hold_tensors = True
+    pending: list[tuple[str, nn.Module]] = [("", model)]
+    while pending:  # as named_modules(remove_duplicate=False), without recursion
+        path, module = pending.pop()
+        own = vars(module)  # torch's own names for these drop duplicates
         kind = type(module)
         if kind not in known:
             known[kind] = kind.__name__, getattr(kind, "_no_split_modules", None) or ()
         classes[path], named = known[kind]
-        whole.update(vars(module).get("_no_split_modules") or named)
-        prefix = f"{path}." if path else ""
-        for name, parameter in module._parameters.items():  # noqa: SLF001 - named_parameters() drops duplicates
+        if named or "_no_split_modules" in own:
+            whole.update(own.get("_no_split_modules") or named)
+        prefix, before = f"{path}." if path else "", len(names)
+        for name, parameter in own["_parameters"].items():
             if parameter is not None:
                 names.append(prefix + name)
                 held.append(parameter)
                 persistent.append(True)
-        for name, buffer in module._buffers.items():  # noqa: SLF001 - as above
+        for name, buffer in own["_buffers"].items():
             if buffer is not None:
                 names.append(prefix + name)
                 held.append(buffer)
-                persistent.append(name not in module._non_persistent_buffers_set)  # noqa: SLF001 - torch has no public name for it
+                persistent.append(name not in own["_non_persistent_buffers_set"])
+        children = [(prefix + name, child) for name, child in reversed(own["_modules"].items()) if child is not None]
+        pending += children
+        if not children and len(names) == before:
+            all_hold_tensors = False
     kinds = [_PLAIN.get(type(tensor)) or _kind_of(name, tensor) for name, tensor in zip(names, held, strict=True)]
     shapes = [tuple(tensor.shape) for tensor in held]
     tensors = rows(Tensor, names, shapes, [_DTYPES[tensor.dtype] for tensor in held], kinds, persistent)
     return Inventory(
-        modules=with_ancestors(classes, names),
+        modules=classes if all_hold_tensors else with_ancestors(classes, names),
         tensors=dict(zip(names, tensors, strict=True)),
         ties=_ties(names, held),
         no_split_module_classes=tuple(sorted(whole)),
         architecture=_architecture(model),
     )
-
-
-def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """As `named_modules(remove_duplicate=False)`, without recursion."""
-    pending: list[tuple[str, nn.Module]] = [("", model)]
-    while pending:
-        path, module = pending.pop()
-        yield path, module
-        if module._modules:  # noqa: SLF001 - named_children() drops duplicates
-            prefix = f"{path}." if path else ""
-            pending += [(prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None]  # noqa: SLF001 - as above
 
 
 _DTYPES = {dtype: str(dtype).removeprefix("torch.") for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
@@ -90,7 +88,7 @@ def _kind_of(name: str, tensor: torch.Tensor) -> TensorKind:
 
 def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], ...]:
     """The names of each stretch of bytes that has several."""
-    bytes_of = list(map(_identity, held))
+    bytes_of = [id(tensor) if tensor.is_meta else _identity(tensor) for tensor in held]
     if len(set(bytes_of)) == len(bytes_of):
         return ()
     shared: dict[Hashable, list[str]] = {}
@@ -100,8 +98,8 @@ def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str
 
 
 def _identity(tensor: torch.Tensor) -> Hashable:
-    """Equal for tensors that share their bytes. Meta tensors, and those of other devices' wrappers, have no address: the object counts."""
-    if tensor.is_meta or type(tensor) not in _PLAIN or tensor.layout != torch.strided or tensor.numel() == 0:
+    """Equal for tensors that share their bytes. Those of other devices' wrappers have no address, as meta tensors: the object counts."""
+    if type(tensor) not in _PLAIN or tensor.layout != torch.strided or tensor.numel() == 0:
         return id(tensor)
     address = tensor.untyped_storage().data_ptr()
     return (address, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype) if address else id(tensor)

@@ -77,6 +77,12 @@ def test_empty_models_and_roots_without_children_work() -> None:
     assert read_module(nn.Sequential(nn.ReLU())).modules == {"": "Sequential"}
 
 
+@pytest.mark.parametrize("empty", [nn.ReLU(), nn.LayerNorm(2, elementwise_affine=False), nn.Sequential(nn.Identity())])
+def test_modules_without_a_tensor_in_their_subtree_are_left_out(empty: nn.Module) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), empty, nn.Linear(2, 2))
+    assert list(read_module(model).modules) == ["", "0", "2"]
+
+
 @pytest.mark.parametrize("value", [None, ["Block", "Linear"], {"Linear", "Block"}])
 def test_no_split_classes_are_read_from_a_list_a_set_or_none_of_any_submodule(value: object) -> None:
     model = nn.Sequential(Block(), nn.Linear(1, 1))
