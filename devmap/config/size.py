@@ -69,6 +69,9 @@ def parse_size(value: object) -> Bytes:
     text = value.strip()
     match = _SIZE.match(text)
     unit = match["unit"] if match else ""
+    if text.startswith("-") and _SIZE.match(text[1:].lstrip()):
+        msg = f"a size cannot be negative, found {shown(value)}"
+        raise ValueError(msg)
     if match is None or (unit and unit.lower() not in _UNITS):
         msg = f"{shown(value)} is no size; expected a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as '20GB'"
         raise ValueError(msg)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import weakref
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import torch
 
 from devmap.devices.registry import backend_for
 from devmap.errors import LoadError
+from devmap.inventory.bulk import collector_paused
 from devmap.runtime.agreement import disagreements, shortages
 from devmap.runtime.arrange import Arrangement, Block, arrange, cover
 from devmap.runtime.counters import Counters
@@ -26,7 +25,7 @@ from devmap.runtime.survey import Survey, survey
 from devmap.runtime.weights import Weight, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -61,20 +60,8 @@ def dispatch(model: nn.Module, plan: Plan, *, inventory: Inventory | None = None
     """
     if "devmap" in model.__dict__:
         raise LoadError("this model is placed already", help="call model.devmap.remove() first")
-    with _collector_paused():
+    with collector_paused():
         return _dispatch(model, plan, inventory, progress or silent)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Dispatching makes thousands of small objects, and all of them stay: looking for garbage among them takes half of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _dispatch(model: nn.Module, plan: Plan, inventory: Inventory | None, progress: Progress) -> nn.Module:

@@ -21,7 +21,8 @@ from devmap.runtime.homes import DiskHome, disk_home, host_home, is_mappable
 from devmap.runtime.offload import sweep, write_block
 from devmap.runtime.paging import can_populate
 from devmap.runtime.requests import REQUEST_BYTES
-from devmap.runtime.slots import Lane, Slot, new_slot
+from devmap.runtime.slot import Slot, new_slot
+from devmap.runtime.slots import Lane
 from devmap.runtime.staging import make_ring
 from devmap.runtime.transfers import Feeder
 from devmap.runtime.units import Binding, Unit

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from devmap.runtime.homes import Stretch
     from devmap.runtime.parts import Part
     from devmap.runtime.ring import Ring, Staged
-    from devmap.runtime.slots import Slot
+    from devmap.runtime.slot import Slot
     from devmap.runtime.units import Unit
 
 __all__ = ["Feeder", "Transfer"]

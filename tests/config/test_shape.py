@@ -142,3 +142,9 @@ def test_no_message_speaks_python_or_pydantic() -> None:
                     r"\b(str|int|dict|list\[|bool|float|NoneType|None|True|False|Input|valid|instance|pydantic)\b", fault[3]
                 ), fault
                 assert len(fault[3]) < 200
+
+
+@pytest.mark.parametrize("written", ["-5GB", "- 5 GiB", "-1"])
+def test_a_negative_size_is_called_negative(written: str) -> None:
+    with pytest.raises(ValueError, match=f"a size cannot be negative, found '{written}'"):
+        parse_size(written)

@@ -29,7 +29,8 @@ from devmap.inventory.mapping import Piece
 from devmap.runtime.counters import Counters
 from devmap.runtime.homes import DiskHome, HostHome, disk_home, host_home
 from devmap.runtime.ring import Ring, Staged
-from devmap.runtime.slots import Lane, Slot, new_slot
+from devmap.runtime.slot import Slot, new_slot
+from devmap.runtime.slots import Lane
 from devmap.runtime.transfers import Feeder
 from devmap.runtime.units import Unit
 from devmap.runtime.weights import Weight, lay_out

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from devmap.config.device import CPU, DISK, parse_device
+from devmap.config.naming import device_name
 from devmap.config.strategy import Strategy
-from devmap_validators.wording import device_in_words, devices_in_words, exact_bytes
+from devmap_validators.wording import devices_in_words, exact_bytes
 
 FIRST, SECOND = parse_device(0), parse_device(1)
 
 
 @pytest.mark.parametrize(("target", "words"), [(SECOND, "device 1"), (CPU, "cpu"), (DISK, "disk"), (Strategy.BALANCED, "balanced")])
 def test_a_target_of_a_map_in_a_sentence(target: object, words: str) -> None:
-    assert device_in_words(target) == words
+    assert device_name(target) == words
 
 
 def test_devices_stand_in_tier_order_each_once() -> None:

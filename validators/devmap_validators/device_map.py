@@ -11,13 +11,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from devmap.config.device import Device, parse_device
+from devmap.config.naming import device_name
 from devmap.config.quoting import shown
 from devmap.config.strategy import Strategy
 from devmap.findings.model import Finding, Severity
 from devmap_validators.assignment import Assignment, assign, bytes_on_devices, split_blocks, split_ties
 from devmap_validators.groups import counted, fold, fold_paths
 from devmap_validators.suggestion import explain_miss, near_path
-from devmap_validators.wording import device_in_words, devices_in_words, over_budget, split_block, split_tie
+from devmap_validators.wording import devices_in_words, over_budget, split_block, split_tie
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -169,7 +170,7 @@ def _not_offered(
         keys = missing[device]
         others = f" and {counted(len(keys) - 1, 'other key')}" if len(keys) > 1 else ""
         code = "DM301" if device.is_accelerator else "DM304"
-        message = f"{shown(keys[0])}{others} asks for {device_in_words(device)}, which is not offered"
+        message = f"{shown(keys[0])}{others} asks for {device_name(device)}, which is not offered"
         yield _error(code, message, help=f"offered: {devices_in_words(known)}; add it to max_memory or choose another")
 
 

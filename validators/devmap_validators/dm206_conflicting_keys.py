@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import map_path
 from devmap_validators.groups import counted
-from devmap_validators.wording import device_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def _check(context: Context) -> Iterator[Report]:
             paths[first, second].append(path)
     for (first, second), named in paths.items():
         more = f" and {counted(len(named) - 1, 'other path')}" if len(named) > 1 else ""
-        here, there = device_in_words(config.device_map[second]), device_in_words(config.device_map[first])
+        here, there = device_name(config.device_map[second]), device_name(config.device_map[first])
         message = f"'{second}' puts '{named[0]}'{more} on {here}, and '{first}' puts it on {there}"
         yield Report(message, map_path(context, second), on_key=True, help="make one of them narrower, or name the module itself")
 

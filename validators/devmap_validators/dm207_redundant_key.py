@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.config.device import Device
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import map_path
-from devmap_validators.wording import device_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def _check(context: Context) -> Iterator[Report]:
         above = {expansion.winner(path.rpartition(".")[0]) for path in paths if expansion.anchors[path] == key}
         if len(above) == 1 and (other := above.pop()) is not None and config.device_map[other] == target:
             shorter = f"'{other}'" if other else 'the key ""'
-            message = f"'{key}' goes to {device_in_words(target)}, as {shorter} says already"
+            message = f"'{key}' goes to {device_name(target)}, as {shorter} says already"
             yield Report(message, map_path(context, key), on_key=True, help="remove it, unless it is there on purpose")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import assignment_of, device_path
-from devmap_validators.wording import device_in_words, devices_in_words
+from devmap_validators.wording import devices_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def _by_map(context: Context) -> Iterator[Report]:
         here = device_path(context, ("forbid",), device)
         for item, key in enumerate(keys):
             if device in (places := pinned(key)):
-                message = f"'{key}' is forbidden on {device_in_words(device)}, and the device map puts '{places[device]}' there"
+                message = f"'{key}' is forbidden on {device_name(device)}, and the device map puts '{places[device]}' there"
                 yield Report(message, (*here, item), help="change the map, or drop the constraint")
     for place, group in enumerate(config.same_device):
         devices = {device for key in group for device in pinned(key)}

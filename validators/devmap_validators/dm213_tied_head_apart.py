@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.assignment import run_bytes, split_ties
 from devmap_validators.config_map import anchors_of, assignment_of, map_path
 from devmap_validators.heads import head_of, is_head_and_embedding
-from devmap_validators.wording import device_in_words, exact_bytes
+from devmap_validators.wording import exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ def _check(context: Context) -> Iterator[Report]:
         head = head_of(names)
         devices = dict(placed)
         other = next(name for name in names if devices[name] != devices[head])
-        here, there = device_in_words(devices[head]), device_in_words(devices[other])
+        here, there = device_name(devices[head]), device_name(devices[other])
         nbytes = exact_bytes(run_bytes(inventory, [head], config.model.dtype))
         message = (
             f"the output head '{head.rpartition('.')[0]}' is on {here}, and the embedding '{other.rpartition('.')[0]}' "

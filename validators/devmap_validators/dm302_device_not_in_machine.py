@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.config.device import DISK
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import devices_named
-from devmap_validators.wording import device_in_words, devices_in_words
+from devmap_validators.wording import devices_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ def _check(context: Context) -> Iterator[Report]:
         if device not in known and device != DISK:  # a machine profile need not measure its disk
             name = f"the machine '{context.machine.name}'" if context.machine.name else "the machine"
             on_key = path[:1] != ("device_map",)
-            yield Report(f"{name} has no {device_in_words(device)}", path, on_key=on_key, help=f"it has {devices_in_words(known)}")
+            yield Report(f"{name} has no {device_name(device)}", path, on_key=on_key, help=f"it has {devices_in_words(known)}")
 
 
 RULE = Rule(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.config.device import DISK
+from devmap.config.naming import device_name
 from devmap.config.size import Percent
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.capacity import machine_memory
 from devmap_validators.config_map import device_path
-from devmap_validators.wording import device_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def _check(context: Context) -> Iterator[Report]:
         if device != DISK and context.machine is not None and device not in context.machine.devices:
             continue  # DM302 says that the machine does not have it
         if isinstance(amount, Percent) and machine_memory(context, device) is None:
-            message = f"{amount} of {device_in_words(device)} cannot be checked: no machine says how much memory it has"
+            message = f"{amount} of {device_name(device)} cannot be checked: no machine says how much memory it has"
             hint = "name a machine (machine: 2x4090, or a file that devmap doctor wrote), or give the size"
             yield Report(message, device_path(context, ("max_memory",), device), help=hint)
 

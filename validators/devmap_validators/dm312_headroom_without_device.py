@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import device_path, offered_devices
-from devmap_validators.wording import device_in_words, devices_in_words
+from devmap_validators.wording import devices_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ def _check(context: Context) -> Iterator[Report]:
     for device in config.headroom.devices:
         if device not in offered:
             path = device_path(context, ("headroom",), device)
-            message = f"headroom for {device_in_words(device)}, which is not offered"
+            message = f"headroom for {device_name(device)}, which is not offered"
             yield Report(message, path, on_key=True, help=f"offered: {devices_in_words(offered)}")
 
 

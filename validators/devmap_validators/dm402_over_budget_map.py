@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import map_path
 from devmap_validators.pins import pins_over_budget
-from devmap_validators.wording import device_in_words, over_budget
+from devmap_validators.wording import over_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ def _check(context: Context) -> Iterator[Report]:
     for pin in pins_over_budget(context):
         keys = ", ".join(f"'{key}'" if key else '""' for key in pin.keys[:3])
         there = f"put{'s' if len(pin.keys) == 1 else ''} it there"
-        hint = f"{keys} {there}: move modules away, or raise max_memory of {device_in_words(pin.device)}"
+        hint = f"{keys} {there}: move modules away, or raise max_memory of {device_name(pin.device)}"
         yield Report(over_budget(pin.device, pin.used_bytes, pin.budget_bytes), map_path(context, pin.keys[0]), help=hint)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.config.size import Percent
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.config_map import device_path
-from devmap_validators.wording import device_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ def _check(context: Context) -> Iterator[Report]:
     config = context.document.config
     for device, amount in (config.max_memory or {} if config is not None else {}).items():
         if (amount.value if isinstance(amount, Percent) else amount) == 0:
-            message = f"{device_in_words(device)} is offered with a budget of 0"
+            message = f"{device_name(device)} is offered with a budget of 0"
             yield Report(message, device_path(context, ("max_memory",), device), help="leave the device out, or give it a size")
 
 

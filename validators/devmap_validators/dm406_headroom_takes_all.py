@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.capacity import capacity, headroom
 from devmap_validators.config_map import device_path, offered_devices
-from devmap_validators.wording import device_in_words, devices_in_words, exact_bytes
+from devmap_validators.wording import devices_in_words, exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def _check(context: Context) -> Iterator[Report]:
         first = devices[0]
         more = f", nor of {devices_in_words(devices[1:])}" if len(devices) > 1 else ""
         kept, total = exact_bytes(headroom(context, first)), exact_bytes(capacity(context, first) or 0)
-        message = f"headroom of {kept} leaves nothing of the {total} of {device_in_words(first)}{more}"
+        message = f"headroom of {kept} leaves nothing of the {total} of {device_name(first)}{more}"
         yield Report(message, path, help="10% to 20% is usual")
 
 

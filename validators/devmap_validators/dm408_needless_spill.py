@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.config.device import Device
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.assignment import run_bytes
 from devmap_validators.capacity import capacity, headroom
 from devmap_validators.config_map import map_path, offered_devices, pinned_bytes, runs_by_key
-from devmap_validators.wording import device_in_words, exact_bytes
+from devmap_validators.wording import exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def _check(context: Context) -> Iterator[Report]:
         fitting = [device for device in sorted(free) if free[device] >= nbytes]
         if nbytes and fitting:
             message = f"{exact_bytes(nbytes)} go to {target}, and device {fitting[0]} has {exact_bytes(free[fitting[0]])} free"
-            hint = f"put it on {device_in_words(fitting[0])}, unless the room is kept for something else"
+            hint = f"put it on {device_name(fitting[0])}, unless the room is kept for something else"
             yield Report(message, map_path(context, key), help=hint)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.naming import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.capacity import capacity, machine_memory
 from devmap_validators.config_map import device_path
-from devmap_validators.wording import device_in_words, exact_bytes
+from devmap_validators.wording import exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ def _check(context: Context) -> Iterator[Report]:
     for device in config.max_memory or () if config is not None else ():
         memory, budget = machine_memory(context, device), capacity(context, device)
         if memory is not None and budget is not None and budget > memory:
-            message = f"{device_in_words(device)} has {exact_bytes(memory)}, and max_memory gives it {exact_bytes(budget)}"
+            message = f"{device_name(device)} has {exact_bytes(memory)}, and max_memory gives it {exact_bytes(budget)}"
             yield Report(message, device_path(context, ("max_memory",), device), help=f"give at most {exact_bytes(memory * 9 // 10)}")
 
 

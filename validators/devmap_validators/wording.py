@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.device import Device
+from devmap.config.naming import device_name
 from devmap.config.size import format_bytes
 from devmap_validators.assignment import run_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from devmap.config.device import Device
     from devmap.inventory.model import Inventory
     from devmap_validators.assignment import SplitBlock
 
-__all__ = ["device_in_words", "devices_in_words", "exact_bytes", "over_budget", "split_block", "split_tie"]
-
-
-def device_in_words(device: object) -> str:
-    """A target of a map in a sentence: `device 0`, `cpu`, `balanced`."""
-    return f"device {device}" if isinstance(device, Device) and device.is_accelerator else str(device)
+__all__ = ["devices_in_words", "exact_bytes", "over_budget", "split_block", "split_tie"]
 
 
 def devices_in_words(devices: Iterable[Device]) -> str:
     """Devices in tier order: `device 0, device 1 and cpu`; `none` for none."""
-    names = [device_in_words(device) for device in sorted(set(devices))]
+    names = [device_name(device) for device in sorted(set(devices))]
     if len(names) < 2:
         return names[0] if names else "none"
     return f"{', '.join(names[:-1])} and {names[-1]}"
@@ -38,21 +34,22 @@ def exact_bytes(count: int) -> str:
 def over_budget(device: Device, used_bytes: int, budget_bytes: int) -> str:
     """A device was given more than it may hold."""
     used, budget, short = (exact_bytes(count) for count in (used_bytes, budget_bytes, used_bytes - budget_bytes))
-    return f"{device_in_words(device)} is given {used} of weights and may hold {budget}: {short} too much"
+    return f"{device_name(device)} is given {used} of weights and may hold {budget}: {short} too much"
 
 
 def split_block(block: SplitBlock) -> str:
     """A block that may not be split lies on several devices."""
-    where = ", ".join(f"'{_inside(block.path, name)}' on {device_in_words(device)}" for device, name in block.parts[:3])
+    where = ", ".join(f"'{_inside(block.path, name)}' on {device_name(device)}" for device, name in block.parts[:3])
     devices = devices_in_words(device for device, _ in block.parts)
-    return f"'{block.path}' is a {block.class_name}, which may not be split, but lies on {devices} ({where})"
+    it = f"'{block.path}'" if block.path else "the whole model"
+    return f"{it} is a {block.class_name}, which may not be split, but lies on {devices} ({where})"
 
 
 def split_tie(inventory: Inventory, placed: Sequence[tuple[str, Device]], dtype: str | None) -> str:
     """Tied tensors lie on several devices."""
     nbytes = run_bytes(inventory, [placed[0][0]], dtype)
     copies = len({device for _, device in placed}) - 1
-    names = " and ".join(f"'{name}' on {device_in_words(device)}" for name, device in placed[:3])
+    names = " and ".join(f"'{name}' on {device_name(device)}" for name, device in placed[:3])
     return f"tied weights lie apart: {names}; the {'copy costs' if copies == 1 else f'{copies} copies cost'} {exact_bytes(copies * nbytes)}"
 
 
