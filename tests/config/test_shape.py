@@ -7,6 +7,7 @@ import re
 import pytest
 
 from devmap.config.document import parse_document
+from devmap.config.size import parse_size
 
 HEAD = "version: 1\nmodel: {}\n"
 STRATEGIES = "auto, sequential, balanced, balanced_low_0, fastest"
