@@ -125,9 +125,9 @@ def test_blocks_are_alike_that_are_of_one_class_and_lie_on_the_same_devices(exam
 
 def test_of_blocks_within_blocks_the_outermost_is_told(example: Inventory) -> None:
     device_map = {"": 0, "model.layers.1.mlp.up_proj": 1}
-    for classes, path in ((["LlamaMLP", "LlamaDecoderLayer"], "model.layers.1"), (["LlamaMLP", "LlamaForCausalLM"], "")):
-        (message,) = messages(example, device_map, no_split_module_classes=classes)
-        assert message.startswith(f"'{path}' is a Llama")
+    for class_name, told in (("LlamaDecoderLayer", "'model.layers.1' is a"), ("LlamaForCausalLM", "the whole model is a")):
+        (message,) = messages(example, device_map, no_split_module_classes=["LlamaMLP", class_name])
+        assert message.startswith(f"{told} {class_name}")
 
 
 def test_of_many_places_of_split_blocks_six_are_listed() -> None:
