@@ -174,15 +174,19 @@ class Readers:
 
 
 class _Task:
-    """A call with its arguments, without gradients: futures carry no mode of the calling thread."""
+    """A call with its arguments, once, without gradients: futures carry no mode of the calling thread.
+
+    It lets its arguments go before its future is done, so that whoever counts what refers to a slab then counts no reader.
+    """
 
     def __init__(self, call: Callable[..., None], *arguments: object) -> None:
         self._call = call
         self._arguments = arguments
 
     def __call__(self) -> None:
+        arguments, self._arguments = self._arguments, ()
         with torch.no_grad():
-            self._call(*self._arguments)
+            self._call(*arguments)
 
 
 def _copy(target: torch.Tensor, source: torch.Tensor) -> None:
