@@ -9,11 +9,11 @@ from devmap.inventory.bulk import rows
 from devmap.inventory.dtypes import run_dtype, storage_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from devmap.inventory.model import Inventory
 
-__all__ = ["Atom", "atoms", "tensor_sizes"]
+__all__ = ["Atom", "Block", "atoms", "tensor_sizes", "whole_blocks"]
 
 
 class Atom(NamedTuple):
@@ -32,6 +32,14 @@ class Atom(NamedTuple):
     is_tensor: bool = False
 
 
+class Block(NamedTuple):
+    """A module that may not be split, as a stretch of the inventory's line: its first tensor, and the first after it."""
+
+    start: int
+    end: int
+    path: str
+
+
 def atoms(inventory: Inventory, *, no_split_module_classes: Collection[str] | None = None, dtype: str | None = None) -> tuple[Atom, ...]:
     """The atoms of a model in registration order; every tensor is in exactly one.
 
@@ -39,11 +47,7 @@ def atoms(inventory: Inventory, *, no_split_module_classes: Collection[str] | No
     and worked out once for an inventory.
     """
     whole = frozenset(inventory.no_split_module_classes if no_split_module_classes is None else no_split_module_classes)
-    question = ("atoms", whole, dtype)
-    known: tuple[Atom, ...] | None = inventory.remembered.get(question)
-    if known is None:
-        known = inventory.remembered[question] = _atoms(inventory, whole, dtype)
-    return known
+    return inventory.once(("atoms", whole, dtype), lambda: _atoms(inventory, whole, dtype))
 
 
 def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> tuple[Atom, ...]:
@@ -79,10 +83,23 @@ def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> t
 
 def tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
     """Bytes of every tensor at the run dtype. Most tensors of a model look like others: each look is worked out once."""
-    question = ("sizes", dtype)
-    found: dict[str, int] | None = inventory.remembered.get(question)
-    if found is None:
-        looks, look_of = inventory.looks
-        sizes = [storage_bytes(shape, run_dtype(stored, dtype, kind=kind)) for shape, stored, kind, _ in looks]
-        found = inventory.remembered[question] = dict(zip(inventory.tensors, map(sizes.__getitem__, look_of), strict=True))
-    return found
+    return inventory.once(("sizes", dtype), lambda: _tensor_sizes(inventory, dtype))
+
+
+def _tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
+    looks, look_of = inventory.looks
+    sizes = [storage_bytes(shape, run_dtype(stored, dtype, kind=kind)) for shape, stored, kind, _ in looks]
+    return dict(zip(inventory.tensors, map(sizes.__getitem__, look_of), strict=True))
+
+
+def whole_blocks(inventory: Inventory, classes: frozenset[str]) -> tuple[Block, ...]:
+    """The outermost modules of the classes that hold a tensor, in order."""
+    return inventory.once(("whole blocks", classes), lambda: tuple(_whole_blocks(inventory, classes)))
+
+
+def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Iterator[Block]:
+    line, beyond = inventory.line, 0
+    for place, (path, class_name) in enumerate(inventory.modules.items()):
+        if place >= beyond and class_name in classes:
+            beyond = line.after[place]
+            yield Block(line.first[place], line.first[beyond], path)

@@ -18,10 +18,7 @@ def fingerprint(inventory: Inventory) -> str:
     The same from a checkpoint's headers, from a manifest and from a module, whatever the platform. What is digested are lists of
     words, each with its length, so that no name can be taken for two.
     """
-    known: str | None = inventory.remembered.get("fingerprint")
-    if known is None:
-        known = inventory.remembered["fingerprint"] = _digest(inventory)
-    return known
+    return inventory.once("fingerprint", lambda: _digest(inventory))
 
 
 def _digest(inventory: Inventory) -> str:

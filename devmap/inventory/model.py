@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, TypeVar
 
 from devmap.inventory.dtypes import storage_bytes
 from devmap.inventory.line import Line
 from devmap.inventory.patterns import PathIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
     from os import PathLike
 
     from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from devmap.inventory.mapping import WeightMapping
 
 __all__ = ["Architecture", "Inventory", "Look", "ModulePath", "Tensor", "TensorKind"]
+
+Answer = TypeVar("Answer")
 
 ModulePath = NewType("ModulePath", str)
 """The dotted path of a module or tensor as `named_modules()` and `state_dict()` give it; `""` is the root."""
@@ -149,6 +151,13 @@ class Inventory:
     def remembered(self) -> dict[Hashable, Any]:
         """What was worked out from this inventory alone, by question: a thousand configs of one model ask the same."""
         return {}
+
+    def once(self, question: Hashable, answer: Callable[[], Answer]) -> Answer:
+        """The answer to a question about this inventory alone, worked out the first time."""
+        known: Answer | None = self.remembered.get(question)
+        if known is None:
+            known = self.remembered[question] = answer()
+        return known
 
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from devmap.config.device import DISK, Device
 from devmap.errors import ResolutionError
+from devmap.inventory.atoms import whole_blocks
 from devmap.inventory.line import joined, over, said_at
 from devmap.inventory.patterns import expand_keys
 from devmap.planning.proof_bytes import wrong_bytes, wrong_charges, wrong_executors
@@ -120,30 +122,18 @@ def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str
     """Modules of a whole class whose tensors lie on several devices, the outermost of each: those with a border of the map inside."""
     if len(homes) < 2:
         return
-    line, blocks = inventory.line, _whole_blocks(inventory, frozenset(plan.no_split_module_classes))
-    starts = [start for start, _, _ in blocks]
-    torn = {bisect_right(starts, border) - 1: None for border, _, _ in homes[1:]}
+    blocks = whole_blocks(inventory, frozenset(plan.no_split_module_classes))
+    torn = {bisect_right(blocks, border, key=_START) - 1: None for border, _, _ in homes[1:]}
     for number in torn:
-        start, end, place = blocks[number] if number >= 0 else (0, 0, 0)
+        if number < 0:
+            continue
+        start, end, path = blocks[number]
         devices = {str(home) for _, _, home in over(homes, start, end)}
         if len(devices) > 1:
-            path = line.modules[place]
             yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(sorted(devices))}"
 
 
-def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Sequence[tuple[int, int, int]]:
-    """The outermost modules of the classes, in order: first tensor, first after them, number of the module."""
-    question = ("whole blocks", classes)
-    found: list[tuple[int, int, int]] | None = inventory.remembered.get(question)
-    if found is None:
-        line, end = inventory.line, 0
-        found = []
-        for place, class_name in enumerate(inventory.modules.values()):
-            if class_name in classes and line.first[place] >= end:
-                end = line.first[line.after[place]]
-                found.append((line.first[place], end, place))
-        inventory.remembered[question] = found
-    return found
+_START = itemgetter(0)
 
 
 def _broken_pins(config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:

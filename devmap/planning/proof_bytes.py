@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,9 +30,9 @@ _WIDE = {"float64", "float32", "float16", "bfloat16"}
 
 def wrong_bytes(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]) -> Iterator[str]:
     """Weights added up again per placement and per device, each tied tensor once per device; every total against its capacity."""
-    sizes = _run_sizes(plan, inventory, moved_only=False)
-    owned = _added_up(placed, sizes, len(plan.placements))
-    for at, size in _told_before(inventory, homes, sizes):
+    up_to = _bytes_up_to(plan, inventory)
+    owned = _added_up(placed, up_to, len(plan.placements))
+    for at, size in _told_before(inventory, homes, up_to):
         owned[said_at(placed, at) or 0] -= size
     for placement, nbytes in zip(plan.placements, owned, strict=True):
         if placement.nbytes != nbytes:
@@ -48,9 +47,8 @@ def wrong_bytes(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str
             yield f"{use.device} is over its budget by {expected + kept - use.capacity_bytes:,} bytes"
 
 
-def _added_up(placed: Sequence[Said[int]], sizes: _Sizes, count: int) -> list[int]:
+def _added_up(placed: Sequence[Said[int]], up_to: Sequence[int], count: int) -> list[int]:
     """Bytes of all tensors of each placement, by its number."""
-    up_to = sizes.up_to
     if len(placed) == count and [number for _, _, number in placed] == list(range(count)):
         return [up_to[end] - up_to[start] for start, end, _ in placed]
     found = [0] * count
@@ -60,7 +58,7 @@ def _added_up(placed: Sequence[Said[int]], sizes: _Sizes, count: int) -> list[in
     return found
 
 
-def _told_before(inventory: Inventory, places: Sequence[Said[Value]], sizes: _Sizes) -> Iterator[tuple[int, int]]:
+def _told_before(inventory: Inventory, places: Sequence[Said[Value]], up_to: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The tied tensors that are in the same place as another of their group before them: number and bytes."""
     number = inventory.line.number
     for group in inventory.ties:
@@ -68,7 +66,7 @@ def _told_before(inventory: Inventory, places: Sequence[Said[Value]], sizes: _Si
         for at in sorted([number[name] for name in group]):
             place = said_at(places, at)
             if place in seen:
-                yield at, sizes.up_to[at + 1] - sizes.up_to[at]
+                yield at, up_to[at + 1] - up_to[at]
             seen.add(place)
 
 
@@ -84,27 +82,22 @@ def _by_home(plan: Plan, owned: Sequence[int]) -> dict[Device, int]:
     return held
 
 
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    """Bytes of the tensors of a model, added up along the line."""
+def _bytes_up_to(plan: Plan, inventory: Inventory, *, moved_only: bool = False) -> Sequence[int]:
+    """Bytes at the run dtype, from shapes, of all tensors before each number of the line, and of all of them last.
 
-    up_to: Sequence[int]
-    """Of all tensors before each number; of all of them last."""
-
-
-def _run_sizes(plan: Plan, inventory: Inventory, *, moved_only: bool) -> _Sizes:
-    """Bytes at the run dtype, from shapes; `moved_only` leaves out the buffers that a stream does not move. Worked out once a model."""
+    `moved_only` leaves out the buffers that a stream does not move. Worked out once for a model.
+    """
     without_buffers = moved_only and not plan.offload_buffers
-    question = ("sizes of the proof", plan.dtype, without_buffers)
-    found: _Sizes | None = inventory.remembered.get(question)
-    if found is None:
+
+    def added_up() -> Sequence[int]:
         looks, look_of = inventory.looks
         sizes = []
         for shape, dtype, kind, _ in looks:
             running = plan.dtype if plan.dtype is not None and kind == "parameter" and dtype in _WIDE else dtype
             sizes.append(0 if without_buffers and kind == "buffer" else -(-math.prod(shape) * element_bits(running) // 8))
-        found = inventory.remembered[question] = _Sizes([0, *accumulate(map(sizes.__getitem__, look_of))])
-    return found
+        return [0, *accumulate(map(sizes.__getitem__, look_of))]
+
+    return inventory.once(("bytes up to, for the proof", plan.dtype, without_buffers), added_up)
 
 
 def wrong_charges(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iterator[str]:
@@ -182,9 +175,9 @@ def _largest_slots(plan: Plan, inventory: Inventory, placed: Sequence[Said[int]]
     """By executing device the most bytes that one streamed module brings: all its weights, once each, without buffers that stay."""
     if not streamed:
         return {}
-    sizes = _run_sizes(plan, inventory, moved_only=True)
-    brought = _added_up(placed, sizes, len(plan.placements))
-    for at, size in _told_before(inventory, placed, sizes):
+    up_to = _bytes_up_to(plan, inventory, moved_only=True)
+    brought = _added_up(placed, up_to, len(plan.placements))
+    for at, size in _told_before(inventory, placed, up_to):
         brought[said_at(placed, at) or 0] -= size
     found: dict[Device, int] = {}
     for device, members in groupby(streamed, key=lambda number: plan.placements[number].executes_on):

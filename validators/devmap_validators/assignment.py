@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from devmap.config.device import Device
-from devmap.inventory.atoms import tensor_sizes
+from devmap.inventory.atoms import Block, tensor_sizes, whole_blocks
+from devmap.inventory.line import over, said_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ class Assignment:
 
     def path_of(self, tensor: str) -> str | None:
         """The path that decides a tensor."""
-        return self.runs[bisect_right(self.runs, self.inventory.line.number[tensor], key=_END)].path
+        return said_at(self.runs, self.inventory.line.number[tensor])
 
     def target_of(self, tensor: str) -> object:
         """The target of a tensor; None where no path covers it."""
@@ -61,17 +62,14 @@ class Assignment:
     def devices_within(self, start: int, end: int) -> dict[Device, str]:
         """The devices of a stretch of tensors, in order of first use, each with the first tensor that lies there."""
         found: dict[Device, str] = {}
-        at = bisect_right(self.runs, start, key=_END)
-        while at < len(self.runs) and self.runs[at].start < end:
-            run = self.runs[at]
-            target = None if run.path is None else self.by_path[run.path]
+        for first, _, path in over(self.runs, start, end):
+            target = None if path is None else self.by_path[path]
             if isinstance(target, Device) and target not in found:
-                found[target] = self.inventory.line.tensors[max(start, run.start)]
-            at += 1
+                found[target] = self.inventory.line.tensors[first]
         return found
 
 
-_START, _END = itemgetter(0), itemgetter(1)
+_START = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,8 @@ def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
 def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[SplitBlock, ...]:
     """The outermost modules of `classes` whose tensors lie on more than one device; targets that are no device do not count."""
     inventory = assignment.inventory
-    blocks = _blocks(inventory, frozenset(classes))
-    torn: dict[_Block, dict[Device, str]] = {}
+    blocks = whole_blocks(inventory, frozenset(classes))
+    torn: dict[Block, dict[Device, str]] = {}
     for run in assignment.runs[1:]:  # only a block in which a run begins can be torn
         at = bisect_right(blocks, run.start - 1, key=_START) - 1
         if at >= 0 and run.start < blocks[at].end and blocks[at] not in torn:
@@ -104,28 +102,6 @@ def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[Spli
     return tuple(
         SplitBlock(block.path, inventory.modules[block.path], tuple(used.items())) for block, used in torn.items() if len(used) > 1
     )
-
-
-class _Block(NamedTuple):
-    """A module that may not be split: its first tensor, the first after it, and its path."""
-
-    start: int
-    end: int
-    path: str
-
-
-def _blocks(inventory: Inventory, classes: frozenset[str]) -> Sequence[_Block]:
-    """The outermost modules of `classes`, in order. Worked out once for an inventory."""
-    question = ("blocks", classes)
-    found: list[_Block] | None = inventory.remembered.get(question)
-    if found is None:
-        found = inventory.remembered[question] = []
-        line, inside_until = inventory.line, 0
-        for place, (path, class_name) in enumerate(inventory.modules.items()):
-            if place >= inside_until and class_name in classes:
-                inside_until = line.after[place]
-                found.append(_Block(*line.span(path), path))
-    return found
 
 
 def split_ties(assignment: Assignment) -> tuple[tuple[tuple[str, Device], ...], ...]:
@@ -164,8 +140,4 @@ def run_bytes(inventory: Inventory, names: Iterable[str], dtype: str | None) -> 
 
 def _bytes_up_to(inventory: Inventory, dtype: str | None) -> Sequence[int]:
     """Bytes of all tensors before each number, and of all of them last. Worked out once for an inventory."""
-    question = ("bytes up to", dtype)
-    found: list[int] | None = inventory.remembered.get(question)
-    if found is None:
-        found = inventory.remembered[question] = [0, *accumulate(tensor_sizes(inventory, dtype).values())]
-    return found
+    return inventory.once(("bytes up to", dtype), lambda: [0, *accumulate(tensor_sizes(inventory, dtype).values())])

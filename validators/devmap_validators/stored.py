@@ -15,7 +15,4 @@ __all__ = ["stored_dtypes"]
 
 def stored_dtypes(inventory: Inventory) -> Mapping[tuple[str, TensorKind], int]:
     """How many tensors have each dtype and kind, in order of first use."""
-    found: Counter[tuple[str, TensorKind]] | None = inventory.remembered.get("stored dtypes")
-    if found is None:
-        found = inventory.remembered["stored dtypes"] = Counter((tensor.dtype, tensor.kind) for tensor in inventory.tensors.values())
-    return found
+    return inventory.once("stored dtypes", lambda: Counter((tensor.dtype, tensor.kind) for tensor in inventory.tensors.values()))
