@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 def check_device_map(
     model: nn.Module | Inventory,
     device_map: Mapping[str, int | str],
-    no_split_module_classes: Sequence[str] | None = None,
+    no_split_module_classes: Sequence[str] | str | None = None,
     max_memory: Mapping[int | str, int | str] | None = None,
 ) -> None:
     """Check that a device map fits a model, in time linear in the map plus the model's tensors.
@@ -36,8 +36,12 @@ def check_device_map(
     Raises:
         DeviceMapError: listing every problem; it is a ValueError too.
     """
-    # torch.device is what transformers' maps hold, and nothing below this layer knows torch.
-    device_map = {path: str(device) if type(device).__name__ == "device" else device for path, device in device_map.items()}
+    if any(kind.__name__ == "device" for kind in set(map(type, device_map.values()))):  # torch.device, as transformers' maps have it
+        device_map = {path: str(device) if type(device).__name__ == "device" else device for path, device in device_map.items()}
+    if isinstance(no_split_module_classes, str):
+        no_split_module_classes = [no_split_module_classes]
+    if not isinstance(model, Inventory) and max_memory is None and _surely_fits(model, device_map, no_split_module_classes):
+        return
     checking.check_device_map(_inventory_of(model), device_map, no_split_module_classes=no_split_module_classes, max_memory=max_memory)
 
 
@@ -107,6 +111,12 @@ def get_balanced_memory(
     """
     request = MapRequest(_inventory_of(model), max_memory, no_split_module_classes, dtype, special_dtypes, machine=_machine(max_memory))
     return balanced_memory(request, low_zero=low_zero)
+
+
+def _surely_fits(model: nn.Module, device_map: Mapping[str, int | str], classes: Sequence[str] | None) -> bool:
+    from devmap.checking.live_map import surely_fits  # noqa: PLC0415 - imports torch, which an inventory does not need
+
+    return surely_fits(model, device_map, classes)
 
 
 def _inventory_of(model: nn.Module | Inventory) -> Inventory:

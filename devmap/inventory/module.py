@@ -15,11 +15,11 @@ from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.inventory.tree import with_ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Sequence
 
     from devmap.inventory.model import TensorKind
 
-__all__ = ["match_checkpoint", "read_module"]
+__all__ = ["are_plain", "are_tied", "match_checkpoint", "read_module"]
 
 
 @collector_paused()
@@ -30,8 +30,10 @@ def read_module(model: nn.Module) -> Inventory:
     tensor in their subtree are left out. Linear in modules plus tensors.
 
     Raises:
-        InventoryError: for a lazy module that has no shapes yet.
+        InventoryError: for what is no module, and for a lazy one that has no shapes yet.
     """
+    if not isinstance(model, nn.Module):
+        raise InventoryError(f"{model!r} is no nn.Module", help="give a module, or an Inventory made from a checkpoint or a manifest")
     classes: dict[str, str] = {}
     names: list[str] = []
     held: list[torch.Tensor] = []
@@ -88,13 +90,26 @@ def _kind_of(name: str, tensor: torch.Tensor) -> TensorKind:
 
 def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], ...]:
     """The names of each stretch of bytes that has several."""
-    bytes_of = [id(tensor) if tensor.is_meta else _identity(tensor) for tensor in held]
-    if len(set(bytes_of)) == len(bytes_of):
+    if not are_tied(held):
         return ()
     shared: dict[Hashable, list[str]] = {}
-    for name, identity in zip(names, bytes_of, strict=True):
+    for name, identity in zip(names, _identities(held), strict=True):
         shared.setdefault(identity, []).append(name)
     return tuple(tuple(group) for group in shared.values() if len(group) > 1)
+
+
+def are_tied(tensors: Collection[torch.Tensor]) -> bool:
+    """Whether two of a model's tensors are one stretch of bytes."""
+    return len(set(_identities(tensors))) < len(tensors)
+
+
+def are_plain(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether all are parameters and tensors of torch's own classes: with shapes, not lazy, no wrappers."""
+    return set(map(type, tensors)) <= set(_PLAIN)
+
+
+def _identities(tensors: Iterable[torch.Tensor]) -> list[Hashable]:
+    return [id(tensor) if tensor.is_meta else _identity(tensor) for tensor in tensors]
 
 
 def _identity(tensor: torch.Tensor) -> Hashable:
