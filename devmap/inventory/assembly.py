@@ -6,8 +6,9 @@ every byte of a checkpoint straight to its place in the running model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from devmap.inventory.mapping import Piece
 
@@ -26,8 +27,7 @@ class AssemblyError(ValueError):
     """Shapes that do not fit together; the caller says which tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """A box of a stored tensor and the box of the result that it fills."""
 
     source: StoredTensor
@@ -62,7 +62,7 @@ def stack(tensors: Sequence[Assembled], dim: int) -> Assembled:
     if any(tensor.shape != shape for tensor in tensors):
         raise AssemblyError(f"tensors of the shapes {sorted({tensor.shape for tensor in tensors})} cannot be stacked")
     parts = tuple(
-        replace(part, put=_inserted(part.put, dim, (number, number + 1)), axes=_inserted(part.axes, dim, None))
+        _Part(part.source, part.take, _inserted(part.put, dim, (number, number + 1)), _inserted(part.axes, dim, None))
         for number, tensor in enumerate(tensors)
         for part in tensor.parts
     )
@@ -78,7 +78,7 @@ def concatenate(tensors: Sequence[Assembled], dim: int) -> Assembled:
     parts: list[_Part] = []
     offset = 0
     for tensor in tensors:
-        parts += [replace(part, put=_shifted(part.put, dim, offset)) for part in tensor.parts]
+        parts += [_Part(part.source, part.take, _shifted(part.put, dim, offset), part.axes) for part in tensor.parts]
         offset += tensor.shape[dim]
     return Assembled(_replaced(first, dim, offset), tuple(parts))
 
@@ -104,7 +104,7 @@ def transpose(tensor: Assembled, first: int, second: int) -> Assembled:
     _refuse_dim(tensor.shape, second)
     order[first], order[second] = order[second], order[first]
     parts = tuple(
-        replace(part, put=tuple(part.put[dim] for dim in order), axes=tuple(part.axes[dim] for dim in order)) for part in tensor.parts
+        part._replace(put=tuple(part.put[dim] for dim in order), axes=tuple(part.axes[dim] for dim in order)) for part in tensor.parts
     )
     return Assembled(tuple(tensor.shape[dim] for dim in order), parts)
 
@@ -134,7 +134,7 @@ def _cut(part: _Part, dim: int, start: int, end: int) -> _Part | None:
     if axis is not None:
         base = take[axis][0]
         take = _replaced(take, axis, (base + first - low, base + last - low))
-    return replace(part, take=take, put=_replaced(part.put, dim, (first - start, last - start)))
+    return part._replace(take=take, put=_replaced(part.put, dim, (first - start, last - start)))
 
 
 def _refuse_dim(shape: tuple[int, ...], dim: int) -> None:
@@ -142,6 +142,7 @@ def _refuse_dim(shape: tuple[int, ...], dim: int) -> None:
         raise AssemblyError(f"a tensor of the shape {shape} has no dimension {dim}")
 
 
+@lru_cache
 def _whole(shape: tuple[int, ...]) -> Box:
     return tuple((0, size) for size in shape)
 

@@ -125,18 +125,14 @@ def _read_index(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Pa
         if len(damage) == before:
             damage.append(f"{path.name} has no weight_map of tensor names to file names")
         return {}, []
-    promised: dict[str, Path] = {}
-    outside: set[str] = set()
-    for tensor, name in weight_map.items():
-        if "/" in name or "\\" in name or name in {"", ".", ".."}:
-            outside.add(name)
-        else:
-            promised[tensor] = path.parent / name
+    names = set(weight_map.values())
+    outside = {name for name in names if "/" in name or "\\" in name or name in {"", ".", ".."}}
     damage += [f"{path.name} names {shown(name)}, which is not a file beside it" for name in sorted(outside)]
-    files = sorted(set(promised.values()))
-    absent = {file for file in files if not file.is_file()}
-    damage += [f"{path.name} names {shown(file.name)}, which is not there" for file in sorted(absent)]
-    return {tensor: file for tensor, file in promised.items() if file not in absent}, [file for file in files if file not in absent]
+    files = {name: path.parent / name for name in names - outside}
+    absent = {name for name, file in files.items() if not file.is_file()}
+    damage += [f"{path.name} names {shown(name)}, which is not there" for name in sorted(absent)]
+    there = {name: file for name, file in files.items() if name not in absent}
+    return {tensor: there[name] for tensor, name in weight_map.items() if name in there}, sorted(there.values())
 
 
 def _read_all(files: list[Path], folder: Path, damage: list[str]) -> dict[str, StoredTensor]:
@@ -157,6 +153,6 @@ def _index_damage(promised: dict[str, Path], tensors: Mapping[str, StoredTensor]
         held = tensors.get(name)
         if held is None:
             found.append(f"the index says that {shown(name)} is in {file.name}, which does not have it")
-        elif held.file != file:
+        elif held.file is not file and held.file != file:
             found.append(f"the index says that {shown(name)} is in {file.name}, but it is in {held.file.name}")
     return found

@@ -135,9 +135,10 @@ def convert(
     """
     found = Converted()
     gathered: dict[tuple[str, Conversion], dict[int, list[StoredTensor]]] = {}
-    for name in sorted(held, key=_natural):
-        renamed, converter, source = rules.rename(name, knows)
-        if not knows(renamed):
+    segments, known = _Segments(), _Known(knows)
+    for name in sorted(held, key=lambda name: [segments[part] for part in name.split(".")]):
+        renamed, converter, source = rules.rename(name, known.__getitem__)
+        if not known[renamed]:
             wanted_nowhere = is_computed(renamed) or rules.ignored_pattern.search(renamed) is not None
             (found.ignored if wanted_nowhere else found.unmapped).append(name)
         elif converter is not None:
@@ -234,13 +235,26 @@ def mapping_of(
 _DIGITS_AT_END = re.compile(r"[0-9]+\Z")
 
 
-def _natural(name: str) -> list[tuple[int, str, int]]:
-    """Experts in the order of their numbers: transformers' order of a state dict."""
-    parts: list[tuple[int, str, int]] = []
-    for part in name.split("."):
-        if part.isdecimal():
-            parts.append((0, "", int(part)))
-            continue
+class _Segments(dict[str, tuple[int, str, int]]):
+    """Keys of the segments of names that put experts in the order of their numbers: transformers' order of a state dict.
+
+    Each is made once: 10^5 names have a few hundred segments.
+    """
+
+    def __missing__(self, part: str) -> tuple[int, str, int]:
         digits = _DIGITS_AT_END.search(part)
-        parts.append((1, part[: digits.start()], int(digits[0])) if digits else (1, part, -1))
-    return parts
+        word = (1, part, -1) if digits is None else (1, part[: digits.start()], int(digits[0]))
+        self[part] = key = (0, "", int(part)) if part.isdecimal() else word
+        return key
+
+
+class _Known(dict[str, bool]):
+    """Which names the model loads, asked once a name: all experts of a layer become the same one."""
+
+    def __init__(self, knows: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._knows = knows
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = known = self._knows(name)
+        return known

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from devmap.inventory.bulk import collector_paused
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.conversion import convert, mapping_of
 from devmap.inventory.figures import architecture_of, completed
@@ -28,6 +29,7 @@ __all__ = ["read_checkpoint"]
 _ASK_TRANSFORMERS = "`devmap inspect CHECKPOINT --through-transformers -o FILE` writes a manifest that knows them exactly"
 
 
+@collector_paused()
 def read_checkpoint(path: str | PathLike[str], *, through_transformers: bool = False) -> Inventory:
     """Describe a checkpoint (folder, file or index), with its files and the mapping to the model's tensors.
 
