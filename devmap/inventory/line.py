@@ -12,6 +12,8 @@ from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from devmap.errors import InventoryError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -49,7 +51,7 @@ class Line:
         """The line of modules in `named_modules()` order and of tensors in the order of their modules. Linear.
 
         Raises:
-            ValueError: when they are in another order, or a tensor's module is not there.
+            InventoryError: when they are in another order, or a tensor's module is not there.
         """
         order, names = tuple(modules), tuple(tensors)
         owners = [name.rpartition(".")[0] for name in names]
@@ -59,7 +61,10 @@ class Line:
                 at += 1
             first.append(at)
         if at < count:
-            raise ValueError(f"'{names[at]}' does not stand with its module, or the inventory has no such module")
+            raise InventoryError(
+                f"'{names[at]}' does not stand with its module, or the inventory has no such module",
+                help="an inventory has every module with a tensor at or below it, depth first, and tensors in the order of their modules",
+            )
         return cls(order, names, first, _after([path.count(".") + 1 if path else 0 for path in order]))
 
     @cached_property

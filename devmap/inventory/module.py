@@ -123,4 +123,8 @@ def _identity(tensor: torch.Tensor) -> Hashable:
 def _architecture(model: nn.Module) -> Architecture | None:
     config = getattr(model, "config", None)
     to_dict = getattr(config, "to_dict", None)
-    return architecture_of(to_dict(), type(model).__name__) if callable(to_dict) else None
+    if not callable(to_dict):
+        return None
+    layer_types = getattr(config, "layer_types", None)  # some classes work them out and do not write them down
+    worked_out = {"layer_types": list(layer_types)} if layer_types else {}
+    return architecture_of({**worked_out, **to_dict()}, type(model).__name__)

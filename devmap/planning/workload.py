@@ -175,8 +175,11 @@ def _inference(workload: Workload, inventory: Inventory, atoms: Sequence[Atom], 
             for number, layer in enumerate(layers):
                 if layer in places:
                     by_atom[places[layer]] = by_atom.get(places[layer], 0) + shape.nbytes(number)
-            kinds = dict.fromkeys(shape.arithmetic(number) for number in range(len(layers)))
-            found.append(WorkloadCharge("kv cache", by_atom, " or ".join(kinds), follows_home=False))
+            if shape.has_unknown_states:
+                notes = ("The model's config does not give the size of its recurrent layers' state: it is not counted.",)
+            kinds = dict.fromkeys(shape.arithmetic(number) for number in range(len(layers)) if shape.nbytes(number))
+            if kinds:
+                found.append(WorkloadCharge("kv cache", by_atom, " or ".join(kinds), follows_home=False))
     hidden = figure(architecture, "hidden_size", "d_model", "n_embd")
     inner = figure(architecture, "intermediate_size", "ffn_dim", "ffn_hidden_size", "d_ff", "n_inner", "decoder_ffn_dim") or 4 * hidden
     length = _length(workload, architecture)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devmap.errors import InventoryError
 from devmap.inventory.line import Line, over, said_at
 from tests.planning.planning_models import inventories
 
@@ -51,7 +52,7 @@ def test_runs_tell_for_every_tensor_the_longest_path_above_it(data: st.DataObjec
 
 
 def test_tensors_apart_from_their_modules_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'a\.x' does not stand with its module"):
+    with pytest.raises(InventoryError, match=r"'a\.x' does not stand with its module"):
         Line.of(["", "a", "b"], ["b.x", "a.x"])
-    with pytest.raises(ValueError, match=r"'c\.x' does not stand with its module"):
+    with pytest.raises(InventoryError, match=r"'c\.x' does not stand with its module"):
         Line.of(["", "a"], ["a.x", "c.x"])
