@@ -57,9 +57,8 @@ def choose_plan(
     lock = read_lock(beside)
     if overridden and lock.config_fingerprint != config_fingerprint(config):
         return Chosen(resolve(config, inventory), passed_over=beside)
-    again = (
-        f"run `devmap resolve {path}{f' --profile {profile}' if profile else ''} --lock` and read its diff, or plan without it: --no-lock"
-    )
+    command = f"devmap resolve {path}{f' --profile {profile}' if profile else ''} --lock"
+    again = f"run `{command}` and read its diff, or plan without it: --no-lock, in a program use_lock=False"
     fault = fault_of(lock, config, inventory)
     if fault:
         raise LockError(f"the lock {beside} {fault}", help=again)

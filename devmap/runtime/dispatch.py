@@ -138,13 +138,19 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
         handle.engine = None
     else:
         regions = {path: backend_for(device).torch_device for path, device in arrangement.regions.items()}
+        executes = {place.path: backend_for(place.executes_on).torch_device for place in handle.plan.placements}
         values = {}
         for unit in units.values():
             for binding in unit.bindings:
                 name = binding.spot.owner
                 values[name] = _value(engine, unit, name)
         handle.hooks = install(
-            model, engine, units={path: unit for path, unit in units.items() if unit.index >= 0}, regions=regions, values=values
+            model,
+            engine,
+            units={path: unit for path, unit in units.items() if unit.index >= 0},
+            regions=regions,
+            executes=executes,
+            values=values,
         )
         weakref.finalize(model, engine.close).atexit = False
         engine.read_ahead()

@@ -146,10 +146,28 @@ class Files:
         Raises:
             StreamError: naming the file and the offset. The file is opened anew by the next read.
         """
-        pending = [part for part in parts if len(part)]
-        first, nbytes = offset, sum(map(len, pending))
+        nbytes = sum(map(len, parts))
         try:
             descriptor = self._descriptor(path)
+            original = self._originals.get(path)
+            stamp = None if original is None else original.require(descriptor)
+            self._fill(path, descriptor, parts, offset)
+            while original is not None and (now := original.require(descriptor)) != stamp:
+                stamp = now  # it was written to meanwhile and is the same again: what was read may be what stood there between
+                self._fill(path, descriptor, parts, offset)
+            if forget:
+                forget_cached(descriptor, offset, nbytes)
+        except OSError as error:
+            self._forget(path)
+            raise _unreadable(path, offset, nbytes, error) from error
+        except StreamError:
+            self._forget(path)
+            raise
+        self.count(nbytes)
+
+    def _fill(self, path: Path, descriptor: int, parts: Sequence[memoryview], offset: int) -> None:
+        pending = [part for part in parts if len(part)]
+        try:
             while pending:
                 got = self._read(path, descriptor, pending, offset)
                 if got == 0:
@@ -159,18 +177,8 @@ class Files:
                     got -= len(pending.pop(0))
                 if pending:
                     pending[0] = pending[0][got:]
-            original = self._originals.get(path)
-            if original is not None:
-                original.require(descriptor)
-            if forget:
-                forget_cached(descriptor, first, nbytes)
         except OSError as error:
-            self._forget(path)
             raise _unreadable(path, offset, sum(map(len, pending)), error) from error
-        except StreamError:
-            self._forget(path)
-            raise
-        self.count(nbytes)
 
     def count(self, nbytes: int) -> None:
         """Bytes that were asked of a file."""

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from devmap.config.device import parse_device
+from devmap.config.naming import device_name
+from devmap.config.size import format_bytes
 from devmap.runtime.counters import Stats, binding
 from devmap.runtime.guard import StreamedWeight
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Handle"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Handle:
     """The placement of one model."""
 
@@ -34,6 +37,13 @@ class Handle:
     units: tuple[Unit, ...] = ()
     engine: Engine | None = None
     hooks: Hooks | None = None
+
+    def __repr__(self) -> str:
+        """What lives where, and how much of it is streamed."""
+        homes = {device: format_bytes(nbytes) for device, nbytes in self.resident_bytes.items()}
+        held = ", ".join(f"{nbytes} on {device_name(parse_device(device))}" for device, nbytes in homes.items()) or "nothing resident"
+        streamed = sum(unit.layout.nbytes for unit in self.units)
+        return f"<devmap: {held}; {len(self.units)} blocks streamed, {format_bytes(streamed)}>" if self.units else f"<devmap: {held}>"
 
     def stats(self) -> Stats:
         """The counters as they are now."""

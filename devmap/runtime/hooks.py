@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from devmap.errors import UsageError
@@ -33,16 +34,16 @@ class Hooks:
     """What was put on a model, to be taken off again."""
 
     handles: list[RemovableHandle] = field(default_factory=list)
-    refusing: list[tuple[nn.Module, str]] = field(default_factory=list)
+    attributes: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def remove(self) -> None:
         """Take everything off."""
         for handle in self.handles:
             handle.remove()
-        for module, name in self.refusing:
+        for module, name in self.attributes:
             module.__dict__.pop(name, None)
         self.handles.clear()
-        self.refusing.clear()
+        self.attributes.clear()
 
 
 def install(
@@ -51,11 +52,13 @@ def install(
     *,
     units: Mapping[str, Unit],
     regions: Mapping[str, torch.device],
+    executes: Mapping[str, torch.device],
     values: Mapping[str, Callable[[], torch.Tensor]],
 ) -> Hooks:
     """Hook a model whose tensors are in place.
 
-    `units` and `regions` are by module path; `values` gives the true value of each streamed weight on the CPU.
+    `units` and `regions` are by module path, as are the devices in `executes`, of every placement of the plan; `values` gives the
+    true value of each streamed weight on the CPU.
     """
     modules = dict(model.named_modules())
     hooks = Hooks()
@@ -72,6 +75,7 @@ def install(
     if values:
         hooks.handles.append(model.register_load_state_dict_pre_hook(_no_state))  # type: ignore[no-untyped-call]
     _refuse(model, modules, [*regions, *units], hooks, streams=bool(values))
+    _tell(model, executes, hooks)
     return hooks
 
 
@@ -130,8 +134,13 @@ def _true_values(values: Mapping[str, Callable[[], torch.Tensor]]) -> Callable[.
     return fill
 
 
-def _no_state(*_: object) -> None:
-    raise UsageError("a state dict cannot be loaded into a model with streamed weights", help=_PLAIN_FIRST)
+def _no_state(module: nn.Module, state: Mapping[str, object], prefix: str, *_: object) -> None:
+    """Refuse a state dict that holds a streamed weight, before any of it is loaded. One of an adapter on top may be."""
+    for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
+        for key in (*part._parameters, *part._buffers):  # noqa: SLF001 - the tensors directly on this module
+            name = f"{path}.{key}" if path else key
+            if name in state and isinstance(getattr(part, key), StreamedWeight):
+                raise UsageError(f"a state dict with '{name}' cannot be loaded: this weight is streamed", help=_PLAIN_FIRST)
 
 
 def _refuse(model: nn.Module, modules: Mapping[str, nn.Module], hooked: Iterable[str], hooks: Hooks, *, streams: bool) -> None:
@@ -155,4 +164,15 @@ def _refuse(model: nn.Module, modules: Mapping[str, nn.Module], hooked: Iterable
         refusals += [(model, "__deepcopy__", no_copy), (model, "__reduce_ex__", no_copy)]
     for module, name, refusal in refusals:
         module.__dict__[name] = refusal
-        hooks.refusing.append((module, name))
+        hooks.attributes.append((module, name))
+
+
+def _tell(model: nn.Module, executes: Mapping[str, torch.device], hooks: Hooks) -> None:
+    """Say where the model executes, under the name at which transformers' Trainer and pipelines, Accelerate and PEFT leave a model alone.
+
+    Devices, not the words `cpu` and `disk`: those would say that Accelerate's own hooks are there to be taken off. Transformers
+    expects Accelerate to be installed where it finds this attribute.
+    """
+    if find_spec("accelerate") is not None and "hf_device_map" not in model.__dict__:
+        model.__dict__["hf_device_map"] = dict(executes)
+        hooks.attributes.append((model, "hf_device_map"))

@@ -18,13 +18,14 @@ from devmap.errors import StreamError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Original", "cut_short"]
+__all__ = ["Original", "Stamp", "cut_short"]
 
 _PAGES = 32
 _PAGE_BYTES = 4096
 _HEADER_BYTES = 1 << 20
 
-_Stamp = tuple[int, int, int, int]
+Stamp = tuple[int, int, int, int]
+"""Device, number, size in bytes and time of change of a file."""
 
 
 class Original:
@@ -42,8 +43,10 @@ class Original:
         self._digest = _sample(descriptor, self._size)
         self._lock = threading.Lock()
 
-    def require(self, descriptor: int) -> None:
-        """Make sure that an open file is the original, or a faithful copy.
+    def require(self, descriptor: int) -> Stamp:
+        """Make sure that an open file is the original, or a faithful copy; which of them, its stamp says.
+
+        Bytes are the original's where the stamp is the same before and after they are read.
 
         Raises:
             StreamError: when it was cut short, or overwritten.
@@ -51,7 +54,7 @@ class Original:
         """
         stamp = _stamp(descriptor)
         if stamp == self._stamp:
-            return
+            return stamp
         if stamp[2] < self._size:
             raise cut_short(self.path, stamp[2])
         with self._lock:
@@ -61,6 +64,7 @@ class Original:
                     help="bring the old file back, or load the model again",
                 )
             self._stamp = stamp
+            return stamp
 
 
 def cut_short(path: Path, size: int) -> StreamError:
@@ -68,7 +72,7 @@ def cut_short(path: Path, size: int) -> StreamError:
     return StreamError(f"{path}: the file ends at byte {size:,}, where a weight should be", help="restore the file")
 
 
-def _stamp(descriptor: int) -> _Stamp:
+def _stamp(descriptor: int) -> Stamp:
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 

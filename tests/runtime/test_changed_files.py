@@ -15,6 +15,7 @@ from devmap.errors import StreamError
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.runtime.dispatch import load_model
+from devmap.runtime.files import Files
 from devmap.runtime.originals import Original
 from devmap.testing import simulated_devices
 
@@ -145,3 +146,31 @@ def test_a_change_anywhere_in_a_small_file_and_of_the_size_in_any_is_seen(tmp_pa
         file.flush()
         with pytest.raises(StreamError, match="it has 100,004 bytes now"):
             original.require(file.fileno())
+
+
+def test_bytes_that_stood_in_the_file_for_the_time_of_one_read_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is right before and after the read: only its time of change tells."""
+    path = tmp_path / "weights"
+    right, wrong = b"r" * 5000, b"w" * 5000
+    path.write_bytes(right)
+    read, asked = os.preadv, []
+
+    def preadv(descriptor: int, parts: list[memoryview], offset: int) -> int:
+        asked.append(offset)
+        if len(asked) == 1:
+            path.write_bytes(wrong)
+        got = read(descriptor, parts, offset)
+        if len(asked) == 1:
+            path.write_bytes(right)
+            stamp = path.stat()
+            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 10**9))
+        return got
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    files = Files()
+    files.watch(path)
+    buffer = bytearray(4000)
+    files.read_into(path, 1000, [memoryview(buffer)])
+    files.close()
+    assert buffer == b"r" * 4000
+    assert asked == [1000, 1000]
