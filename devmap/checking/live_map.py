@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from devmap.config.device import parse_device
 from devmap.inventory.bulk import collector_paused
-from devmap.inventory.module import are_plain, are_tied
+from devmap.inventory.module import are_plain, are_tied, is_module
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     import torch
+    from torch import nn
 
     from devmap.config.device import Device
 
@@ -28,7 +27,7 @@ def surely_fits(model: nn.Module, device_map: Mapping[str, int | str], no_split_
     that check, and so is every map with a fault, whose words need the whole inventory. Linear in the modules and tensors.
     """
     devices = _devices_of(device_map)
-    if devices is None or not isinstance(model, nn.Module):
+    if devices is None or not is_module(model):
         return False
     whole = frozenset(no_split_module_classes if no_split_module_classes is not None else _asked_by(model))
     while True:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from devmap.inventory.model import TensorKind
 
-__all__ = ["are_plain", "are_tied", "match_checkpoint", "read_module"]
+__all__ = ["are_plain", "are_tied", "is_module", "match_checkpoint", "read_module"]
 
 
 @collector_paused()
@@ -32,7 +32,7 @@ def read_module(model: nn.Module) -> Inventory:
     Raises:
         InventoryError: for what is no module, and for a lazy one that has no shapes yet.
     """
-    if not isinstance(model, nn.Module):
+    if not is_module(model):
         raise InventoryError(f"{model!r} is no nn.Module", help="give a module, or an Inventory made from a checkpoint or a manifest")
     classes: dict[str, str] = {}
     names: list[str] = []
@@ -96,6 +96,11 @@ def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str
     for name, identity in zip(names, _identities(held), strict=True):
         shared.setdefault(identity, []).append(name)
     return tuple(tuple(group) for group in shared.values() if len(group) > 1)
+
+
+def is_module(model: object) -> bool:
+    """Whether it is a module, and not for example a class of them."""
+    return isinstance(model, nn.Module)
 
 
 def are_tied(tensors: Collection[torch.Tensor]) -> bool:
