@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from devmap.checking import device_map as checking
 from devmap.inventory.model import Inventory
-from devmap.planning.accelerate_names import MapRequest, balanced_memory, device_map_of, sequential_plan
+from devmap.planning.accelerate_names import MapRequest, balanced_memory, class_names, device_map_of, sequential_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +38,10 @@ def check_device_map(
     """
     if any(kind.__name__ == "device" for kind in set(map(type, device_map.values()))):  # torch.device, as transformers' maps have it
         device_map = {path: str(device) if type(device).__name__ == "device" else device for path, device in device_map.items()}
-    if isinstance(no_split_module_classes, str):
-        no_split_module_classes = [no_split_module_classes]
-    if not isinstance(model, Inventory) and max_memory is None and _surely_fits(model, device_map, no_split_module_classes):
+    classes = class_names(no_split_module_classes)
+    if not isinstance(model, Inventory) and max_memory is None and _surely_fits(model, device_map, classes):
         return
-    checking.check_device_map(_inventory_of(model), device_map, no_split_module_classes=no_split_module_classes, max_memory=max_memory)
+    checking.check_device_map(_inventory_of(model), device_map, no_split_module_classes=classes, max_memory=max_memory)
 
 
 def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature

@@ -39,7 +39,7 @@ def workers_for(files: int, *, jobs: int) -> int:
 
 
 def in_workers(files: Sequence[str], check: Callable[[str], Found], *, count: int) -> dict[str, Found]:
-    """What `check` says of each file, found by `count` processes; a file at which a worker failed is absent.
+    """What `check` says of each file, found by `count` processes; absent are a file at which a worker failed and the rest of its share.
 
     `check` is pickled where this process cannot be copied. No worker is left when this returns or raises.
 
@@ -113,7 +113,7 @@ def _work(files: Sequence[str], check: Callable[[str], object], writer: Connecti
         for file in files:
             try:
                 found = check(file)
-            except Exception:  # noqa: BLE001 - the caller checks this file itself, and meets the same
+            except Exception:  # noqa: BLE001 - whatever it is cannot be told from here: the caller checks what is absent itself, and raises it
                 break
             writer.send((file, found))
         writer.send(None)

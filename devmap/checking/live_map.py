@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from devmap.config.device import parse_device
 from devmap.inventory.bulk import collector_paused
-from devmap.inventory.module import are_plain, are_tied, is_module
+from devmap.inventory.module import are_plain, are_tied, asked_whole, is_module
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     import torch
     from torch import nn
@@ -29,7 +29,7 @@ def surely_fits(model: nn.Module, device_map: Mapping[str, int | str], no_split_
     devices = _devices_of(device_map)
     if devices is None or not is_module(model):
         return False
-    whole = frozenset(no_split_module_classes if no_split_module_classes is not None else _asked_by(model))
+    whole = frozenset(no_split_module_classes if no_split_module_classes is not None else asked_whole(model))
     while True:
         walk = _Walk(devices, whole)
         if not walk.over(model):
@@ -50,10 +50,6 @@ def _devices_of(device_map: Mapping[str, int | str]) -> dict[str, Device] | None
     if len({device.backend for device in parsed.values()} - {None}) > 1:
         return None
     return {path: parsed[value] for path, value in device_map.items()}
-
-
-def _asked_by(model: nn.Module) -> Iterable[str]:
-    return getattr(model, "_no_split_modules", None) or ()
 
 
 class _Walk:
@@ -98,7 +94,7 @@ class _Walk:
             if len(held) > before and (device is None or not (block is None or _joins(device, block))):
                 return False
             if "_no_split_modules" in own:
-                self.asked.update(own["_no_split_modules"] or ())
+                self.asked.update(asked_whole(module))
             if own["_modules"]:
                 prefix = f"{path}." if path else ""
                 for name, child in own["_modules"].items():
@@ -116,7 +112,7 @@ class _Kinds(dict[type, bool]):
         self._asked = asked
 
     def __missing__(self, kind: type) -> bool:
-        self._asked.update(getattr(kind, "_no_split_modules", None) or ())
+        self._asked.update(asked_whole(kind))
         self[kind] = kind.__name__ in self._whole
         return self[kind]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmap.inventory.bulk import rows
 from devmap.inventory.dtypes import run_dtype, storage_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from devmap.inventory.model import Inventory
 
-__all__ = ["Atom", "Block", "atoms", "tensor_sizes", "whole_blocks"]
+__all__ = ["Atom", "Block", "atoms", "tensor_sizes", "torn_blocks", "whole_blocks"]
 
 
 class Atom(NamedTuple):
@@ -103,3 +105,20 @@ def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Iterator[Blo
         if place >= beyond and class_name in classes:
             beyond = line.after[place]
             yield Block(line.first[place], line.first[beyond], path)
+
+
+def torn_blocks(inventory: Inventory, classes: frozenset[str], borders: Iterable[int]) -> tuple[Block, ...]:
+    """Those of the whole blocks that have a border between two of their tensors: what comes after it is said to be elsewhere.
+
+    `borders` are numbers of tensors, rising. n log n in their number.
+    """
+    blocks = whole_blocks(inventory, classes)
+    found: dict[Block, None] = {}
+    for border in borders:
+        at = bisect_left(blocks, border, key=_START) - 1
+        if at >= 0 and border < blocks[at].end:
+            found[blocks[at]] = None
+    return tuple(found)
+
+
+_START = itemgetter(0)

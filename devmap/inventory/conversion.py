@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from devmap.inventory.assembly import Assembled, AssemblyError, concatenate, pieces_of, split, stack, stored, transpose
@@ -135,10 +135,10 @@ def convert(
     """
     found = Converted()
     gathered: dict[tuple[str, Conversion], dict[int, list[StoredTensor]]] = {}
-    segments, known = _Segments(), _Known(knows)
-    for name in sorted(held, key=lambda name: [segments[part] for part in name.split(".")]):
-        renamed, converter, source = rules.rename(name, known.__getitem__)
-        if not known[renamed]:
+    segment, known = cache(_segment), cache(knows)  # 10^5 names have a few hundred segments, and all experts of a layer one new name
+    for name in sorted(held, key=lambda name: [segment(part) for part in name.split(".")]):
+        renamed, converter, source = rules.rename(name, known)
+        if not known(renamed):
             wanted_nowhere = is_computed(renamed) or rules.ignored_pattern.search(renamed) is not None
             (found.ignored if wanted_nowhere else found.unmapped).append(name)
         elif converter is not None:
@@ -235,26 +235,9 @@ def mapping_of(
 _DIGITS_AT_END = re.compile(r"[0-9]+\Z")
 
 
-class _Segments(dict[str, tuple[int, str, int]]):
-    """Keys of the segments of names that put experts in the order of their numbers: transformers' order of a state dict.
-
-    Each is made once: 10^5 names have a few hundred segments.
-    """
-
-    def __missing__(self, part: str) -> tuple[int, str, int]:
-        digits = _DIGITS_AT_END.search(part)
-        word = (1, part, -1) if digits is None else (1, part[: digits.start()], int(digits[0]))
-        self[part] = key = (0, "", int(part)) if part.isdecimal() else word
-        return key
-
-
-class _Known(dict[str, bool]):
-    """Which names the model loads, asked once a name: all experts of a layer become the same one."""
-
-    def __init__(self, knows: Callable[[str], bool]) -> None:
-        super().__init__()
-        self._knows = knows
-
-    def __missing__(self, name: str) -> bool:
-        self[name] = known = self._knows(name)
-        return known
+def _segment(part: str) -> tuple[int, str, int]:
+    """The key of a name's segment that puts experts in the order of their numbers: transformers' order of a state dict."""
+    if part.isdecimal():
+        return 0, "", int(part)
+    digits = _DIGITS_AT_END.search(part)
+    return (1, part[: digits.start()], int(digits[0])) if digits else (1, part, -1)

@@ -15,11 +15,11 @@ from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.inventory.tree import with_ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from devmap.inventory.model import TensorKind
 
-__all__ = ["are_plain", "are_tied", "is_module", "match_checkpoint", "read_module"]
+__all__ = ["are_plain", "are_tied", "asked_whole", "is_module", "match_checkpoint", "read_module"]
 
 
 @collector_paused()
@@ -47,7 +47,7 @@ def read_module(model: nn.Module) -> Inventory:
         own = vars(module)  # torch's own names for these drop duplicates
         kind = type(module)
         if kind not in known:
-            known[kind] = kind.__name__, getattr(kind, "_no_split_modules", None) or ()
+            known[kind] = kind.__name__, asked_whole(kind)
         classes[path], named = known[kind]
         if named or "_no_split_modules" in own:
             whole.update(own.get("_no_split_modules") or named)
@@ -90,10 +90,11 @@ def _kind_of(name: str, tensor: torch.Tensor) -> TensorKind:
 
 def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], ...]:
     """The names of each stretch of bytes that has several."""
-    if not are_tied(held):
+    bytes_of = _identities(held)
+    if _all_differ(bytes_of):
         return ()
     shared: dict[Hashable, list[str]] = {}
-    for name, identity in zip(names, _identities(held), strict=True):
+    for name, identity in zip(names, bytes_of, strict=True):
         shared.setdefault(identity, []).append(name)
     return tuple(tuple(group) for group in shared.values() if len(group) > 1)
 
@@ -103,9 +104,14 @@ def is_module(model: object) -> bool:
     return isinstance(model, nn.Module)
 
 
-def are_tied(tensors: Collection[torch.Tensor]) -> bool:
+def asked_whole(holder: nn.Module | type) -> Iterable[str]:
+    """The names of the classes that a module, or a class of them, asks to be kept whole."""
+    return getattr(holder, "_no_split_modules", None) or ()
+
+
+def are_tied(tensors: Iterable[torch.Tensor]) -> bool:
     """Whether two of a model's tensors are one stretch of bytes."""
-    return len(set(_identities(tensors))) < len(tensors)
+    return not _all_differ(_identities(tensors))
 
 
 def are_plain(tensors: Iterable[torch.Tensor]) -> bool:
@@ -115,6 +121,10 @@ def are_plain(tensors: Iterable[torch.Tensor]) -> bool:
 
 def _identities(tensors: Iterable[torch.Tensor]) -> list[Hashable]:
     return [id(tensor) if tensor.is_meta else _identity(tensor) for tensor in tensors]
+
+
+def _all_differ(identities: Sequence[Hashable]) -> bool:
+    return len(set(identities)) == len(identities)
 
 
 def _identity(tensor: torch.Tensor) -> Hashable:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
-__all__ = ["MapRequest", "balanced_memory", "device_map_of", "sequential_plan"]
+__all__ = ["MapRequest", "balanced_memory", "class_names", "device_map_of", "sequential_plan"]
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,13 @@ def _described(request: MapRequest) -> Inventory:
     return inventory
 
 
+def class_names(asked: Sequence[str] | str | None) -> Sequence[str] | None:
+    """What a caller gives for `no_split_module_classes`: names, or one name as text."""
+    return [asked] if isinstance(asked, str) else asked
+
+
 def _config(request: MapRequest, strategy: Strategy) -> PlacementConfig:
-    whole = request.no_split_module_classes
-    whole = [whole] if isinstance(whole, str) else whole
+    whole = class_names(request.no_split_module_classes)
     return PlacementConfig(
         version=1,
         model=ModelSource(dtype=None if request.dtype is None else _dtype(request.dtype)),

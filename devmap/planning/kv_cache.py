@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheShape", "figure"]
 
-_DEFAULT_LENGTH = 2048
 _RECURRENT_BYTES = 4
 """Of an element of a recurrent state, which kernels keep in float32."""
 
@@ -45,6 +44,9 @@ class _Keeps(Enum):
         return cls.ALL if "attention" in kind and "linear" not in kind else cls.STATE
 
 
+_WITH_STATE = (_Keeps.STATE, _Keeps.ALL_AND_STATE)
+
+
 @dataclass(frozen=True, slots=True)
 class CacheShape:
     """What each token of each sequence leaves in one layer."""
@@ -69,8 +71,8 @@ class CacheShape:
     """Elements of the convolution's and of the recurrent state that a layer without attention keeps of a sequence."""
 
     @classmethod
-    def of(cls, architecture: Architecture, *, batch_size: int, sequence_length: int | None, dtype: str) -> CacheShape | None:
-        """The cache of a model; None where the config does not give the figures."""
+    def of(cls, architecture: Architecture, *, batch_size: int, length: int, dtype: str) -> CacheShape | None:
+        """The cache of a model for sequences of `length` tokens; None where the config does not give the figures."""
         hidden = figure(architecture, "hidden_size", "d_model", "n_embd")
         heads = figure(architecture, "decoder_attention_heads", "num_attention_heads", "num_heads", "n_head", "n_heads", "attention_heads")
         head_dim = figure(architecture, "head_dim", "d_kv") or (hidden // heads if heads else 0)
@@ -79,8 +81,6 @@ class CacheShape:
             kv_heads = heads  # Falcon repeats its keys and values for each query head before it keeps them
         elif architecture.figures.get("multi_query") is True:
             kv_heads = 1
-        limit = figure(architecture, "max_target_positions", "max_position_embeddings", "n_positions")
-        length = sequence_length or min(_DEFAULT_LENGTH, limit or _DEFAULT_LENGTH)
         layer_types = architecture.figures.get("layer_types")
         layers = tuple(_Keeps.of(str(kind)) for kind in layer_types) if isinstance(layer_types, list) else ()
         tensors = 2
@@ -109,15 +109,15 @@ class CacheShape:
     @property
     def has_unknown_states(self) -> bool:
         """Whether some layers keep a state whose size the config does not give."""
-        return not any(self.state) and bool({_Keeps.STATE, _Keeps.ALL_AND_STATE} & {*self.layers})
+        return not any(self.state) and any(keeps in _WITH_STATE for keeps in self.layers)
 
     def tokens(self, layer: int) -> int:
         """Tokens of one sequence that a layer keeps."""
         keeps = self._keeps(layer)
         if keeps is _Keeps.STATE or (self.own is not None and layer >= self.own):
             return 0
-        own = min(self.length, self.window) if self.window and keeps is _Keeps.WINDOW else self.length
-        return own + self.cross_length
+        kept = min(self.length, self.window) if self.window and keeps is _Keeps.WINDOW else self.length
+        return kept + self.cross_length
 
     def nbytes(self, layer: int) -> int:
         """Bytes of one layer's cache."""
@@ -142,7 +142,7 @@ class CacheShape:
         return _Keeps.WINDOW if not self.layers else _Keeps.ALL
 
     def _state_bytes(self, layer: int) -> int:
-        if self._keeps(layer) not in {_Keeps.STATE, _Keeps.ALL_AND_STATE}:
+        if self._keeps(layer) not in _WITH_STATE:
             return 0
         convolution, recurrent = self.state
         return self.batch_size * ((convolution * element_bits(self.dtype) + 7) // 8 + recurrent * _RECURRENT_BYTES)

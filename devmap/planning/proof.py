@@ -7,14 +7,12 @@ many tensors is read by runs of the line, so that proving costs what the plan do
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from devmap.config.device import DISK, Device
 from devmap.errors import ResolutionError
-from devmap.inventory.atoms import whole_blocks
+from devmap.inventory.atoms import torn_blocks
 from devmap.inventory.line import joined, over, said_at
 from devmap.inventory.patterns import expand_keys
 from devmap.planning.proof_bytes import wrong_bytes, wrong_charges, wrong_executors
@@ -120,20 +118,11 @@ def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
 
 def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
     """Modules of a whole class whose tensors lie on several devices, the outermost of each: those with a border of the map inside."""
-    if len(homes) < 2:
-        return
-    blocks = whole_blocks(inventory, frozenset(plan.no_split_module_classes))
-    torn = {bisect_right(blocks, border, key=_START) - 1: None for border, _, _ in homes[1:]}
-    for number in torn:
-        if number < 0:
-            continue
-        start, end, path = blocks[number]
+    borders = [border for border, _, _ in homes[1:]]
+    for start, end, path in torn_blocks(inventory, frozenset(plan.no_split_module_classes), borders):
         devices = {str(home) for _, _, home in over(homes, start, end)}
         if len(devices) > 1:
             yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(sorted(devices))}"
-
-
-_START = itemgetter(0)
 
 
 def _broken_pins(config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:

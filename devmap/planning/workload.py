@@ -164,7 +164,7 @@ def _inference(workload: Workload, inventory: Inventory, atoms: Sequence[Atom], 
         shape = CacheShape.of(
             architecture,
             batch_size=workload.batch_size,
-            sequence_length=workload.sequence_length,
+            length=_length(workload, architecture),
             dtype=workload.kv_cache_dtype or running,
         )
         if shape is None:

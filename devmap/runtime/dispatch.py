@@ -137,8 +137,8 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
         engine.close()
         handle.engine = None
     else:
-        regions = {path: backend_for(device).torch_device for path, device in arrangement.regions.items()}
-        executes = {place.path: backend_for(place.executes_on).torch_device for place in handle.plan.placements}
+        executing = {place.path: place.executes_on for place in handle.plan.placements}
+        torch_device = {device: backend_for(device).torch_device for device in {*arrangement.regions.values(), *executing.values()}}
         values = {}
         for unit in units.values():
             for binding in unit.bindings:
@@ -148,8 +148,8 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
             model,
             engine,
             units={path: unit for path, unit in units.items() if unit.index >= 0},
-            regions=regions,
-            executes=executes,
+            regions={path: torch_device[device] for path, device in arrangement.regions.items()},
+            executes={path: torch_device[device] for path, device in executing.items()},
             values=values,
         )
         weakref.finalize(model, engine.close).atexit = False

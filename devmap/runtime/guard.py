@@ -85,7 +85,6 @@ class StreamedWeight(torch.Tensor):
                 f"'{name}' is streamed: it has no storage of its own", help="read it through state_dict(), or call model.devmap.remove()"
             )
         _refuse_change(func, name, (*args, *kwargs.values()))
-        _refuse_write(func, args)
         return _run(func, args, kwargs)
 
     @classmethod
@@ -135,20 +134,6 @@ def _refuse_change(func: Callable[..., Any], name: str, args: Sequence[Any]) -> 
         raise StreamError(f"'{name}' is streamed and cannot be replaced or moved", help="call model.devmap.remove() first")
 
 
-_WRITTEN = "'{}' is streamed and cannot be written to: the next pass reads it anew"
-_WRITTEN_HELP = "keep it on a device in the device map, or call model.devmap.remove() first"
-_WRITES = {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")}
-_WRITES.add("__setitem__")
-
-
-def _refuse_write(func: Callable[..., Any], args: Sequence[Any]) -> None:
-    """Name what is written to where the operation's name says that it writes; what others do is seen afterwards."""
-    word = getattr(func, "__name__", "")
-    writes = word in _WRITES or (word.endswith("_") and not word.endswith("__") and word != "requires_grad_")
-    if writes and args and isinstance(args[0], StreamedWeight):
-        raise StreamError(_WRITTEN.format(args[0].weight_name), help=_WRITTEN_HELP)
-
-
 def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Run an operation on the weights' numbers. Views of them become placeholders in turn, so that no write to one is lost."""
     if getattr(func, "__name__", "") in {"requires_grad_", "__set__"}:
@@ -159,7 +144,7 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
         if isinstance(value, StreamedWeight):
             if id(value) not in fetched:
                 with torch.inference_mode(mode=False):  # tensors of inference mode would not count writes
-                    tensor = value._fetch()  # noqa: SLF001 - the same class
+                    tensor = value._fetch().detach()  # noqa: SLF001 - the same class; detached, torch lets every write be made, and counts it
                 fetched[id(value)] = (value, tensor, tensor._version)  # noqa: SLF001 - torch's counter of writes
             return fetched[id(value)][1]
         if type(value) in {list, tuple}:
@@ -176,7 +161,10 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
         raise
     for placeholder, tensor, version in fetched.values():
         if tensor._version != version:  # noqa: SLF001 - as above
-            raise StreamError(_WRITTEN.format(placeholder.weight_name), help=_WRITTEN_HELP)
+            raise StreamError(
+                f"'{placeholder.weight_name}' is streamed and cannot be written to: the next pass reads it anew",
+                help="keep it on a device in the device map, or call model.devmap.remove() first",
+            )
     return _wrap_views(result, [(placeholder, tensor) for placeholder, tensor, _ in fetched.values()])
 
 

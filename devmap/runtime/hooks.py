@@ -15,7 +15,7 @@ from devmap.runtime.guard import StreamedWeight
 from devmap.runtime.inputs import CACHES, Moves, first_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import torch
     from torch import nn
@@ -70,7 +70,7 @@ def install(
         hooks.handles.append(modules[path].register_forward_pre_hook(_bringer(engine, unit)))
         hooks.handles.append(modules[path].register_forward_hook(_releaser(engine, unit), always_call=True))
     for module in modules.values():
-        if any(isinstance(tensor, StreamedWeight) for tensor in (*module._parameters.values(), *module._buffers.values())):  # noqa: SLF001 - without a copy
+        if any(_streamed(module)):
             hooks.handles.append(module._register_state_dict_hook(_true_values(values)))  # noqa: SLF001 - the one hook that may replace values
     if values:
         hooks.handles.append(model.register_load_state_dict_pre_hook(_no_state))  # type: ignore[no-untyped-call]
@@ -134,12 +134,18 @@ def _true_values(values: Mapping[str, Callable[[], torch.Tensor]]) -> Callable[.
     return fill
 
 
+def _streamed(module: nn.Module) -> Iterator[str]:
+    """The names of the streamed weights directly on a module."""
+    for table in (module._parameters, module._buffers):  # noqa: SLF001 - without a copy
+        yield from (key for key, tensor in table.items() if isinstance(tensor, StreamedWeight))
+
+
 def _no_state(module: nn.Module, state: Mapping[str, object], prefix: str, *_: object) -> None:
     """Refuse a state dict that holds a streamed weight, before any of it is loaded. One of an adapter on top may be."""
     for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
-        for key in (*part._parameters, *part._buffers):  # noqa: SLF001 - the tensors directly on this module
+        for key in _streamed(part):
             name = f"{path}.{key}" if path else key
-            if name in state and isinstance(getattr(part, key), StreamedWeight):
+            if name in state:
                 raise UsageError(f"a state dict with '{name}' cannot be loaded: this weight is streamed", help=_PLAIN_FIRST)
 
 

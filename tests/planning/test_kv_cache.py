@@ -115,21 +115,21 @@ def test_states_of_unknown_size_are_said_not_to_be_counted() -> None:
 
 def test_layers_that_use_the_cache_of_others_keep_none() -> None:
     architecture = Architecture("gemma3n_text", "G", {**GROUPED, "num_kv_shared_layers": 2})
-    shape = CacheShape.of(architecture, batch_size=1, sequence_length=10, dtype="bfloat16")
+    shape = CacheShape.of(architecture, batch_size=1, length=10, dtype="bfloat16")
     assert shape is not None
     assert [shape.nbytes(layer) for layer in range(4)] == [10 * 2 * 16 * 2 * 2] * 2 + [0] * 2
 
 
 def test_a_window_that_is_switched_off_limits_nothing() -> None:
     figures = {**GROUPED, "sliding_window": 4, "use_sliding_window": False}
-    shape = CacheShape.of(Architecture("qwen2_5_vl", "Q", figures), batch_size=1, sequence_length=10, dtype="bfloat16")
+    shape = CacheShape.of(Architecture("qwen2_5_vl", "Q", figures), batch_size=1, length=10, dtype="bfloat16")
     assert shape is not None
     assert shape.tokens(0) == 10
 
 
 def test_the_arithmetic_tells_tokens_and_states() -> None:
     figures = {**GROUPED, **MAMBA, "mamba_n_groups": 1, "mamba_d_conv": 4, "layer_types": ["linear_attention", "full_attention", "hybrid"]}
-    shape = CacheShape.of(Architecture("x", "X", figures), batch_size=2, sequence_length=10, dtype="bfloat16")
+    shape = CacheShape.of(Architecture("x", "X", figures), batch_size=2, length=10, dtype="bfloat16")
     assert shape is not None
     state = "2 x a state of 2,688 bytes"  # (64 + 2 x 8) x 4 at 2 bytes, 64 x 8 at 4
     tokens = "2 x 10 tokens x 2 kv heads x 16 x 2 x 2 bytes"

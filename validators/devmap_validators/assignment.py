@@ -6,7 +6,6 @@ a map of 80 keys over 700 tensors is 80 runs, and only the blocks at their ends 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from devmap.config.device import Device
-from devmap.inventory.atoms import Block, tensor_sizes, whole_blocks
+from devmap.inventory.atoms import tensor_sizes, torn_blocks
 from devmap.inventory.line import over, said_at
 
 if TYPE_CHECKING:
@@ -93,15 +92,12 @@ def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
 def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[SplitBlock, ...]:
     """The outermost modules of `classes` whose tensors lie on more than one device; targets that are no device do not count."""
     inventory = assignment.inventory
-    blocks = whole_blocks(inventory, frozenset(classes))
-    torn: dict[Block, dict[Device, str]] = {}
-    for run in assignment.runs[1:]:  # only a block in which a run begins can be torn
-        at = bisect_right(blocks, run.start - 1, key=_START) - 1
-        if at >= 0 and run.start < blocks[at].end and blocks[at] not in torn:
-            torn[blocks[at]] = assignment.devices_within(blocks[at].start, blocks[at].end)
-    return tuple(
-        SplitBlock(block.path, inventory.modules[block.path], tuple(used.items())) for block, used in torn.items() if len(used) > 1
-    )
+    found = []
+    for block in torn_blocks(inventory, frozenset(classes), [run.start for run in assignment.runs[1:]]):
+        used = assignment.devices_within(block.start, block.end)
+        if len(used) > 1:
+            found.append(SplitBlock(block.path, inventory.modules[block.path], tuple(used.items())))
+    return tuple(found)
 
 
 def split_ties(assignment: Assignment) -> tuple[tuple[tuple[str, Device], ...], ...]:
