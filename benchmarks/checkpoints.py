@@ -44,7 +44,9 @@ SMALL = Size("llama-0.1GB", 12, 512, 1376)
 
 def llama(size: Size, *, folder: Path | None = None) -> Path:
     """The folder of that checkpoint, written if it is not there: a config and a shard for every four blocks."""
-    root = folder or Path(os.environ.get("DEVMAP_BENCHMARKS", Path(tempfile.gettempdir()) / "devmap-benchmarks"))
+    root = folder or Path(
+        os.environ.get("DEVMAP_BENCHMARKS", Path(tempfile.gettempdir()) / "devmap-benchmarks")
+    )
     target = root / size.name
     if (target / "model.safetensors.index.json").exists():
         return target
@@ -67,7 +69,9 @@ def llama(size: Size, *, folder: Path | None = None) -> Path:
     for file, names in shards.items():
         save_file(
             {
-                name: torch.ones(shapes[name]) if len(shapes[name]) == 1 else torch.randn(shapes[name], generator=generator).mul_(0.02)
+                name: torch.ones(shapes[name])
+                if len(shapes[name]) == 1
+                else torch.randn(shapes[name], generator=generator).mul_(0.02)
                 for name in names
             },
             target / file,

@@ -27,13 +27,13 @@ from checkpoints import LARGE, SMALL, Size, drop_from_cache, files_of, llama
 from streaming import disk_bytes_read, head, read_raw, row, seconds
 from torch import nn
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.inventory.atoms import atoms
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.plan.model import Placement, Plan
-from devmap.runtime.build import build_on_meta
 from devmap.runtime.dispatch import dispatch, load_model
+from devmap.runtime.meta_build import build_on_meta
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def load(folder: Path, device: int | str, *, dtype: str | None = None) -> Any:
     """The whole checkpoint on one device, converted where a dtype is given."""
     model = build_on_meta(folder)
     inventory = match_checkpoint(read_module(model), read_headers(folder), model)
-    return load_model(model, dataclasses.replace(plan_of(inventory, lambda _: (device, device)), dtype=dtype), inventory)
+    return load_model(
+        model, dataclasses.replace(plan_of(inventory, lambda _: (device, device)), dtype=dtype), inventory
+    )
 
 
 def simulated(folder: Path) -> None:
@@ -92,8 +94,15 @@ def loading(size: Size, *, rounds: int) -> None:
     for name, times in found.items():
         ratio = statistics.median(theirs / mine for mine, theirs in zip(times, raw, strict=True))
         rate = total / statistics.median(times) / 1e9
-        row(name, f"{statistics.median(times):.2f}", f"{rate:.2f}", f"{ratio:.2f} ({min(raw) / min(times):.2f})")
-    print(f"\ndevmap read {statistics.median(read) / total:.2f} of the files' bytes from the disk; raw {min(raw):.2f} to {max(raw):.2f} s")
+        row(
+            name,
+            f"{statistics.median(times):.2f}",
+            f"{rate:.2f}",
+            f"{ratio:.2f} ({min(raw) / min(times):.2f})",
+        )
+    print(
+        f"\ndevmap read {statistics.median(read) / total:.2f} of the files' bytes from the disk; raw {min(raw):.2f} to {max(raw):.2f} s"
+    )
 
 
 def copied(folder: Path) -> Any:
@@ -124,14 +133,21 @@ def tree(leaves: int, *, width: int = 90) -> nn.Module:
 
 def dispatching(leaves: int, *, rounds: int) -> None:
     """A module tree with very many parameters, to the cpu: what hooks and tables cost."""
-    found: dict[str, list[float]] = {"devmap": [], "Accelerate, 100 entries": [], "Accelerate, an entry a module": []}
+    found: dict[str, list[float]] = {
+        "devmap": [],
+        "Accelerate, 100 entries": [],
+        "Accelerate, an entry a module": [],
+    }
     for _ in range(rounds):
         model = tree(leaves)
         plan = plan_of(read_module(model), lambda _: ("cpu", "cpu"))
         found["devmap"].append(seconds(lambda model=model, plan=plan: dispatch(model, plan)))
         by_block = dict.fromkeys(map(str, range(leaves // 90)), "cpu")
         by_leaf = {path: "cpu" for path, module in tree(leaves).named_modules() if isinstance(module, Tiny)}
-        for name, device_map in (("Accelerate, 100 entries", by_block), ("Accelerate, an entry a module", by_leaf)):
+        for name, device_map in (
+            ("Accelerate, 100 entries", by_block),
+            ("Accelerate, an entry a module", by_leaf),
+        ):
             model = tree(leaves)
             found[name].append(seconds(lambda model=model, chosen=device_map: hooked(model, chosen)))
     head(f"dispatch of {2 * leaves:,} parameters", "median s", "over devmap (of the best rounds)")
@@ -166,7 +182,11 @@ def hooking(leaves: int, *, rounds: int) -> None:
         ("Accelerate, all on the cpu", on_cpu, "Accelerate"),
     ):
         ratio = statistics.median(a / b for a, b in zip(found[key], found["no hooks"], strict=True))
-        row(name, f"{statistics.median(found[key]) * 1e3:.1f}", f"{ratio:.2f} ({min(found[key]) / min(found['no hooks']):.2f})")
+        row(
+            name,
+            f"{statistics.median(found[key]) * 1e3:.1f}",
+            f"{ratio:.2f} ({min(found[key]) / min(found['no hooks']):.2f})",
+        )
 
 
 def alternate(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -182,7 +202,9 @@ def alternate(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run what was asked and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--quick", action="store_true", help="0.1 GB and 1,800 parameters: a try-out")
     kind.add_argument("--full", action="store_true", help="2.2 GB and 18,000 parameters (default)")

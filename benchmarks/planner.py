@@ -22,9 +22,13 @@ from planner_speed import checking, planning, whole_process
 
 def main() -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="devmap's planner against Accelerate's and Transformers' own.")
+    parser = argparse.ArgumentParser(
+        description="devmap's planner against Accelerate's and Transformers' own."
+    )
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_true", help="a small grid, peers at reduced size (the default)")
+    length.add_argument(
+        "--quick", action="store_true", help="a small grid, peers at reduced size (the default)"
+    )
     length.add_argument("--full", action="store_true", help="the whole grid, peers at full size")
     parser.add_argument("--only", default="abcdef", help="letters of the tables to print, such as a,b")
     arguments = parser.parse_args()
@@ -60,7 +64,10 @@ def _decisions(only: str, *, full: bool) -> None:
 
 def _print_machine(length: str) -> None:
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "accelerate", "transformers", "torch-devmap"))
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("torch", "accelerate", "transformers", "torch-devmap")
+    )
     when = dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     print(f"planner benchmark, {length}, {when}")
     machine = f"{os.cpu_count()} cores, {pages * page / 2**30:.0f} GiB, load {os.getloadavg()[0]:.1f}"

@@ -43,7 +43,14 @@ class Subject:
 
 def subject_of(architecture: Architecture, model: nn.Module, whole: list[str]) -> Subject:
     """The model with the loads of its units."""
-    return Subject(architecture.name, model, Inventory.from_module(model), whole, unit_bytes(model, whole), total_bytes(model))
+    return Subject(
+        architecture.name,
+        model,
+        Inventory.from_module(model),
+        whole,
+        unit_bytes(model, whole),
+        total_bytes(model),
+    )
 
 
 def _plan(planner: str, subject: Subject, budgets: dict[int | str, int], strategy: str) -> Verdict | str:
@@ -64,8 +71,13 @@ def _plan(planner: str, subject: Subject, budgets: dict[int | str, int], strateg
 
 def balance(subjects: Sequence[Subject]) -> dict[str, list[float]]:
     """Print the largest share over the best contiguous split's; return the ratios of each planner."""
-    print("\n(a) Largest share / best contiguous split, strategy balanced, budgets that do not bind (1.000 is the optimum)")
-    print(f"{'model':24}{'GB':>7}  {'devices':>7}{'optimum GB':>12}" + "".join(f"{planner:>14}" for planner in PLANNERS))
+    print(
+        "\n(a) Largest share / best contiguous split, strategy balanced, budgets that do not bind (1.000 is the optimum)"
+    )
+    print(
+        f"{'model':24}{'GB':>7}  {'devices':>7}{'optimum GB':>12}"
+        + "".join(f"{planner:>14}" for planner in PLANNERS)
+    )
     ratios: dict[str, list[float]] = {planner: [] for planner in PLANNERS}
     for subject, devices in product(subjects, DEVICES):
         optimum = best_split(subject.units, devices)
@@ -76,7 +88,9 @@ def balance(subjects: Sequence[Subject]) -> dict[str, list[float]]:
                 cells.append(verdict)
                 continue
             found.append(verdict.largest / optimum)
-            cells.append(f"{found[-1]:.3f}" + ("" if not verdict.faults else " " + ",".join(sorted(verdict.faults))))
+            cells.append(
+                f"{found[-1]:.3f}" + ("" if not verdict.faults else " " + ",".join(sorted(verdict.faults)))
+            )
         size = f"{subject.nbytes / 1e9:7.2f}" if devices == DEVICES[0] else " " * 7
         name = subject.name if devices == DEVICES[0] else ""
         print(f"{name:24}{size}  {devices:7}{optimum / 1e9:12.3f}" + "".join(f"{cell:>14}" for cell in cells))
@@ -87,7 +101,9 @@ def balance(subjects: Sequence[Subject]) -> dict[str, list[float]]:
 
 def exact_fits(subjects: Sequence[Subject]) -> dict[str, Counter[str]]:
     """Print how planners use budgets in which everything fits to the byte."""
-    print("\n(b) Exact fits: every device has the optimum of (a) to the byte, cpu is offered too; both strategies")
+    print(
+        "\n(b) Exact fits: every device has the optimum of (a) to the byte, cpu is offered too; both strategies"
+    )
     counts: dict[str, Counter[str]] = {planner: Counter() for planner in PLANNERS}
     for subject, devices, strategy in product(subjects, DEVICES, ("balanced", "sequential")):
         optimum = best_split(subject.units, devices)
@@ -105,12 +121,19 @@ def exact_fits(subjects: Sequence[Subject]) -> dict[str, Counter[str]]:
 def grid(subjects: Sequence[Subject]) -> dict[str, Counter[str]]:
     """Print how many plans are wrong over a grid of budgets."""
     shares = {"loose": 1.5, "tight": 1.05, "short": 0.6}
-    print(f"\n(c) Grid: {len(subjects)} models x {DEVICES} devices x {tuple(shares)} ({tuple(shares.values())} of the model in all)")
+    print(
+        f"\n(c) Grid: {len(subjects)} models x {DEVICES} devices x {tuple(shares)} ({tuple(shares.values())} of the model in all)"
+    )
     print("    x cpu offered or not x disk offered or not x strategies balanced, sequential, balanced_low_0")
     counts: dict[str, Counter[str]] = {planner: Counter() for planner in PLANNERS}
     crashes: Counter[str] = Counter()
     for subject, devices, share, cpu, disk, strategy in product(
-        subjects, DEVICES, shares.values(), (True, False), (True, False), ("balanced", "sequential", "balanced_low_0")
+        subjects,
+        DEVICES,
+        shares.values(),
+        (True, False),
+        (True, False),
+        ("balanced", "sequential", "balanced_low_0"),
     ):
         budgets: dict[int | str, int] = dict.fromkeys(range(devices), int(subject.nbytes * share / devices))
         budgets |= {"cpu": subject.nbytes} if cpu else {}
@@ -130,7 +153,17 @@ def grid(subjects: Sequence[Subject]) -> dict[str, Counter[str]]:
         count["wrong"] += count["crashed"]
     _print_counts(
         counts,
-        ("cases", "wrong", "incomplete", "over budget", "unasked tier", "torn", "crashed", "refused", "refused needlessly"),
+        (
+            "cases",
+            "wrong",
+            "incomplete",
+            "over budget",
+            "unasked tier",
+            "torn",
+            "crashed",
+            "refused",
+            "refused needlessly",
+        ),
     )
     for crash, times in crashes.items():
         if times:

@@ -24,7 +24,9 @@ class Architecture:
     figures: dict[str, object] = field(default_factory=dict)
 
 
-def _decoder(hidden: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int, **more: object) -> dict[str, object]:
+def _decoder(
+    hidden: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int, **more: object
+) -> dict[str, object]:
     """The figures that Llama, Qwen2, Gemma2 and Mixtral share."""
     return {
         "hidden_size": hidden,
@@ -91,7 +93,9 @@ ARCHITECTURES = (
         {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
     ),
 )  # fmt: skip
-QUICK = frozenset({"Llama-3-8B", "Llama-3.2-1B, tied", "GPT-2, tied", "Gemma2-2B, tied", "T5-3B, tied", "BERT-large, tied"})
+QUICK = frozenset(
+    {"Llama-3-8B", "Llama-3.2-1B, tied", "GPT-2, tied", "Gemma2-2B, tied", "T5-3B, tied", "BERT-large, tied"}
+)
 """Enough for the grid of cases in a quick run: large heads, ties over two and four names, buffers, an encoder alone."""
 
 

@@ -99,7 +99,12 @@ class Verdict:
         return bool({"cpu", "disk"} & {device for device, nbytes in self.nbytes.items() if nbytes})
 
 
-def judge(model: nn.Module, device_map: Mapping[str, int | str], budgets: Mapping[int | str, int], whole: Collection[str]) -> Verdict:
+def judge(
+    model: nn.Module,
+    device_map: Mapping[str, int | str],
+    budgets: Mapping[int | str, int],
+    whole: Collection[str],
+) -> Verdict:
     """Whether a map covers what `state_dict()` holds, stays on the offered devices and in their budgets, and tears no block and no tie."""
     verdict = Verdict()
     persistent = set(model.state_dict())

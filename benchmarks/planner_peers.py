@@ -29,7 +29,9 @@ logging.getLogger("accelerate").setLevel(logging.ERROR)
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
-def devmap_plan(_: nn.Module, inventory: Inventory, budgets: Budgets, whole: Sequence[str], strategy: str) -> DeviceMap:
+def devmap_plan(
+    _: nn.Module, inventory: Inventory, budgets: Budgets, whole: Sequence[str], strategy: str
+) -> DeviceMap:
     """devmap: `resolve` of a config."""
     written = {
         "version": 1,
@@ -41,7 +43,9 @@ def devmap_plan(_: nn.Module, inventory: Inventory, budgets: Budgets, whole: Seq
     return devmap.resolve(devmap.PlacementConfig.model_validate(written), inventory).device_map
 
 
-def _accelerate_plan(model: nn.Module, _: Inventory, budgets: Budgets, whole: Sequence[str], strategy: str) -> DeviceMap:
+def _accelerate_plan(
+    model: nn.Module, _: Inventory, budgets: Budgets, whole: Sequence[str], strategy: str
+) -> DeviceMap:
     """Accelerate: what `load_checkpoint_and_dispatch` does with a strategy."""
     memory = dict(budgets)
     if strategy != "sequential":
@@ -51,7 +55,9 @@ def _accelerate_plan(model: nn.Module, _: Inventory, budgets: Budgets, whole: Se
     return accelerate_planner.infer_auto_device_map(model, memory, no_split_module_classes=list(whole))  # type: ignore[no-any-return]
 
 
-def _transformers_plan(model: nn.Module, _: Inventory, budgets: Budgets, whole: Sequence[str], strategy: str) -> DeviceMap:
+def _transformers_plan(
+    model: nn.Module, _: Inventory, budgets: Budgets, whole: Sequence[str], strategy: str
+) -> DeviceMap:
     """Transformers: what `from_pretrained` does with a strategy."""
     memory = dict(budgets)
     classes = set(whole)
@@ -62,7 +68,11 @@ def _transformers_plan(model: nn.Module, _: Inventory, budgets: Budgets, whole: 
     return transformers_planner.infer_auto_device_map(model, memory, no_split_module_classes=classes)  # type: ignore[no-any-return]
 
 
-PLANNERS: Mapping[str, Planner] = {"devmap": devmap_plan, "accelerate": _accelerate_plan, "transformers": _transformers_plan}
+PLANNERS: Mapping[str, Planner] = {
+    "devmap": devmap_plan,
+    "accelerate": _accelerate_plan,
+    "transformers": _transformers_plan,
+}
 
 
 @contextmanager

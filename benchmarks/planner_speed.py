@@ -57,9 +57,15 @@ def _cell(seconds: float | None) -> str:
 
 def planning(*, runs: int, scales: tuple[int, ...], peer_scales: tuple[int, ...], bound: float) -> None:
     """Print the seconds that a balanced plan takes for a model with one module per expert, experts splittable."""
-    print(f"\n(d) CPU seconds for a balanced plan, one module per expert, no class kept whole, {_DEVICES} devices")
-    print(f"    devmap: medians of {runs} runs of resolve, and of reading the inventory from the nn.Module; peers: one run, stopped")
-    print(f"    after {bound:g} s; the ratios are accelerate's seconds over devmap's, without and with reading")
+    print(
+        f"\n(d) CPU seconds for a balanced plan, one module per expert, no class kept whole, {_DEVICES} devices"
+    )
+    print(
+        f"    devmap: medians of {runs} runs of resolve, and of reading the inventory from the nn.Module; peers: one run, stopped"
+    )
+    print(
+        f"    after {bound:g} s; the ratios are accelerate's seconds over devmap's, without and with reading"
+    )
     header = ("resolve", "reading", "accelerate", "transformers", "ratio", "with reading")
     print(f"{'size':>5}{'tensors':>9}" + "".join(f"{column:>{len(column) + 4}}" for column in header))
     resolving: dict[int, float | None] = {}
@@ -68,14 +74,21 @@ def planning(*, runs: int, scales: tuple[int, ...], peer_scales: tuple[int, ...]
         model = expert_tree(61 * scale)
         inventory = devmap.Inventory.from_module(model)
         budgets: dict[int | str, int] = dict.fromkeys(range(_DEVICES), total_bytes(model))
-        calls = {name: partial(_plan, planner, model, inventory, budgets) for name, planner in PLANNERS.items()}
+        calls = {
+            name: partial(_plan, planner, model, inventory, budgets) for name, planner in PLANNERS.items()
+        }
         resolving[scale] = _median(calls["devmap"], runs)
         reading[scale] = _median(partial(devmap.Inventory.from_module, model), runs)
         ours = (resolving[scale] or 0) + (reading[scale] or 0)
         if scale in peer_scales:
             peer = _median(calls["accelerate"], 1, bound)
             other = _median(calls["transformers"], 1, bound)
-            cells = [_cell(peer), _cell(other), _ratio(peer, bound, resolving[scale]), _ratio(peer, bound, ours)]
+            cells = [
+                _cell(peer),
+                _cell(other),
+                _ratio(peer, bound, resolving[scale]),
+                _ratio(peer, bound, ours),
+            ]
         else:
             cells = ["not run", "not run", "", ""]
         row = [_cell(resolving[scale]), _cell(reading[scale]), *cells]
@@ -88,7 +101,9 @@ def planning(*, runs: int, scales: tuple[int, ...], peer_scales: tuple[int, ...]
     _print_growth("reading", list(reading.items()))
 
 
-def _plan(planner: Planner, model: nn.Module, inventory: devmap.Inventory, budgets: dict[int | str, int]) -> object:
+def _plan(
+    planner: Planner, model: nn.Module, inventory: devmap.Inventory, budgets: dict[int | str, int]
+) -> object:
     """A balanced plan from an inventory that remembers nothing of the run before."""
     return planner(model, dataclasses.replace(inventory), budgets, [], "balanced")
 
@@ -102,7 +117,9 @@ def checking(*, runs: int, scales: tuple[float, ...], whole_peer: bool) -> None:
     """Print the seconds that `check_device_map` takes for a map with a key for every tensor's module."""
     print("\n(e) CPU seconds of check_device_map, a map with one key a leaf")
     print(f"    devmap: median of {runs} runs, from the nn.Module; accelerate: one run")
-    print(f"{'size':>7}{'tensors':>9}{'devmap':>10}{'devmap, inventory read':>24}{'accelerate':>12}{'ratio':>8}")
+    print(
+        f"{'size':>7}{'tensors':>9}{'devmap':>10}{'devmap, inventory read':>24}{'accelerate':>12}{'ratio':>8}"
+    )
     ours: dict[float, float | None] = {}
     theirs: dict[float, float | None] = {}
     peer_scales = (0.125, 0.25, 1.0) if whole_peer else (0.125, 0.25)
@@ -149,10 +166,14 @@ def whole_process(*, runs: int) -> None:
             if turn:  # the first turn warms the file cache
                 wall[name].append(seconds)
                 cpu[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    print(f"\n(f) Whole process, {_CONFIG.name} from its manifest, median (least) of {runs} alternating runs after one to warm up")
+    print(
+        f"\n(f) Whole process, {_CONFIG.name} from its manifest, median (least) of {runs} alternating runs after one to warm up"
+    )
     print(f"{'':16}{'wall s':>18}{'cpu s':>18}")
     for name in commands:
-        cells = [f"{statistics.median(figures[name]):.3f} ({min(figures[name]):.3f})" for figures in (wall, cpu)]
+        cells = [
+            f"{statistics.median(figures[name]):.3f} ({min(figures[name]):.3f})" for figures in (wall, cpu)
+        ]
         print(f"{name:16}" + "".join(f"{cell:>18}" for cell in cells))
     for label, figures in (("wall", wall), ("cpu", cpu)):
         share = statistics.median(figures["devmap resolve"]) / statistics.median(figures["import torch"])

@@ -69,7 +69,11 @@ def read_raw(folder: Path) -> None:
 
 def disk_bytes_read() -> int:
     """What the disk has given to this process, read-ahead included."""
-    return next(int(line.split()[1]) for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes"))
+    return next(
+        int(line.split()[1])
+        for line in Path("/proc/self/io").read_text().splitlines()
+        if line.startswith("read_bytes")
+    )
 
 
 def bytes_in(scratch: Path) -> int:
@@ -107,7 +111,12 @@ class Peak:
 
 
 def config(
-    folder: Path, scratch: Path, *, host_memory: str = "4GB", cpu: str = "12GB", device_map: str = "{model.layers: disk, '': cpu}"
+    folder: Path,
+    scratch: Path,
+    *,
+    host_memory: str = "4GB",
+    cpu: str = "12GB",
+    device_map: str = "{model.layers: disk, '': cpu}",
 ) -> Path:
     """A config with the blocks on disk."""
     path = scratch / f"{host_memory}-{cpu}.devmap.yaml"
@@ -119,7 +128,13 @@ def config(
     return path
 
 
-DEVICE_MAP = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu", "model.layers": "disk"}
+DEVICE_MAP = {
+    "model.embed_tokens": "cpu",
+    "model.norm": "cpu",
+    "model.rotary_emb": "cpu",
+    "lm_head": "cpu",
+    "model.layers": "disk",
+}
 """The same placement in the peers' words."""
 
 
@@ -131,7 +146,9 @@ def with_devmap(folder: Path, scratch: Path) -> Any:
 def with_accelerate(folder: Path, scratch: Path) -> Any:
     """load_checkpoint_and_dispatch, as its documentation has it."""
     with accelerate.init_empty_weights():
-        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder), dtype=torch.float32)
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.from_pretrained(folder), dtype=torch.float32
+        )
     return accelerate.load_checkpoint_and_dispatch(
         model,
         folder,
@@ -191,7 +208,9 @@ class Rounds:
 
     def spread(self) -> str:
         """How noisy the rounds were."""
-        return ", ".join(f"{name} {min(values):.2f} to {max(values):.2f} s" for name, values in self.turns.items())
+        return ", ".join(
+            f"{name} {min(values):.2f} to {max(values):.2f} s" for name, values in self.turns.items()
+        )
 
 
 def play(folder: Path, contestants: dict[str, Any], plain: Any, *, rounds: int, cold: bool) -> Rounds:
@@ -209,7 +228,10 @@ def play(folder: Path, contestants: dict[str, Any], plain: Any, *, rounds: int, 
         warm_up(folder)
         for model in (plain, *contestants.values()):
             model(IDS)
-    turns: list[tuple[str, Callable[[], object]]] = [("resident", lambda: plain(IDS)), ("raw read", lambda: read_raw(folder))]
+    turns: list[tuple[str, Callable[[], object]]] = [
+        ("resident", lambda: plain(IDS)),
+        ("raw read", lambda: read_raw(folder)),
+    ]
     turns += [(name, lambda model=model: model(IDS)) for name, model in contestants.items()]  # type: ignore[misc]
     for number in range(rounds):
         for name, call in turns[number % len(turns) :] + turns[: number % len(turns)]:
@@ -236,9 +258,19 @@ def passes(folder: Path, scratch: Path, size: Size, *, rounds: int) -> None:
     plain = resident(folder)
     with torch.no_grad():
         want = plain(IDS).logits
-        head(f"{size.name}: start-up", "seconds to a model that can run", "through its first pass", "weights written again, bytes", "same")
+        head(
+            f"{size.name}: start-up",
+            "seconds to a model that can run",
+            "through its first pass",
+            "weights written again, bytes",
+            "same",
+        )
         contestants: dict[str, Any] = {}
-        for name, make in (("devmap", with_devmap), ("Accelerate", with_accelerate), ("Transformers", with_transformers)):
+        for name, make in (
+            ("devmap", with_devmap),
+            ("Accelerate", with_accelerate),
+            ("Transformers", with_transformers),
+        ):
             gc.collect()
             warm_up(folder)
             written, started = bytes_in(scratch), time.perf_counter()
@@ -247,7 +279,13 @@ def passes(folder: Path, scratch: Path, size: Size, *, rounds: int) -> None:
             ready = time.perf_counter() - started
             got = contestants[name](IDS).logits
             through = time.perf_counter() - started
-            row(name, f"{ready:.2f}", f"{through:.2f}", f"{bytes_in(scratch) - written:,}", torch.equal(got, want))
+            row(
+                name,
+                f"{ready:.2f}",
+                f"{through:.2f}",
+                f"{bytes_in(scratch) - written:,}",
+                torch.equal(got, want),
+            )
         for cold in (False, True):
             found = play(folder, contestants, plain, rounds=rounds, cold=cold)
             head(
@@ -312,7 +350,11 @@ def half(folder: Path, scratch: Path, size: Size, plain: Any, *, rounds: int) ->
         note = f" ({read / 1e6:,.0f} MB read raw)" if cold else ""
         share_of_compute = statistics.median(worked) / statistics.median(plain_worked)
         row(
-            kind, f"{middle:.3f}", f"{bound:.3f}", f"{middle / bound:.2f}{note}", f"{statistics.median(worked):.2f}, {share_of_compute:.2f}"
+            kind,
+            f"{middle:.3f}",
+            f"{bound:.3f}",
+            f"{middle / bound:.2f}{note}",
+            f"{statistics.median(worked):.2f}, {share_of_compute:.2f}",
         )
     model.devmap.remove()
 
@@ -345,7 +387,9 @@ def memory(scratch: Path, sizes: list[Size]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run what was asked and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--quick", action="store_true", help="0.1 GB: a try-out, its ratios mean little")
     kind.add_argument("--full", action="store_true", help="2.2 GB and 1.1 GB (default)")

@@ -53,7 +53,9 @@ def main() -> int:
     length.add_argument("--quick", action="store_true", help="few runs (the default)")
     length.add_argument("--full", action="store_true", help="more runs")
     full = parser.parse_args().full
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch-devmap", "check-jsonschema"))
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("torch-devmap", "check-jsonschema")
+    )
     now = dt.datetime.now(tz=dt.UTC)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     print(f"validate benchmark, {'full' if full else 'quick'}, {now:%Y-%m-%d %H:%M} UTC")
@@ -148,10 +150,16 @@ def _alternate(names: list[str], folder: Path, count: int) -> tuple[list[Run], l
 
 def _run(command: list[str], folder: Path) -> Run:
     """Run a command that must find nothing wrong, and measure it with the system's own accounts."""
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONDONTWRITEBYTECODE", "DEVMAP_JOBS"}}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"PYTHONDONTWRITEBYTECODE", "DEVMAP_JOBS"}
+    }
     with tempfile.TemporaryFile() as shown:
         start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, stdout=shown, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=shown, stderr=subprocess.STDOUT, env=environment
+        )
         sampled: list[int] = []
         watch = threading.Thread(target=_watch, args=(process.pid, sampled))
         watch.start()
@@ -161,7 +169,9 @@ def _run(command: list[str], folder: Path) -> Run:
         watch.join()
         if process.returncode:
             shown.seek(0)
-            raise SystemExit(f"{command[0]} ended with {process.returncode}:\n{shown.read().decode()[-2_000:]}")
+            raise SystemExit(
+                f"{command[0]} ended with {process.returncode}:\n{shown.read().decode()[-2_000:]}"
+            )
     unit = 1 if sys.platform == "darwin" else 1024
     return Run(usage.ru_utime + usage.ru_stime, wall_seconds, max(usage.ru_maxrss * unit, *sampled, 0))
 

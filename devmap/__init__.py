@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from devmap.api.resolution import resolve
     from devmap.api.validation import validate
     from devmap.config.document import read_config
-    from devmap.config.model import PlacementConfig
+    from devmap.config.model.placement_config import PlacementConfig
     from devmap.errors import (
         CheckpointError,
         ConfigError,
@@ -54,7 +54,7 @@ _HOME = {
         "devmap.errors",
     ),
     "Inventory": "devmap.inventory.model",
-    "PlacementConfig": "devmap.config.model",
+    "PlacementConfig": "devmap.config.model.placement_config",
     "Plan": "devmap.plan.model",
     "check_device_map": "devmap.api.device_maps",
     "dispatch": "devmap.api.loading",

@@ -23,7 +23,9 @@ _SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--devmap`."""
-    parser.getgroup("devmap").addoption("--devmap", action="store_true", help="check each *.devmap.yaml as a test of its own")
+    parser.getgroup("devmap").addoption(
+        "--devmap", action="store_true", help="check each *.devmap.yaml as a test of its own"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -84,7 +86,11 @@ class ConfigItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: None = None) -> str:  # type: ignore[override]
         """The findings and nothing else; pytest's own words for what is no finding."""
-        return str(excinfo.value) if isinstance(excinfo.value, _Invalid) else str(super().repr_failure(excinfo, style))
+        return (
+            str(excinfo.value)
+            if isinstance(excinfo.value, _Invalid)
+            else str(super().repr_failure(excinfo, style))
+        )
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """What a failure is headed with."""

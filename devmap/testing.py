@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.config.size import parse_size
+from devmap.config.values.size import parse_size
 from devmap.devices.simulated import POISON, poison
 from devmap.devices.simulated_ledger import Ledger
 from devmap.devices.simulated_machine import SimulatedDevice, SimulatedMachine, enter_machine, leave_machine

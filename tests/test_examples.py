@@ -11,7 +11,7 @@ import pytest
 
 import devmap
 from devmap.api.resolution import resolve_file
-from devmap.config.strategy import WorkloadKind
+from devmap.config.values.strategy import WorkloadKind
 from devmap.plan.lock import lock_path, render_lock
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -49,7 +49,9 @@ def test_all_examples_validate_locked_within_a_second_of_cpu_time_and_without_to
 
 @pytest.mark.parametrize("script", ["make_manifests.py", "make_locks.py"])
 def test_the_generated_files_are_fresh(script: str) -> None:
-    result = subprocess.run([sys.executable, str(EXAMPLES / script), "--check"], check=False, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), "--check"], check=False, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -58,7 +60,9 @@ def test_the_manifest_of_a_70b_model_is_small() -> None:
 
 
 def test_the_demo_shows_the_main_job() -> None:
-    result = subprocess.run([sys.executable, str(EXAMPLES / "demo.py")], check=False, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLES / "demo.py")], check=False, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "agrees" in result.stdout
     for code in ("DM201", "DM203", "DM401"):

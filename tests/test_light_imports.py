@@ -22,7 +22,9 @@ print("HEAVY", heavy, "STATUS", status)
 
 def run_watched(*arguments: str) -> str:
     script = _WATCHED.format(arguments=list(arguments))
-    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=ROOT)
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=ROOT
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -23,7 +23,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_every_error_derives_from_devmap_error_and_is_exported() -> None:
-    classes = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.DevmapError)}
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.DevmapError)
+    }
     assert classes <= set(devmap.__all__)
 
 

@@ -26,7 +26,12 @@ def run_shown(command: str) -> str:
     assert words[0] == "devmap", f"the README shows {command!r}, and only devmap's own commands are run here"
     environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "100", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
-        [sys.executable, "-m", "devmap", *words[1:]], check=False, capture_output=True, text=True, cwd=ROOT, env=environment
+        [sys.executable, "-m", "devmap", *words[1:]],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
     )
     assert result.returncode in {0, 1}, result.stderr
     return result.stdout + result.stderr

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from devmap.api.resolution import resolve, resolve_file
 from devmap.api.sources import inventory_of
-from devmap.config.model import PlacementConfig
+from devmap.config.model.placement_config import PlacementConfig
 from devmap.errors import LockError, UsageError
 from devmap.plan.diff import PlanDiff, diff_locks
 from devmap.plan.document import lock_of_document
@@ -26,7 +26,12 @@ __all__ = ["compare"]
 
 
 def compare(
-    before: Side, after: Side, *, allow_code: bool = False, profile_before: str | None = None, profile_after: str | None = None
+    before: Side,
+    after: Side,
+    *,
+    allow_code: bool = False,
+    profile_before: str | None = None,
+    profile_after: str | None = None,
 ) -> PlanDiff:
     """What moves from one config, lock or plan to another.
 
@@ -55,7 +60,10 @@ def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, I
     is_lock = path.name.endswith(LOCK_SUFFIXES)
     if is_lock or path.suffix == ".json":
         if profile is not None:
-            raise UsageError(f"{path}: a profile is picked in a config, and this is none", help="name the config, or leave the profile out")
+            raise UsageError(
+                f"{path}: a profile is picked in a config, and this is none",
+                help="name the config, or leave the profile out",
+            )
         return (read_lock(path) if is_lock else _read_document(path)), None
     plan, inventory = resolve_file(path, profile=profile, allow_code=allow_code)
     return lock_of(plan), inventory
@@ -65,7 +73,12 @@ def _read_document(path: Path) -> Lock:
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise LockError(f"{path}: cannot be read: {error.strerror}", help="write it with `devmap plan CONFIG --format json`") from error
+        raise LockError(
+            f"{path}: cannot be read: {error.strerror}",
+            help="write it with `devmap plan CONFIG --format json`",
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise LockError(f"{path}: no JSON: {error}", help="write it with `devmap plan CONFIG --format json`") from error
+        raise LockError(
+            f"{path}: no JSON: {error}", help="write it with `devmap plan CONFIG --format json`"
+        ) from error
     return lock_of_document(document if isinstance(document, dict) else {}, str(path))

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 
 from devmap.checking import device_map as checking
 from devmap.inventory.model import Inventory
-from devmap.planning.accelerate_names import MapRequest, balanced_memory, class_names, device_map_of, sequential_plan
+from devmap.planning.accelerate_compat import (
+    MapRequest,
+    balanced_memory,
+    class_names,
+    device_map_of,
+    sequential_plan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import nn
 
-    from devmap.config.model import MachineProfile
+    from devmap.config.model.placement_config import MachineProfile
 
 __all__ = ["check_device_map", "get_balanced_memory", "infer_auto_device_map"]
 
@@ -36,12 +42,19 @@ def check_device_map(
     Raises:
         DeviceMapError: listing every problem; it is a ValueError too.
     """
-    if any(kind.__name__ == "device" for kind in set(map(type, device_map.values()))):  # torch.device, as transformers' maps have it
-        device_map = {path: str(device) if type(device).__name__ == "device" else device for path, device in device_map.items()}
+    if any(
+        kind.__name__ == "device" for kind in set(map(type, device_map.values()))
+    ):  # torch.device, as transformers' maps have it
+        device_map = {
+            path: str(device) if type(device).__name__ == "device" else device
+            for path, device in device_map.items()
+        }
     classes = class_names(no_split_module_classes)
     if not isinstance(model, Inventory) and max_memory is None and _surely_fits(model, device_map, classes):
         return
-    checking.check_device_map(_inventory_of(model), device_map, no_split_module_classes=classes, max_memory=max_memory)
+    checking.check_device_map(
+        _inventory_of(model), device_map, no_split_module_classes=classes, max_memory=max_memory
+    )
 
 
 def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
@@ -108,11 +121,20 @@ def get_balanced_memory(
     Raises:
         UsageError: a budget or a device that cannot be read.
     """
-    request = MapRequest(_inventory_of(model), max_memory, no_split_module_classes, dtype, special_dtypes, machine=_machine(max_memory))
+    request = MapRequest(
+        _inventory_of(model),
+        max_memory,
+        no_split_module_classes,
+        dtype,
+        special_dtypes,
+        machine=_machine(max_memory),
+    )
     return balanced_memory(request, low_zero=low_zero)
 
 
-def _surely_fits(model: nn.Module, device_map: Mapping[str, int | str], classes: Sequence[str] | None) -> bool:
+def _surely_fits(
+    model: nn.Module, device_map: Mapping[str, int | str], classes: Sequence[str] | None
+) -> bool:
     from devmap.checking.live_map import surely_fits  # noqa: PLC0415 - imports torch, which an inventory does not need
 
     return surely_fits(model, device_map, classes)

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING
 from devmap.api.machine import machine_of
 from devmap.api.sources import inventory_of
 from devmap.config.document import read_config
-from devmap.planning.why import why
+from devmap.planning.why.explanation import why
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from devmap.planning.why import Explanation
+    from devmap.planning.why.explanation import Explanation
 
 __all__ = ["explain_file"]
 
 
 def explain_file(
-    path: str | os.PathLike[str], module: str, *, profile: str | None = None, overrides: Sequence[str] = (), allow_code: bool = False
+    path: str | os.PathLike[str],
+    module: str,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> Explanation:
     """Explain where the plan of a config file puts one module or tensor, or why there is no plan.
 

@@ -80,14 +80,18 @@ def fix(
         try:
             write_atomically(Path(change.file).resolve(), change.after)
         except OSError as error:
-            raise UsageError(f"{change.file}: cannot be written: {error.strerror or error}", help=hint) from None
+            raise UsageError(
+                f"{change.file}: cannot be written: {error.strerror or error}", help=hint
+            ) from None
     return Fixes(changes, before, mending.validation())
 
 
 class _Mending:
     """The texts as they would be and what the checks say of them; a class because these two change together."""
 
-    def __init__(self, files: Sequence[str], check_file: Callable[[str, Mapping[Path, bytes]], Checked]) -> None:
+    def __init__(
+        self, files: Sequence[str], check_file: Callable[[str, Mapping[Path, bytes]], Checked]
+    ) -> None:
         self.names = {Path(file).resolve(): file for file in files}
         self.drafts: dict[Path, bytes] = {}
         self.fixed: dict[Path, int] = dict.fromkeys(self.names, 0)
@@ -104,7 +108,10 @@ class _Mending:
 
     def changes(self) -> tuple[Change, ...]:
         """The files whose text is another now."""
-        return tuple(Change(self.names[path], path.read_bytes(), draft, self.fixed[path]) for path, draft in sorted(self.drafts.items()))
+        return tuple(
+            Change(self.names[path], path.read_bytes(), draft, self.fixed[path])
+            for path, draft in sorted(self.drafts.items())
+        )
 
     def run(self) -> None:
         """Mend file by file; what mends one may show a fault in another that was passed already."""
@@ -117,7 +124,9 @@ class _Mending:
             pending = [path for path in self._files_to_mend() if path not in pending]
 
     def _files_to_mend(self) -> list[Path]:
-        edited = {edited_file(finding) for checked in self._checked.values() for finding in self._left(checked)}
+        edited = {
+            edited_file(finding) for checked in self._checked.values() for finding in self._left(checked)
+        }
         return [path for path in self.names if path in edited]
 
     def _left(self, checked: Checked) -> tuple[Finding, ...]:
@@ -125,7 +134,9 @@ class _Mending:
 
     def _mend(self, path: Path) -> bool:
         """Apply what can be applied to one file at once, else one edit at a time; False where there is nothing left to do."""
-        fixes = fixable([finding for checked in self._checked.values() for finding in self._left(checked)], path)
+        fixes = fixable(
+            [finding for checked in self._checked.values() for finding in self._left(checked)], path
+        )
         if not fixes or self._try(path, fixes):
             return bool(fixes)
         for finding in fixes:
@@ -139,9 +150,15 @@ class _Mending:
         content = self.drafts[path] if path in self.drafts else path.read_bytes()
         draft = apply_edits(content, [finding.edit for finding in fixes if finding.edit is not None])
         drafts = {**self.drafts, path: draft}
-        concerned = [file for file, checked in self._checked.items() if path in {Path(name).resolve() for name in checked.sources}]
+        concerned = [
+            file
+            for file, checked in self._checked.items()
+            if path in {Path(name).resolve() for name in checked.sources}
+        ]
         again = {file: self._check_file(file, drafts) for file in concerned}
-        if draft == content or any(introduces(fixes, self._checked[file], after) for file, after in again.items()):
+        if draft == content or any(
+            introduces(fixes, self._checked[file], after) for file, after in again.items()
+        ):
             return False
         self.drafts, self.fixed[path] = drafts, self.fixed[path] + len(fixes)
         self._checked |= again

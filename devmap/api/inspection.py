@@ -26,7 +26,9 @@ def inspect(source: str | os.PathLike[str], *, through_transformers: bool = Fals
     path = Path(source).expanduser()
     if path.name.endswith((".manifest.yaml", ".manifest.yml")):
         return Inventory.from_manifest(path)
-    return read_checkpoint(find_checkpoint(str(source), folder=Path()), through_transformers=through_transformers)
+    return read_checkpoint(
+        find_checkpoint(str(source), folder=Path()), through_transformers=through_transformers
+    )
 
 
 def write_manifest(inventory: Inventory, path: Path) -> int:

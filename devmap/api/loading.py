@@ -10,13 +10,13 @@ from devmap.api.progress import progress_bar
 from devmap.api.resolution import resolve
 from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
 from devmap.config.document import read_config
-from devmap.config.model import PlacementConfig
+from devmap.config.model.placement_config import PlacementConfig
 from devmap.devices.probe import this_machine
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
-from devmap.runtime.build import build_on_meta, fill_computed_buffers
 from devmap.runtime.dispatch import dispatch as dispatch_plan
 from devmap.runtime.dispatch import load_model
+from devmap.runtime.meta_build import build_on_meta, fill_computed_buffers
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.plan.model import Plan
-    from devmap.runtime.progress import Progress
+    from devmap.runtime.residents import Progress
 
 __all__ = ["dispatch", "load", "load_by"]
 
@@ -70,9 +70,13 @@ def load(
         config = read_config(config, profile, overrides=overrides)
     source = checkpoint_of(config)
     if plan is not None:
-        return load_by(config, plan, read_headers(source), model=model, allow_code=allow_code, progress=progress)
+        return load_by(
+            config, plan, read_headers(source), model=model, allow_code=allow_code, progress=progress
+        )
     described = inventory_of(config, allow_code=allow_code)
-    checkpoint = described.checkpoint or read_headers(source)  # read already, unless a manifest described the model
+    checkpoint = described.checkpoint or read_headers(
+        source
+    )  # read already, unless a manifest described the model
     if path is None or not use_lock:
         chosen = Chosen(resolve(config, described))
     else:
@@ -98,7 +102,9 @@ def load_by(
             if config.model.factory
             else build_on_meta(checkpoint, dtype=config.model.dtype)
         )
-    elif hasattr(model, "initialize_weights"):  # a transformers model: what no checkpoint holds is computed by its own code
+    elif hasattr(
+        model, "initialize_weights"
+    ):  # a transformers model: what no checkpoint holds is computed by its own code
         fill_computed_buffers(model)
     inventory = match_checkpoint(read_module(model), checkpoint, model)
     if callable(progress):

@@ -18,7 +18,7 @@ from devmap.planning.locked_plan import fault_of, plan_of_lock
 if TYPE_CHECKING:
     import os
 
-    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.inventory.model import Inventory
     from devmap.plan.lock import Lock
     from devmap.plan.model import Plan
@@ -40,7 +40,12 @@ class Chosen:
 
 
 def choose_plan(
-    config: PlacementConfig, inventory: Inventory, path: str | os.PathLike[str], *, profile: str | None = None, overridden: bool = False
+    config: PlacementConfig,
+    inventory: Inventory,
+    path: str | os.PathLike[str],
+    *,
+    profile: str | None = None,
+    overridden: bool = False,
 ) -> Chosen:
     """The plan of the lock beside a config file; a new one where there is no lock.
 
@@ -72,7 +77,9 @@ def choose_plan(
 
 def _fixed_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) -> MachineProfile | None:
     """The devices that the lock fixes, where the config's budgets are those of whatever machine it meets; else None."""
-    return locked_machine(lock, config, inventory) if needs_machine(config) and config.machine is None else None
+    return (
+        locked_machine(lock, config, inventory) if needs_machine(config) and config.machine is None else None
+    )
 
 
 def say_differences(plan: Plan, machine: MachineProfile, path: str | os.PathLike[str]) -> None:

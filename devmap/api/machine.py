@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.machine_file import parse_machine
-from devmap.config.machines import preset
-from devmap.config.size import Percent
+from devmap.config.model.machine_file import parse_machine
+from devmap.config.model.machines import preset
+from devmap.config.values.size import Percent
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
-    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
 
 __all__ = ["machine_of", "needs_machine"]
 

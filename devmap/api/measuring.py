@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.yaml_writer import render_yaml
+from devmap.config.yaml.writer import render_yaml
 from devmap.devices.probe import Measurement, measure
 
 if TYPE_CHECKING:
-    from devmap.config.model import MachineProfile
+    from devmap.config.model.placement_config import MachineProfile
 
 __all__ = ["Measurement", "machine_text", "measure"]
 
@@ -18,8 +18,14 @@ def machine_text(machine: MachineProfile) -> str:
     devices = {
         str(device): {
             "memory": int(known.memory),
-            **({"flops": {name: _rounded(rate) for name, rate in known.flops.items()}} if known.flops else {}),
-            **{key: _rounded(rate) for key in ("memory_bandwidth", "host_to_device", "disk") if (rate := getattr(known, key)) is not None},
+            **(
+                {"flops": {name: _rounded(rate) for name, rate in known.flops.items()}} if known.flops else {}
+            ),
+            **{
+                key: _rounded(rate)
+                for key in ("memory_bandwidth", "host_to_device", "disk")
+                if (rate := getattr(known, key)) is not None
+            },
         }
         for device, known in machine.devices.items()
     }

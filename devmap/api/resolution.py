@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
@@ -21,7 +21,11 @@ __all__ = ["resolve", "resolve_file"]
 
 
 def resolve(
-    config: PlacementConfig, inventory: Inventory | None = None, *, machine: MachineProfile | None = None, allow_code: bool = False
+    config: PlacementConfig,
+    inventory: Inventory | None = None,
+    *,
+    machine: MachineProfile | None = None,
+    allow_code: bool = False,
 ) -> Plan:
     """The concrete plan for a config, proven against the design's promises.
 
@@ -39,7 +43,11 @@ def resolve(
 
 
 def resolve_file(
-    path: str | os.PathLike[str], *, profile: str | None = None, overrides: Sequence[str] = (), allow_code: bool = False
+    path: str | os.PathLike[str],
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> tuple[Plan, Inventory]:
     """The plan of a config file, and the inventory it is for.
 

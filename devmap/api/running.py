@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devmap.plan.model import Plan
-    from devmap.runtime.counters import Stats
+    from devmap.runtime.streaming.counters import Stats
 
 __all__ = ["DeviceLedger", "Run", "run"]
 
@@ -92,15 +92,23 @@ def run(
         chosen = Chosen(resolve(config, inventory))
     plan = chosen.plan
     with ExitStack() as stack:
-        budgets = {use.device.index: use.capacity_bytes or 0 for use in plan.devices if use.device.is_accelerator}
-        devices = stack.enter_context(simulated_devices(budgets, activations=False)) if simulated and budgets else {}
+        budgets = {
+            use.device.index: use.capacity_bytes or 0 for use in plan.devices if use.device.is_accelerator
+        }
+        devices = (
+            stack.enter_context(simulated_devices(budgets, activations=False))
+            if simulated and budgets
+            else {}
+        )
         if chosen.is_fixed:
             say_differences(plan, this_machine(), path)
         started = time.perf_counter()
         checkpoint = inventory.checkpoint or read_headers(checkpoint_of(config))
         model = load_by(config, plan, checkpoint, allow_code=allow_code, progress=progress)
         load_seconds = time.perf_counter() - started
-        inputs = made_up_inputs(model, batch_size=batch_size, sequence_length=tokens, device=torch.device("cpu"))
+        inputs = made_up_inputs(
+            model, batch_size=batch_size, sequence_length=tokens, device=torch.device("cpu")
+        )
         seconds = []
         for _ in range(passes):
             started = time.perf_counter()
@@ -112,7 +120,9 @@ def run(
         assert isinstance(handle, Handle)
         stats = handle.stats()
         ledgers = {
-            device.name: DeviceLedger(device.budget_bytes, device.ledger.held_peak_bytes, device.ledger.transient_peak_bytes)
+            device.name: DeviceLedger(
+                device.budget_bytes, device.ledger.held_peak_bytes, device.ledger.transient_peak_bytes
+            )
             for device in devices.values()
         }
         handle.remove()

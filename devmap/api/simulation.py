@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from devmap.api.resolution import resolve
 from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
-from devmap.config.device import Device, Tier
 from devmap.config.document import read_config
-from devmap.config.model import MachineDevice, MachineProfile
-from devmap.config.size import parse_size
+from devmap.config.model.placement_config import MachineDevice, MachineProfile
+from devmap.config.values.device import Device, Tier
+from devmap.config.values.size import parse_size
 from devmap.errors import UsageError
 from devmap.inventory.checkpoint import read_headers
-from devmap.runtime.build import build_on_meta
+from devmap.runtime.meta_build import build_on_meta
 from devmap.simulate.fake import Simulation, simulate
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.config.model import PlacementConfig
+    from devmap.config.model.placement_config import PlacementConfig
 
 __all__ = ["machine_of_devices", "simulate_config"]
 
@@ -75,15 +75,22 @@ def machine_of_devices(text: str) -> MachineProfile:
     except ValueError as error:
         raise UsageError(f"--devices {text}: {error}", help="for example 4x24GiB") from None
     if not 0 < number <= 1024:
-        raise UsageError(f"--devices {text}: expected a number of devices and a size", help="for example 4x24GiB")
-    return MachineProfile(name=text, devices={Device(Tier.ACCELERATOR, index): MachineDevice(memory=memory) for index in range(number)})
+        raise UsageError(
+            f"--devices {text}: expected a number of devices and a size", help="for example 4x24GiB"
+        )
+    return MachineProfile(
+        name=text,
+        devices={Device(Tier.ACCELERATOR, index): MachineDevice(memory=memory) for index in range(number)},
+    )
 
 
 def _on(config: PlacementConfig, devices: str) -> PlacementConfig:
     """The config with other accelerators; what it offers of cpu and disk stays."""
     machine = machine_of_devices(devices)
     memory = {device: known.memory for device, known in machine.devices.items()}
-    others = {device: amount for device, amount in (config.max_memory or {}).items() if not device.is_accelerator}
+    others = {
+        device: amount for device, amount in (config.max_memory or {}).items() if not device.is_accelerator
+    }
     return config.model_copy(update={"max_memory": {**memory, **others}, "machine": None})
 
 

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.config.model import PlacementConfig
+    from devmap.config.model.placement_config import PlacementConfig
 
 __all__ = ["build_with_factory", "checkpoint_of", "inventory_of"]
 
 
-def inventory_of(config: PlacementConfig, *, allow_code: bool = False, built: nn.Module | None = None) -> Inventory:
+def inventory_of(
+    config: PlacementConfig, *, allow_code: bool = False, built: nn.Module | None = None
+) -> Inventory:
     """What the config's model is made of: the manifest if there is one, else the checkpoint's headers, else its factory.
 
     `built` is what the factory has made, where that is known already.
@@ -35,8 +37,12 @@ def inventory_of(config: PlacementConfig, *, allow_code: bool = False, built: nn
     if model.checkpoint is not None:
         return Inventory.from_checkpoint(checkpoint_of(config))
     if model.factory is not None:
-        return Inventory.from_module(build_with_factory(config, allow_code=allow_code) if built is None else built)
-    raise InventoryError("the config names no model", help="add model.checkpoint, model.manifest or model.factory")
+        return Inventory.from_module(
+            build_with_factory(config, allow_code=allow_code) if built is None else built
+        )
+    raise InventoryError(
+        "the config names no model", help="add model.checkpoint, model.manifest or model.factory"
+    )
 
 
 def checkpoint_of(config: PlacementConfig) -> Path:
@@ -47,7 +53,9 @@ def checkpoint_of(config: PlacementConfig) -> Path:
         InventoryError: when the config names none.
     """
     if config.model.checkpoint is None:
-        raise InventoryError("the config names no checkpoint", help="add model.checkpoint: a folder with safetensors files")
+        raise InventoryError(
+            "the config names no checkpoint", help="add model.checkpoint: a folder with safetensors files"
+        )
     return find_checkpoint(config.model.checkpoint, folder=config.folder)
 
 
@@ -60,10 +68,13 @@ def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Modul
     factory = config.model.factory
     assert factory is not None
     if not allow_code:
-        raise UsageError(f"model.factory '{factory}' runs code", help="pass --allow-code (allow_code=True) if you trust this config")
+        raise UsageError(
+            f"model.factory '{factory}' runs code",
+            help="pass --allow-code (allow_code=True) if you trust this config",
+        )
     from torch import nn  # noqa: PLC0415 - heavy, and only for a factory
 
-    from devmap.runtime.meta import build_empty  # noqa: PLC0415 - imports torch
+    from devmap.runtime.meta_build import build_empty  # noqa: PLC0415 - imports torch
 
     module_name, _, function_name = factory.partition(":")
     folder = str(config.folder.resolve())
@@ -72,7 +83,10 @@ def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Modul
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"model.factory '{factory}': {error}", help="expected package.module:function, importable from here") from error
+        raise UsageError(
+            f"model.factory '{factory}': {error}",
+            help="expected package.module:function, importable from here",
+        ) from error
     model = build_empty(function)
     if not isinstance(model, nn.Module):
         raise UsageError(f"model.factory '{factory}' made a {type(model).__name__}, expected an nn.Module")

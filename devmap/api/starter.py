@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.machines import preset
-from devmap.config.schema import config_schema, render_schema
-from devmap.config.size import format_bytes
+from devmap.config.model.json_schema import config_schema, render_schema
+from devmap.config.model.machines import preset
+from devmap.config.values.size import format_bytes
 from devmap.errors import UsageError
 from devmap.inventory.hub import find_checkpoint
 from devmap.inventory.model import Inventory
 from devmap.plan.lock import write_atomically
 
 if TYPE_CHECKING:
-    from devmap.config.model import MachineProfile
+    from devmap.config.model.placement_config import MachineProfile
 
 __all__ = ["SCHEMA_NAME", "starter_config", "write_starter"]
 
@@ -50,7 +50,9 @@ def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = 
     source = os.path.relpath(checkpoint, folder) if Path(checkpoint).exists() else checkpoint
     if Path(checkpoint).exists() and not source.startswith(("/", ".")):
         source = f"./{source}"
-    architecture = inventory.architecture.class_name if inventory.architecture else "a model of no known architecture"
+    architecture = (
+        inventory.architecture.class_name if inventory.architecture else "a model of no known architecture"
+    )
     whole = ", ".join(inventory.no_split_module_classes)
     lines = [
         f"# yaml-language-server: $schema=./{SCHEMA_NAME}",
@@ -82,17 +84,26 @@ def _machine(name: str | None) -> MachineProfile:
 
 
 def _memory_lines(machine: MachineProfile, *, named: str | None) -> list[str]:
-    lines = ["max_memory:" + (f"                     # {named}" if named else "                     # this machine")]
+    lines = [
+        "max_memory:"
+        + (f"                     # {named}" if named else "                     # this machine")
+    ]
     for device in sorted(machine.devices):
         memory = machine.devices[device].memory
         if device.is_accelerator:
             lines.append(f"  {device}: {memory * 85 // 100 // 10**6}MB  # 85% of {format_bytes(memory)}")
         elif str(device) == "cpu":
-            lines.append(f"  cpu: {memory * 80 // 100 // 10**6}MB  # 80% of {format_bytes(memory)}; take the line out to keep off the CPU")
+            lines.append(
+                f"  cpu: {memory * 80 // 100 // 10**6}MB  # 80% of {format_bytes(memory)}; take the line out to keep off the CPU"
+            )
         else:
             lines.append(f"  # disk: {memory * 50 // 100 // 10**9}GB  # offers the disk as the last tier")
     return lines
 
 
 def _quoted(text: str) -> str:
-    return text if text.replace("/", "").replace(".", "").replace("-", "").replace("_", "").isalnum() else f"'{text}'"
+    return (
+        text
+        if text.replace("/", "").replace(".", "").replace("-", "").replace("_", "").isalnum()
+        else f"'{text}'"
+    )

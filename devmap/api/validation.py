@@ -26,7 +26,7 @@ from devmap.planning.resolve import resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.findings.model import Finding, Rule
     from devmap.inventory.model import Inventory
 
@@ -73,7 +73,9 @@ def validate(
     checked = [found.get(file) or check_file(file) for file in files]
     findings = [finding for each in checked for finding in each.findings]
     brought = {rule.code: rule for each in checked for rule in each.brought}
-    return Validation(tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(files), tuple(brought.values()))
+    return Validation(
+        tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(files), tuple(brought.values())
+    )
 
 
 class FileCheck(Protocol):
@@ -84,11 +86,21 @@ class FileCheck(Protocol):
 
 
 def checker(
-    settings: Settings, *, profile: str | None = None, overrides: Sequence[str] = (), allow_code: bool = False, locked: bool = False
+    settings: Settings,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
+    locked: bool = False,
 ) -> FileCheck:
     """What checks one config file after another, models being read once. It can be pickled before it is first called."""
     return partial(
-        _check_file, settings=settings, sources=_Sources(allow_code=allow_code), profile=profile, overrides=tuple(overrides), locked=locked
+        _check_file,
+        settings=settings,
+        sources=_Sources(allow_code=allow_code),
+        profile=profile,
+        overrides=tuple(overrides),
+        locked=locked,
     )
 
 
@@ -128,7 +140,14 @@ def validate_text(
     return Validation(checked.findings, (name,), checked.brought)
 
 
-def _check(read: Callable[[str | None], Document], settings: Settings, sources: _Sources, *, profile: str | None, locked: bool) -> Checked:
+def _check(
+    read: Callable[[str | None], Document],
+    settings: Settings,
+    sources: _Sources,
+    *,
+    profile: str | None,
+    locked: bool,
+) -> Checked:
     """Findings of the config as it stands, and of each of its profiles unless one is picked."""
     document = read(profile)
     profiles = document.config.profiles if document.config is not None and profile is None else {}
@@ -152,7 +171,9 @@ class _Sources:
         """The repository that a folder lies in: the nearest folder with a `.git`, itself or above."""
         if folder not in self._repositories:
             absolute = folder.absolute()
-            self._repositories[folder] = next((place for place in (absolute, *absolute.parents) if (place / ".git").exists()), None)
+            self._repositories[folder] = next(
+                (place for place in (absolute, *absolute.parents) if (place / ".git").exists()), None
+            )
         return self._repositories[folder]
 
     def inventory(self, config: PlacementConfig) -> Inventory | InventoryError:
@@ -179,14 +200,17 @@ class _Sources:
 def _context(document: Document, sources: _Sources, *, profile: str | None, locked: bool = False) -> Context:
     """Everything that can be known about a config without its weights."""
     repository = sources.repository(document.folder)
-    context = Context(document, profile=profile, allow_code=sources.allow_code, locked=locked, repository=repository)
+    context = Context(
+        document, profile=profile, allow_code=sources.allow_code, locked=locked, repository=repository
+    )
     config = document.config
     if config is None:
         return context
     if config.model.factory is None or sources.allow_code or config.model.manifest or config.model.checkpoint:
         found = sources.inventory(config)
         context = dataclasses.replace(
-            context, **({"inventory_error": found} if isinstance(found, InventoryError) else {"inventory": found})
+            context,
+            **({"inventory_error": found} if isinstance(found, InventoryError) else {"inventory": found}),
         )
     context = _with_lock(context, Path(document.source.name), profile)
     machine: MachineProfile | None = None
@@ -195,8 +219,15 @@ def _context(document: Document, sources: _Sources, *, profile: str | None, lock
     except DevmapError as error:
         return dataclasses.replace(context, machine_error=error)
     context = dataclasses.replace(context, machine=machine)
-    if machine is None and needs_machine(config) and context.lock is not None and context.inventory is not None:
-        machine = locked_machine(context.lock, config, context.inventory)  # the lock fixes what the config leaves to the machine
+    if (
+        machine is None
+        and needs_machine(config)
+        and context.lock is not None
+        and context.inventory is not None
+    ):
+        machine = locked_machine(
+            context.lock, config, context.inventory
+        )  # the lock fixes what the config leaves to the machine
     if context.inventory is None or (machine is None and needs_machine(config)):
         return context
     try:

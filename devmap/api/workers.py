@@ -60,11 +60,15 @@ def in_workers(files: Sequence[str], check: Callable[[str], Found], *, count: in
     workers: dict[Connection, BaseProcess] = {}
     gc.freeze()  # collecting would write to every page that the workers share with us
     try:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers inherit it: interrupts are ours to answer
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT}
+        )  # workers inherit it: interrupts are ours to answer
         try:
             for number in range(count):
                 reader, writer = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(files[number::count], check, writer, reader), daemon=True)
+                process = context.Process(
+                    target=_work, args=(files[number::count], check, writer, reader), daemon=True
+                )
                 process.start()
                 writer.close()
                 workers[reader] = process
@@ -106,7 +110,9 @@ def _death(worker: BaseProcess) -> UsageError:
     return UsageError(f"a worker process {end}", help=hint)
 
 
-def _work(files: Sequence[str], check: Callable[[str], object], writer: Connection, reader: Connection) -> None:
+def _work(
+    files: Sequence[str], check: Callable[[str], object], writer: Connection, reader: Connection
+) -> None:
     """A worker's life: check, send, end."""
     reader.close()  # a fork's copy, with which writing would never fail
     try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.device import parse_device
-from devmap.config.size import parse_size
+from devmap.config.values.device import parse_device
+from devmap.config.values.size import parse_size
 from devmap.errors import DeviceMapError
 from devmap.findings.model import Severity
 from devmap.inventory.bulk import collector_paused
-from devmap_validators.device_map import device_map_findings
+from devmap_validators.checks.device_map import device_map_findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,8 +36,14 @@ def check_device_map(
         DeviceMapError: listing every error; a warning alone raises nothing.
         ValueError: when a key or value of `max_memory` is no device or no size.
     """
-    budgets = None if max_memory is None else {parse_device(device): parse_size(size) for device, size in max_memory.items()}
-    findings = device_map_findings(inventory, device_map, no_split_module_classes=no_split_module_classes, max_memory=budgets)
+    budgets = (
+        None
+        if max_memory is None
+        else {parse_device(device): parse_size(size) for device, size in max_memory.items()}
+    )
+    findings = device_map_findings(
+        inventory, device_map, no_split_module_classes=no_split_module_classes, max_memory=budgets
+    )
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         count = f"{len(errors)} problem{'s' if len(errors) != 1 else ''}"

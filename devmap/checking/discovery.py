@@ -17,7 +17,9 @@ _SUFFIXES = (".devmap.yaml", ".devmap.yml")
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 
 
-def find_configs(paths: Sequence[str | os.PathLike[str]], *, excluded: Callable[[str], bool] | None = None) -> list[str]:
+def find_configs(
+    paths: Sequence[str | os.PathLike[str]], *, excluded: Callable[[str], bool] | None = None
+) -> list[str]:
     """The configs among `paths` and in the folders among them, sorted, each once.
 
     A file is taken whatever its name; in folders configs are `*.devmap.yaml` and `*.devmap.yml`. Hidden folders and those
@@ -34,12 +36,17 @@ def find_configs(paths: Sequence[str | os.PathLike[str]], *, excluded: Callable[
         elif path.exists():
             files = [path]
         else:
-            raise UsageError(f"{given}: no such file or folder", help="devmap validate takes configs and folders that hold some")
+            raise UsageError(
+                f"{given}: no such file or folder",
+                help="devmap validate takes configs and folders that hold some",
+            )
         for file in files:
             found.setdefault(file.resolve(), str(file))
     if not found:
         where = ", ".join(str(path) for path in paths) or "nothing"
-        raise UsageError(f"no config in {where}", help="a config's name ends with .devmap.yaml or .devmap.yml")
+        raise UsageError(
+            f"no config in {where}", help="a config's name ends with .devmap.yaml or .devmap.yml"
+        )
     return sorted(found.values())
 
 

@@ -25,7 +25,11 @@ __all__ = ["brought_rules", "check"]
 
 
 def check(
-    context: Context, *, settings: Settings, rules: Sequence[Rule] | None = None, profiles: Mapping[str, Context] | None = None
+    context: Context,
+    *,
+    settings: Settings,
+    rules: Sequence[Rule] | None = None,
+    profiles: Mapping[str, Context] | None = None,
 ) -> tuple[Finding, ...]:
     """Every finding about one config, in order of place, severity and code; suppressed ones are there with their reason.
 
@@ -40,28 +44,48 @@ def check(
     known += brought_rules(known, (context, *(profiles or {}).values()))
     name = context.document.source.name
     picked = select_rules(
-        known, select=settings.select, ignore=(*settings.ignore, *settings.ignored_in(name)), extend_select=settings.extend_select
+        known,
+        select=settings.select,
+        ignore=(*settings.ignore, *settings.ignored_in(name)),
+        extend_select=settings.extend_select,
     )
     found = list(_found(context, picked, known, strict=settings.strict))
     places = {(finding.code, _place(finding)) for finding in found}
     for profile, variant in (profiles or {}).items():
         more = [
-            finding for finding in _found(variant, picked, known, strict=settings.strict) if (finding.code, _place(finding)) not in places
+            finding
+            for finding in _found(variant, picked, known, strict=settings.strict)
+            if (finding.code, _place(finding)) not in places
         ]
-        found += [dataclasses.replace(finding, message=f"with profile '{profile}': {finding.message}") for finding in more]
+        found += [
+            dataclasses.replace(finding, message=f"with profile '{profile}': {finding.message}")
+            for finding in more
+        ]
     found, used = suppressed(found, context.document.sources or (context.document.source,), known)
     running = {rule.code for rule in picked}
-    found += [_finding(rule, report, context) for rule, report in unused(context.document, used, picked, known) if rule.code in running]
+    found += [
+        _finding(rule, report, context)
+        for rule, report in unused(context.document, used, picked, known)
+        if rule.code in running
+    ]
     return _in_order(found)
 
 
 def brought_rules(rules: Iterable[Rule], contexts: Iterable[Context]) -> tuple[Rule, ...]:
     """The rules that the config itself, or one of its profiles, brings along, each code once."""
-    brought = [part for context in contexts for rule in rules if rule.parts is not None for part in rule.parts(context)]
+    brought = [
+        part
+        for context in contexts
+        for rule in rules
+        if rule.parts is not None
+        for part in rule.parts(context)
+    ]
     return tuple({part.code: part for part in brought}.values())
 
 
-def _found(context: Context, picked: Iterable[Rule], known: Iterable[Rule], *, strict: bool) -> Iterator[Finding]:
+def _found(
+    context: Context, picked: Iterable[Rule], known: Iterable[Rule], *, strict: bool
+) -> Iterator[Finding]:
     for rule in picked:
         yield from _findings_of(rule, context, strict=strict)
     codes = {rule.code for rule in known}
@@ -80,7 +104,9 @@ def _findings_of(rule: Rule, context: Context, *, strict: bool) -> Iterator[Find
         if strict:
             raise
         message = f"the rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}"
-        report = Report(message, help=f"report it to the rule's author; --ignore {rule.code} goes on without the rule")
+        report = Report(
+            message, help=f"report it to the rule's author; --ignore {rule.code} goes on without the rule"
+        )
         yield _finding(CRASHED_RULE, report, context)
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.source import Source
+from devmap.config.yaml.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from devmap.config.faults import Edit
-    from devmap.config.source import Place
+    from devmap.config.yaml.faults import Edit
+    from devmap.config.yaml.source import Place
     from devmap.findings.context import Context
     from devmap.findings.model import Finding, Rule
 
@@ -81,7 +81,9 @@ def apply_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
     text = body.decode()
     starts = _line_starts(text)
     for edit in sorted(edits, key=lambda edit: edit.position.start, reverse=True):
-        first, last = (starts[place.line - 1] + place.column - 1 for place in (edit.position.start, edit.position.end))
+        first, last = (
+            starts[place.line - 1] + place.column - 1 for place in (edit.position.start, edit.position.end)
+        )
         text = f"{text[:first]}{edit.replacement}{text[last:]}"
     return content[: len(content) - len(body)] + text.encode()
 
@@ -93,7 +95,8 @@ def introduces(fixes: Sequence[Finding], before: Checked, after: Checked) -> tup
     return tuple(
         finding
         for finding in after.findings
-        if (*_file(finding), finding.code, _line_before(finding, removed)) not in known and not _was_hidden(finding, fixes, before.reached)
+        if (*_file(finding), finding.code, _line_before(finding, removed)) not in known
+        and not _was_hidden(finding, fixes, before.reached)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.inventory.bulk import collector_paused
 from devmap.inventory.module import are_plain, are_tied, asked_whole, is_module
 
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
 
 __all__ = ["surely_fits"]
 
 
 @collector_paused()
-def surely_fits(model: nn.Module, device_map: Mapping[str, int | str], no_split_module_classes: Collection[str] | None = None) -> bool:
+def surely_fits(
+    model: nn.Module,
+    device_map: Mapping[str, int | str],
+    no_split_module_classes: Collection[str] | None = None,
+) -> bool:
     """Whether `devmap.checking.device_map.check_device_map`, without budgets, surely finds no error in a map.
 
     False says nothing: a map that names single tensors, a model with ties, or one with classes of tensors of its own is left to
@@ -68,7 +72,9 @@ class _Walk:
         """Whether every tensor has a device, every key names a module with tensors, and no class that must be whole is spread."""
         devices, held, is_whole = self._devices, self.held, _Kinds(self._whole, self.asked)
         found = 0
-        pending: list[tuple[str, nn.Module, Device | None, list[Device] | None] | int] = [("", model, None, None)]
+        pending: list[tuple[str, nn.Module, Device | None, list[Device] | None] | int] = [
+            ("", model, None, None)
+        ]
         while pending:
             item = pending.pop()
             if isinstance(item, int):  # all below a key without tensors of its own has been seen

@@ -36,7 +36,7 @@ def explained_rules(settings: Settings) -> tuple[Rule, ...]:
     whole = next((rule for rule in rules if rule.code == _POLICY_VIOLATED), None)
     if whole is None:
         return rules
-    from devmap_validators.policies import built_in_rules  # noqa: PLC0415 - reads four files, for `devmap explain` alone
+    from devmap_validators.checks.policies import built_in_rules  # noqa: PLC0415 - reads four files, for `devmap explain` alone
 
     return (*rules, *built_in_rules(whole))
 
@@ -55,9 +55,17 @@ def _rules_of(pack: str) -> tuple[Rule, ...]:
     try:
         rules = importlib.import_module(pack).ALL_RULES
     except ImportError as error:
-        raise UsageError(f"the rule pack '{pack}' cannot be imported: {error}", help="install it, or take it out of 'rules'") from error
+        raise UsageError(
+            f"the rule pack '{pack}' cannot be imported: {error}",
+            help="install it, or take it out of 'rules'",
+        ) from error
     except AttributeError:
-        raise UsageError(f"'{pack}' is no rule pack: it has no ALL_RULES", help="name a module with a tuple ALL_RULES of rules") from None
+        raise UsageError(
+            f"'{pack}' is no rule pack: it has no ALL_RULES",
+            help="name a module with a tuple ALL_RULES of rules",
+        ) from None
     if not isinstance(rules, tuple) or not all(isinstance(rule, Rule) for rule in rules):
-        raise UsageError(f"ALL_RULES of the pack '{pack}' is no tuple of rules", help="see devmap.findings.model.Rule")
+        raise UsageError(
+            f"ALL_RULES of the pack '{pack}' is no tuple of rules", help="see devmap.findings.model.Rule"
+        )
     return rules

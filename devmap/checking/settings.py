@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from devmap.config.near import near_words
-from devmap.config.size import parse_size
-from devmap.config.yaml_reader import Limits
+from devmap.config.values.size import parse_size
+from devmap.config.values.words import near_words
+from devmap.config.yaml.reader import Limits
 from devmap.errors import UsageError
 from devmap.findings.model import Severity
 
@@ -47,7 +47,12 @@ class Settings:
     """Raise what a rule raises, rather than turn it into DM902. For the tests of rules."""
 
     def with_options(
-        self, *, select: Sequence[str] = (), ignore: Sequence[str] = (), extend_select: Sequence[str] = (), fail_on: str | None = None
+        self,
+        *,
+        select: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        extend_select: Sequence[str] = (),
+        fail_on: str | None = None,
     ) -> Settings:
         """The same with a command line's options: `select` replaces, `ignore` and `extend_select` add."""
         return replace(
@@ -66,7 +71,12 @@ class Settings:
     def ignored_in(self, name: str) -> tuple[str, ...]:
         """The selectors that `per_path_ignores` has for the file of that name."""
         path = self.path_from_root(name)
-        return tuple(selector for glob, selectors in self.per_path_ignores.items() if _fits(path, glob) for selector in selectors)
+        return tuple(
+            selector
+            for glob, selectors in self.per_path_ignores.items()
+            if _fits(path, glob)
+            for selector in selectors
+        )
 
     def path_from_root(self, name: str) -> str:
         """A file's path from `root`, with forward slashes; as it is where it lies elsewhere."""
@@ -128,7 +138,9 @@ def _toml(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}", help="it holds devmap's settings; mend it or remove it") from None
+        raise UsageError(
+            f"{path}: {error}", help="it holds devmap's settings; mend it or remove it"
+        ) from None
 
 
 _Parser: TypeAlias = "Callable[[Settings, object], Settings]"
@@ -138,7 +150,9 @@ def _choice(key: str, known: Mapping[str, _Parser], message: str) -> _Parser:
     if key in known:
         return known[key]
     near = near_words(key, known)
-    raise UsageError(message, help=f"did you mean '{near[0]}'?" if near else f"known settings: {', '.join(known)}")
+    raise UsageError(
+        message, help=f"did you mean '{near[0]}'?" if near else f"known settings: {', '.join(known)}"
+    )
 
 
 def _split(selectors: Sequence[str]) -> list[str]:

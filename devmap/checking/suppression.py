@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from devmap.config.comments import Selector, Suppression, read_suppressions
-from devmap.config.faults import Edit
-from devmap.config.near import near_words, sure_word
-from devmap.config.renaming import rename
-from devmap.config.source import Place, Position
+from devmap.config.values.words import near_words, sure_word
+from devmap.config.yaml.comments import Selector, Suppression, read_suppressions
+from devmap.config.yaml.edits import rename
+from devmap.config.yaml.faults import Edit
+from devmap.config.yaml.source import Place, Position
 from devmap.findings.meta import UNKNOWN_SUPPRESSION, UNUSED_SUPPRESSION
 from devmap.findings.model import Report
 from devmap.findings.registry import matches
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from devmap.config.document import Document
-    from devmap.config.source import Source
+    from devmap.config.yaml.source import Source
     from devmap.findings.model import Finding, Rule
 
 __all__ = ["suppressed", "unused"]
 
 
-def suppressed(findings: Iterable[Finding], sources: Sequence[Source], rules: Sequence[Rule]) -> tuple[list[Finding], set[Selector]]:
+def suppressed(
+    findings: Iterable[Finding], sources: Sequence[Source], rules: Sequence[Rule]
+) -> tuple[list[Finding], set[Selector]]:
     """The findings, each marked that a comment of its file suppresses; and the words of comments that did."""
     comments = {source.name: read_suppressions(source) for source in sources}
     if not any(comments.values()):
@@ -51,7 +53,9 @@ def _covers(comment: Suppression, position: Position) -> bool:
     return comment.position.start.line == position.start.line
 
 
-def unused(document: Document, used: set[Selector], ran: Iterable[Rule], known: Sequence[Rule]) -> Iterator[tuple[Rule, Report]]:
+def unused(
+    document: Document, used: set[Selector], ran: Iterable[Rule], known: Sequence[Rule]
+) -> Iterator[tuple[Rule, Report]]:
     """What is wrong with the comments of the document's own file, and the rule that says so.
 
     A word for a rule that did not run is left alone, and so is every word where the config could not be read: nothing is
@@ -61,11 +65,17 @@ def unused(document: Document, used: set[Selector], ran: Iterable[Rule], known: 
     for comment in read_suppressions(document.source):
         if not comment.selectors:
             hint = "write # devmap: ignore[CODE] reason"
-            yield UNUSED_SUPPRESSION, Report("this comment names no rule", position=comment.position, help=hint)
+            yield (
+                UNUSED_SUPPRESSION,
+                Report("this comment names no rule", position=comment.position, help=hint),
+            )
             continue
         if comment.whole_file and not comment.at_head:
             message = "'ignore-file' counts only at the head of the file"
-            yield UNUSED_SUPPRESSION, Report(message, position=comment.position, help="move it above the first key")
+            yield (
+                UNUSED_SUPPRESSION,
+                Report(message, position=comment.position, help="move it above the first key"),
+            )
             continue
         for selector in comment.selectors:
             if selector in used:
@@ -86,7 +96,11 @@ def _unknown(selector: Selector, comment: Suppression, known: Sequence[Rule]) ->
         position=selector.position,
         help="`devmap rules` lists codes and names",
         label=f"did you mean '{near[0]}'?" if near else "",
-        edit=rename(selector.position, word, sure) if sure is not None else None if near else _removal(selector, comment),
+        edit=rename(selector.position, word, sure)
+        if sure is not None
+        else None
+        if near
+        else _removal(selector, comment),
     )
 
 
@@ -96,7 +110,10 @@ def _without_effect(
     word, edit = selector.word, _removal(selector, comment)
     if not any(matches(rule, word) and rule.suppressible for rule in known):
         hint = "mend the config: it cannot be read as it is"
-        yield UNKNOWN_SUPPRESSION, Report(f"'{word}' cannot be suppressed", position=selector.position, help=hint, edit=edit)
+        yield (
+            UNKNOWN_SUPPRESSION,
+            Report(f"'{word}' cannot be suppressed", position=selector.position, help=hint, edit=edit),
+        )
     elif any(matches(rule, word) for rule in running):
         where = "this file" if comment.whole_file else "this line"
         message = f"{where} has nothing that 'ignore[{word}]' suppresses"
@@ -115,4 +132,6 @@ def _removal(selector: Selector, comment: Suppression) -> Edit:
     after = source.line(line)[comment.position.end.column - 1 :].strip()
     if not before and not after and line < len(source.lines):
         return Edit(Position(source, Place(line, 1), Place(line + 1, 1)), "", "remove the comment")
-    return Edit(Position(source, Place(line, len(before) + 1), comment.position.end), "", "remove the comment")
+    return Edit(
+        Position(source, Place(line, len(before) + 1), comment.position.end), "", "remove the comment"
+    )

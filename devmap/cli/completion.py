@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["complete_paths", "complete_rules"]
 
 
-def complete_paths(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_paths(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Files and folders, as the shell itself completes them: it knows `~` and quotes."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
     return [CompletionItem(incomplete, type="file")]
 
 
-def complete_rules(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_rules(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Codes and names that begin with the word, codes alone before a word is begun, each with the rule's summary."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 

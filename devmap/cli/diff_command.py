@@ -17,7 +17,12 @@ __all__ = ["command"]
 @click.argument("before", shell_complete=complete_paths)
 @click.argument("after", shell_complete=complete_paths)
 @click.option(
-    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How the diff is shown."
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the diff is shown.",
 )
 @click.option("--profile-before", metavar="NAME", help="Pick a profile of BEFORE, where that is a config.")
 @click.option("--profile-after", metavar="NAME", help="Pick a profile of AFTER, where that is a config.")
@@ -39,7 +44,13 @@ def command(
 
     Exit status: 0 whether or not anything moves; use `devmap validate --locked` as a gate.
     """
-    found = compare(before, after, allow_code=allow_code, profile_before=profile_before, profile_after=profile_after)
-    text = render_diff_json(found) if output_format == "json" else render_diff(found, width=width(), color=use_color(color))
+    found = compare(
+        before, after, allow_code=allow_code, profile_before=profile_before, profile_after=profile_after
+    )
+    text = (
+        render_diff_json(found)
+        if output_format == "json"
+        else render_diff(found, width=width(), color=use_color(color))
+    )
     click.echo(text, nl=False, color=True)
     return 0

@@ -14,11 +14,24 @@ __all__ = ["command"]
 
 @click.command("doctor")
 @click.option(
-    "--folder", type=click.Path(exists=True, file_okay=False), default=".", show_default=True, help="The folder whose disk is measured."
+    "--folder",
+    type=click.Path(exists=True, file_okay=False),
+    default=".",
+    show_default=True,
+    help="The folder whose disk is measured.",
 )
-@click.option("--seconds", type=click.FloatRange(min=0.1, max=60), default=2.0, show_default=True, help="Time for each measurement.")
 @click.option(
-    "--output", "-o", type=click.Path(dir_okay=False), help="Write the machine profile there; a config names it with machine: FILE."
+    "--seconds",
+    type=click.FloatRange(min=0.1, max=60),
+    default=2.0,
+    show_default=True,
+    help="Time for each measurement.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False),
+    help="Write the machine profile there; a config names it with machine: FILE.",
 )
 @options.quiet
 def command(folder: str, *, seconds: float, output: str | None, quiet: bool) -> int:

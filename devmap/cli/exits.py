@@ -67,5 +67,7 @@ def _report_bug(error: Exception) -> None:
         import traceback  # noqa: PLC0415 - only for a bug of ours
 
         traceback.print_exception(error)
-    click.echo(f"error: devmap failed in a way that is a bug of ours: {type(error).__name__}: {error}", err=True)
+    click.echo(
+        f"error: devmap failed in a way that is a bug of ours: {type(error).__name__}: {error}", err=True
+    )
     click.echo("help: set DEVMAP_DEBUG=1 for the traceback, and report it with the config", err=True)

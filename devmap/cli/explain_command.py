@@ -22,8 +22,13 @@ def command(rule: str) -> int:
     rules = explained_rules(find_settings(Path.cwd()))
     found = next((known for known in rules if rule.lower() in {known.code.lower(), known.name}), None)
     if found is None:
-        near = difflib.get_close_matches(rule, [name for known in rules for name in (known.code, known.name)], n=3)
-        raise UsageError(f"there is no rule '{rule}'", help=f"did you mean {', '.join(near)}?" if near else "devmap rules lists them all")
+        near = difflib.get_close_matches(
+            rule, [name for known in rules for name in (known.code, known.name)], n=3
+        )
+        raise UsageError(
+            f"there is no rule '{rule}'",
+            help=f"did you mean {', '.join(near)}?" if near else "devmap rules lists them all",
+        )
     click.echo(f"{found.code} {found.name} ({found.severity.value})\n\n{found.summary}\n\n{found.why}\n")
     for title, example in (("Bad:", found.bad), ("Good:", found.good)) if found.good else ():
         body = "\n".join(f"    {line}" if line else "" for line in example.strip().splitlines())

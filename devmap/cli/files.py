@@ -22,4 +22,6 @@ def write_text(path: Path, text: str) -> None:
     try:
         write_atomically(path, text.encode(errors="replace"))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}", help="name another file") from None
+        raise UsageError(
+            f"{path}: cannot be written: {error.strerror or error}", help="name another file"
+        ) from None

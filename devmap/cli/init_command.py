@@ -15,8 +15,15 @@ __all__ = ["command"]
 
 @click.command("init")
 @click.argument("checkpoint", shell_complete=complete_paths)
-@click.option("--output", "-o", type=click.Path(dir_okay=False), help="The config to write.  [default: NAME.devmap.yaml here]")
-@click.option("--machine", metavar="PRESET", help="Write the budgets for a machine such as 2x4090 instead of this one.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False),
+    help="The config to write.  [default: NAME.devmap.yaml here]",
+)
+@click.option(
+    "--machine", metavar="PRESET", help="Write the budgets for a machine such as 2x4090 instead of this one."
+)
 @click.option("--force", is_flag=True, help="Replace a config that exists.")
 @options.quiet
 def command(checkpoint: str, *, output: str | None, machine: str | None, force: bool, quiet: bool) -> int:
@@ -24,9 +31,16 @@ def command(checkpoint: str, *, output: str | None, machine: str | None, force: 
 
     The JSON Schema that its first lines name is written beside it, so that editors complete and check the config.
     """
-    name = Path(checkpoint).resolve().name.removesuffix(".safetensors") if Path(checkpoint).exists() else checkpoint.rpartition("/")[2]
+    name = (
+        Path(checkpoint).resolve().name.removesuffix(".safetensors")
+        if Path(checkpoint).exists()
+        else checkpoint.rpartition("/")[2]
+    )
     path = Path(output) if output else Path(f"{name}.devmap.yaml")
     write_starter(path, starter_config(checkpoint, folder=path.parent, machine_name=machine), force=force)
     if not quiet:
-        click.echo(f"wrote {path} and {path.with_name(SCHEMA_NAME).name} for editors; next: devmap validate {path}", err=True)
+        click.echo(
+            f"wrote {path} and {path.with_name(SCHEMA_NAME).name} for editors; next: devmap validate {path}",
+            err=True,
+        )
     return 0

@@ -17,14 +17,25 @@ __all__ = ["command"]
 
 @click.command("inspect")
 @click.argument("checkpoint", shell_complete=complete_paths)
-@click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the manifest there: the model without its weights, for CI.")
-@click.option("--depth", type=click.IntRange(min=1), default=3, show_default=True, help="How deep the tree is shown.")
 @click.option(
-    "--through-transformers", is_flag=True, help="Learn the modules from transformers (imports torch) instead of the built-in table."
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False),
+    help="Write the manifest there: the model without its weights, for CI.",
+)
+@click.option(
+    "--depth", type=click.IntRange(min=1), default=3, show_default=True, help="How deep the tree is shown."
+)
+@click.option(
+    "--through-transformers",
+    is_flag=True,
+    help="Learn the modules from transformers (imports torch) instead of the built-in table.",
 )
 @options.color
 @options.quiet
-def command(checkpoint: str, *, output: str | None, depth: int, through_transformers: bool, color: str, quiet: bool) -> int:
+def command(
+    checkpoint: str, *, output: str | None, depth: int, through_transformers: bool, color: str, quiet: bool
+) -> int:
     """Show what CHECKPOINT is made of: a folder or file of safetensors, a hub id in the local cache, or a manifest.
 
     Reads headers only, never weights.
@@ -35,5 +46,7 @@ def command(checkpoint: str, *, output: str | None, depth: int, through_transfor
         if not quiet:
             click.echo(f"wrote {output} ({size:,} bytes)", err=True)
         return 0
-    click.echo(render_inventory(inventory, depth=depth, width=width(), color=use_color(color)), nl=False, color=True)
+    click.echo(
+        render_inventory(inventory, depth=depth, width=width(), color=use_color(color)), nl=False, color=True
+    )
     return 0

@@ -66,10 +66,14 @@ class LazyGroup(click.Group):
         """The commands that begin with a word, without importing one; click's own way loads each for its help."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
-        commands = [CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        commands = [
+            CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)
+        ]
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one may have been meant."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib  # noqa: PLC0415 - only for a misspelt command
@@ -93,7 +97,15 @@ def _show_version(context: click.Context, _parameter: click.Parameter, asked: bo
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit status: 0 nothing wrong, 1 findings, 2 could not run, 130 interrupted.",
 )
-@click.option("--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit.")
+@click.option(
+    "--version",
+    "-V",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Check, resolve and run device maps: where each module of a PyTorch model lives, in a YAML file beside the code."""
 
@@ -101,7 +113,9 @@ def cli() -> None:
 def main() -> None:
     """The console script: runs the command and exits with its status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name or an example that is not UTF-8 shall not end a command, nor spoil JSON
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a name or an example that is not UTF-8 shall not end a command, nor spoil JSON
             stream.reconfigure(errors="replace")
     status = guarded(lambda: cli.main(prog_name="devmap", standalone_mode=False))
     gc.freeze()  # the process ends: nothing that it holds needs a last look

@@ -17,9 +17,19 @@ __all__ = ["command"]
 
 @click.command("plan")
 @click.argument("config", shell_complete=complete_paths)
-@click.option("--why", "module", metavar="MODULE", help="Explain one module or tensor: what it weighs, where it is, what binds.")
 @click.option(
-    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How the plan is shown."
+    "--why",
+    "module",
+    metavar="MODULE",
+    help="Explain one module or tensor: what it weighs, where it is, what binds.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the plan is shown.",
 )
 @options.profile
 @options.overrides
@@ -42,13 +52,19 @@ def command(
     as_json = output_format == "json"
     if module is not None:
         found = explain_file(config, module, profile=profile, overrides=overrides, allow_code=allow_code)
-        text = render_explanation_json(found) if as_json else render_explanation(found, width=width(), color=use_color(color))
+        text = (
+            render_explanation_json(found)
+            if as_json
+            else render_explanation(found, width=width(), color=use_color(color))
+        )
         click.echo(text, nl=False, color=True)
         return 0 if found.fits else 1
     plan, inventory = resolve_file(config, profile=profile, overrides=overrides, allow_code=allow_code)
     if as_json:
         text = render_plan_json(plan)
     else:
-        text = render_plan(plan, inventory, width=width(), color=use_color(color), ascii_only=not speaks_unicode())
+        text = render_plan(
+            plan, inventory, width=width(), color=use_color(color), ascii_only=not speaks_unicode()
+        )
     click.echo(text, nl=False, color=True)
     return 0

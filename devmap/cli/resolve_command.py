@@ -10,7 +10,7 @@ import click
 from devmap.api.resolution import resolve_file
 from devmap.cli import options
 from devmap.cli.completion import complete_paths
-from devmap.config.yaml_writer import render_yaml
+from devmap.config.yaml.writer import render_yaml
 from devmap.plan.lock import lock_path, write_lock
 
 __all__ = ["command"]
@@ -18,10 +18,19 @@ __all__ = ["command"]
 
 @click.command("resolve")
 @click.argument("config", shell_complete=complete_paths)
-@click.option("--lock", is_flag=True, help="Write the plan beside the config: x.devmap.lock.yaml, with a profile x.NAME.devmap.lock.yaml.")
+@click.option(
+    "--lock",
+    is_flag=True,
+    help="Write the plan beside the config: x.devmap.lock.yaml, with a profile x.NAME.devmap.lock.yaml.",
+)
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="Write the lock there instead.")
 @click.option(
-    "--format", "output_format", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How the map is printed."
+    "--format",
+    "output_format",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+    help="How the map is printed.",
 )
 @options.profile
 @options.overrides
@@ -50,5 +59,8 @@ def command(
             click.echo(f"wrote {path}", err=True)
         return 0
     device_map = dict(plan.device_map)
-    click.echo(json.dumps(device_map, indent=2) if output_format == "json" else render_yaml(device_map), nl=output_format == "json")
+    click.echo(
+        json.dumps(device_map, indent=2) if output_format == "json" else render_yaml(device_map),
+        nl=output_format == "json",
+    )
     return 0

@@ -15,13 +15,21 @@ __all__ = ["command"]
 
 @click.command("rules")
 @click.option(
-    "--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How rules are shown."
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How rules are shown.",
 )
 def command(output_format: str) -> int:
     """List every rule: code, name, severity and what it finds."""
     rules = load_rules(find_settings(Path.cwd()))
     if output_format == "json":
-        rows = [{"code": rule.code, "name": rule.name, "severity": rule.severity.value, "summary": rule.summary} for rule in rules]
+        rows = [
+            {"code": rule.code, "name": rule.name, "severity": rule.severity.value, "summary": rule.summary}
+            for rule in rules
+        ]
         click.echo(json.dumps(rows, indent=2))
         return 0
     name_width = max(len(rule.name) for rule in rules)

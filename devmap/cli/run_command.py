@@ -12,11 +12,23 @@ __all__ = ["command"]
 
 @click.command("run")
 @click.argument("config", shell_complete=complete_paths)
-@click.option("--simulated", is_flag=True, help="Simulate the plan's accelerators on this machine: real numbers, unreal speed.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in a pass.")
-@click.option("--tokens", type=click.IntRange(min=1), default=8, show_default=True, help="Tokens in a sequence.")
 @click.option(
-    "--passes", type=click.IntRange(min=1), default=2, show_default=True, help="Forward passes; the first records the order of blocks."
+    "--simulated",
+    is_flag=True,
+    help="Simulate the plan's accelerators on this machine: real numbers, unreal speed.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in a pass."
+)
+@click.option(
+    "--tokens", type=click.IntRange(min=1), default=8, show_default=True, help="Tokens in a sequence."
+)
+@click.option(
+    "--passes",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Forward passes; the first records the order of blocks.",
 )
 @click.option("--no-lock", is_flag=True, help="Plan anew, whatever lock is beside CONFIG.")
 @options.profile

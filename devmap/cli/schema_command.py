@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from devmap.config.schema import config_schema, render_schema
+from devmap.config.model.json_schema import config_schema, render_schema
 
 __all__ = ["command"]
 

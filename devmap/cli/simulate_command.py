@@ -15,10 +15,16 @@ __all__ = ["command"]
 @click.argument("config", shell_complete=complete_paths)
 @click.option("--devices", metavar="NxSIZE", help="Accelerators in place of those of the config: 4x24GiB.")
 @click.option(
-    "--model-config", type=click.Path(exists=True), help="A config.json to build the model from, where the checkpoint is not here."
+    "--model-config",
+    type=click.Path(exists=True),
+    help="A config.json to build the model from, where the checkpoint is not here.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in the pass.")
-@click.option("--tokens", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens in a sequence.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in the pass."
+)
+@click.option(
+    "--tokens", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens in a sequence."
+)
 @options.profile
 @options.overrides
 @options.allow_code

@@ -30,9 +30,18 @@ __all__ = ["command"]
 @click.command("validate")
 @click.argument("paths", nargs=-1, metavar="PATH...", shell_complete=complete_paths)
 @click.option(
-    "--format", "output_format", type=click.Choice(list(FORMATS)), default="text", show_default=True, help="How findings are shown."
+    "--format",
+    "output_format",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="How findings are shown.",
 )
-@click.option("--output-file", type=click.Path(dir_okay=False), help="Write the findings there in --format, and text to the screen.")
+@click.option(
+    "--output-file",
+    type=click.Path(dir_okay=False),
+    help="Write the findings there in --format, and text to the screen.",
+)
 @click.option("--locked", is_flag=True, help="Ask for a lock beside each config that is fresh and unedited.")
 @click.option(
     "--select",
@@ -41,15 +50,27 @@ __all__ = ["command"]
     shell_complete=complete_rules,
     help="Check only these rules: a code, a name, or a prefix such as DM2.",
 )
-@click.option("--ignore", multiple=True, metavar="RULE", shell_complete=complete_rules, help="Leave these rules out.")
-@click.option("--extend-select", multiple=True, metavar="RULE", shell_complete=complete_rules, help="Check these rules too.")
 @click.option(
-    "--fail-on", type=click.Choice(["error", "warning", "note", "never"]), help="From which severity on the status is 1.  [default: error]"
+    "--ignore", multiple=True, metavar="RULE", shell_complete=complete_rules, help="Leave these rules out."
+)
+@click.option(
+    "--extend-select",
+    multiple=True,
+    metavar="RULE",
+    shell_complete=complete_rules,
+    help="Check these rules too.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "note", "never"]),
+    help="From which severity on the status is 1.  [default: error]",
 )
 @click.option("--fix", "mend", is_flag=True, help="Mend what can be mended safely, and show what is left.")
 @click.option("--diff", "show_diff", is_flag=True, help="Show what --fix would change, and write nothing.")
 @click.option("--statistics", "show_statistics", is_flag=True, help="Count the findings by rule.")
-@click.option("--stdin-filename", metavar="PATH", help="With '-': where the config on standard input would be.")
+@click.option(
+    "--stdin-filename", metavar="PATH", help="With '-': where the config on standard input would be."
+)
 @click.option(
     "--jobs",
     "-j",
@@ -90,9 +111,13 @@ def command(
     Needs neither a GPU nor weights nor torch. Exit status: 0 nothing at or above --fail-on, 1 findings, 2 could not run.
     """
     if not paths:
-        raise UsageError("no config was named", help="devmap validate PATH..., for example: devmap validate .")
+        raise UsageError(
+            "no config was named", help="devmap validate PATH..., for example: devmap validate ."
+        )
     start = Path(stdin_filename or ".").parent if paths == ("-",) else Path.cwd()
-    settings = find_settings(start).with_options(select=select, ignore=ignore, extend_select=extend_select, fail_on=fail_on)
+    settings = find_settings(start).with_options(
+        select=select, ignore=ignore, extend_select=extend_select, fail_on=fail_on
+    )
     summary = ""
     if "-" in paths:
         _refuse_beside_stdin(paths, mends=mend or show_diff)
@@ -110,7 +135,13 @@ def command(
         from devmap.report.fixes import fixes_summary, render_diff  # noqa: PLC0415 - as above
 
         fixes = fix(
-            paths, settings=settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked, write=not show_diff
+            paths,
+            settings=settings,
+            profile=profile,
+            overrides=overrides,
+            allow_code=allow_code,
+            locked=locked,
+            write=not show_diff,
         )
         summary = fixes_summary(fixes, written=not show_diff)
         if show_diff:
@@ -119,7 +150,15 @@ def command(
             return exit_status(fixes.before.findings, settings.fail_on)
         result = fixes.after
     else:
-        result = validate(paths, settings=settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked, jobs=jobs)
+        result = validate(
+            paths,
+            settings=settings,
+            profile=profile,
+            overrides=overrides,
+            allow_code=allow_code,
+            locked=locked,
+            jobs=jobs,
+        )
     _tell_of_selectors(select, (*ignore, *extend_select), result.brought, settings)
     show = partial(render, result.findings, files=result.files, rules=load_rules(settings), width=width())
     if output_file is not None:
@@ -136,7 +175,9 @@ def command(
     return exit_status(result.findings, settings.fail_on)
 
 
-def _tell_of_selectors(select: tuple[str, ...], others: tuple[str, ...], brought: tuple[Rule, ...], settings: Settings) -> None:
+def _tell_of_selectors(
+    select: tuple[str, ...], others: tuple[str, ...], brought: tuple[Rule, ...], settings: Settings
+) -> None:
     """Say which words of the command line are no rule, neither of a pack nor of a policy; what devmap's own files say may be for others.
 
     Raises:
@@ -159,4 +200,6 @@ def _refuse_beside_stdin(paths: tuple[str, ...], *, mends: bool) -> None:
     if len(paths) > 1:
         raise UsageError("'-' stands alone", help="check standard input and files in two calls")
     if mends:
-        raise UsageError("standard input has no file to mend", help="name the file, or leave --fix and --diff out")
+        raise UsageError(
+            "standard input has no file to mend", help="name the file, or leave --fix and --diff out"
+        )

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.config.layers import Layer, Reading, content_of, profile_faults, with_parents, with_profile
+from devmap.config.model.shape import validate_shape
 from devmap.config.overrides import apply_override
-from devmap.config.positions import locate
-from devmap.config.shape import validate_shape
-from devmap.config.yaml_reader import read_yaml
+from devmap.config.yaml.positions import locate
+from devmap.config.yaml.reader import read_yaml
 from devmap.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from devmap.config.faults import DocumentPath, Fault
-    from devmap.config.model import PlacementConfig
-    from devmap.config.positions import NodePosition
-    from devmap.config.source import Position, Source
-    from devmap.config.yaml_reader import Limits, Plain
+    from devmap.config.model.placement_config import PlacementConfig
+    from devmap.config.yaml.faults import DocumentPath, Fault
+    from devmap.config.yaml.positions import NodePosition
+    from devmap.config.yaml.reader import Limits, Plain
+    from devmap.config.yaml.source import Position, Source
 
 __all__ = ["Document", "load_document", "parse_document", "read_config"]
 
@@ -47,7 +47,9 @@ class Document:
         return locate(path, self.positions, key=key)
 
 
-def read_config(path: str | os.PathLike[str], profile: str | None = None, *, overrides: Sequence[str] = ()) -> PlacementConfig:
+def read_config(
+    path: str | os.PathLike[str], profile: str | None = None, *, overrides: Sequence[str] = ()
+) -> PlacementConfig:
     """Read a config file.
 
     `profile` picks one of its profiles; each override is `key.path=value`, the value in YAML.
@@ -60,7 +62,11 @@ def read_config(path: str | os.PathLike[str], profile: str | None = None, *, ove
     errors = [fault for fault in document.faults if fault.severity == "error"]
     if document.config is None or errors:
         count = f"{len(errors)} problem{'s' if len(errors) != 1 else ''}"
-        raise ConfigError(f"{document.source.name}: {count}", problems=errors, help=f"devmap validate {document.source.name}")
+        raise ConfigError(
+            f"{document.source.name}: {count}",
+            problems=errors,
+            help=f"devmap validate {document.source.name}",
+        )
     return document.config
 
 
@@ -83,7 +89,9 @@ def load_document(
     try:
         content = content_of(Path(name), drafts or {})
     except OSError as error:
-        raise UsageError(f"{name}: {error.strerror or error}", help="give the path of a *.devmap.yaml file") from None
+        raise UsageError(
+            f"{name}: {error.strerror or error}", help="give the path of a *.devmap.yaml file"
+        ) from None
     return parse_document(content, name, profile=profile, overrides=overrides, limits=limits, drafts=drafts)
 
 
@@ -110,9 +118,13 @@ def parse_document(
         layer = Layer(*apply_override(layer.data, layer.positions, override))
     config, faults = validate_shape(layer.data, layer.positions)
     unread = {fault.path for fault in reading.faults if fault.code in _UNREAD}
-    reading.faults += [fault for fault in faults if not (fault.path in unread and fault.code in _ABOUT_VALUES)]
+    reading.faults += [
+        fault for fault in faults if not (fault.path in unread and fault.code in _ABOUT_VALUES)
+    ]
     reading.faults += profile_faults(whole, faults)
-    found = _each_once(fault for fault in reading.faults if not (reading.incomplete and fault.code == "DM102"))
+    found = _each_once(
+        fault for fault in reading.faults if not (reading.incomplete and fault.code == "DM102")
+    )
     if any(fault.severity == "error" for fault in found):
         config = None
     placed = None if config is None else config.placed_in(folder)

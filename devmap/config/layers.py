@@ -7,21 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.faults import DocumentPath, Fault
-from devmap.config.near import near_words
-from devmap.config.positions import NodePosition, locate
-from devmap.config.quoting import shown
-from devmap.config.rebasing import rebased
-from devmap.config.shape import validate_shape
-from devmap.config.yaml_reader import read_yaml
+from devmap.config.model.shape import validate_shape
+from devmap.config.values.words import near_words, shown
+from devmap.config.yaml.faults import DocumentPath, Fault
+from devmap.config.yaml.positions import NodePosition, locate
+from devmap.config.yaml.reader import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devmap.config.source import Position, Source
-    from devmap.config.yaml_reader import Limits, Plain
+    from devmap.config.yaml.reader import Limits, Plain
+    from devmap.config.yaml.source import Position, Source
 
-__all__ = ["Layer", "Reading", "content_of", "profile_faults", "with_parents", "with_profile"]
+__all__ = ["Layer", "Reading", "content_of", "profile_faults", "rebased", "with_parents", "with_profile"]
+
 
 _LONGEST_CHAIN = 16
 _NOT_IN_PROFILES = ("version", "extends", "profiles")
@@ -67,23 +66,37 @@ def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Pat
     return _merged(child, Layer(rebased(data, parent_path.parent, path.parent), parent.positions))
 
 
-def _read_parent(name: str, path: Path, position: Position, reading: Reading, chain: tuple[Path, ...]) -> Layer | None:
+def _read_parent(
+    name: str, path: Path, position: Position, reading: Reading, chain: tuple[Path, ...]
+) -> Layer | None:
     """The parent's own layer; None, with a fault at the child's `extends` or in the parent's file, where there is none."""
 
     def refuse(code: str, message: str, hint: str) -> None:
         reading.faults.append(Fault(code, message, position, ("extends",), help=hint))
 
     if path.resolve() in chain:
-        refuse("DM113", f"{shown(name)} extends this config in turn", "break the circle: one of them has to stand alone")
+        refuse(
+            "DM113",
+            f"{shown(name)} extends this config in turn",
+            "break the circle: one of them has to stand alone",
+        )
         return None
     if len(chain) > _LONGEST_CHAIN:
-        refuse("DM113", f"more than {_LONGEST_CHAIN} configs extend each other", "name the first of them directly")
+        refuse(
+            "DM113",
+            f"more than {_LONGEST_CHAIN} configs extend each other",
+            "name the first of them directly",
+        )
         return None
     try:
         content = content_of(path, reading.drafts)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
-        refuse("DM112", f"the parent {shown(name)} cannot be read: {reason}", "paths start from this file's folder")
+        refuse(
+            "DM112",
+            f"the parent {shown(name)} cannot be read: {reason}",
+            "paths start from this file's folder",
+        )
         return None
     parsed = read_yaml(content, os.fspath(path), limits=reading.limits)
     reading.sources.append(parsed.source)
@@ -110,13 +123,24 @@ def with_profile(layer: Layer, profile: str, reading: Reading) -> Layer:
         label = f"did you mean '{near[0]}'?" if near else ""
         hint = f"profiles of this config: {', '.join(known)}" if known else "this config has no profiles"
         position = locate(("profiles",), layer.positions, key=True)
-        reading.faults.append(Fault("DM111", f"there is no profile {shown(profile)}", position, ("profiles",), help=hint, label=label))
+        reading.faults.append(
+            Fault(
+                "DM111",
+                f"there is no profile {shown(profile)}",
+                position,
+                ("profiles",),
+                help=hint,
+                label=label,
+            )
+        )
     changes = known.get(profile)
     return _on_top(changes, layer, profile) if isinstance(changes, dict) else layer
 
 
 def _on_top(changes: dict[str, Plain], layer: Layer, profile: str) -> Layer:
-    positions = {path[2:]: node for path, node in layer.positions.items() if path[:2] == ("profiles", profile)}
+    positions = {
+        path[2:]: node for path, node in layer.positions.items() if path[:2] == ("profiles", profile)
+    }
     changes = {key: value for key, value in changes.items() if key not in _NOT_IN_PROFILES}
     return _merged(Layer(changes, {**positions, (): layer.positions[()]}), layer)
 
@@ -133,7 +157,15 @@ def profile_faults(layer: Layer, known: tuple[Fault, ...]) -> list[Fault]:
             if key in changes:
                 path = ("profiles", name, key)
                 message = f"'{key}' cannot stand in a profile"
-                found.append(Fault("DM101", message, locate(path, layer.positions, key=True), path, help="it belongs to the config itself"))
+                found.append(
+                    Fault(
+                        "DM101",
+                        message,
+                        locate(path, layer.positions, key=True),
+                        path,
+                        help="it belongs to the config itself",
+                    )
+                )
         picked = _on_top(changes, layer, name)
         _, faults = validate_shape(picked.data, picked.positions)
         found += [
@@ -166,3 +198,45 @@ def _merged(child: Layer, parent: Layer) -> Layer:
         if path not in positions and not any(path[:length] in replaced for length in range(1, len(path) + 1)):
             positions[path] = node
     return Layer(data, positions)
+
+
+# Relative paths of one file as another file has to write them.
+
+
+def rebased(config: dict[str, Plain], parent: Path, child: Path) -> dict[str, Plain]:
+    """A config's plain data, its relative paths seen from the folder `child` instead of `parent`; profiles too.
+
+    A word that may also be a name (a hub id, a built-in policy, a machine's preset) is a path where it begins with a dot,
+    or where such a file is there.
+    """
+    if parent.resolve() == child.resolve():
+        return config
+
+    def moved(value: Plain, *, may_be_name: bool) -> Plain:
+        if not isinstance(value, str) or Path(value).is_absolute() or value.startswith("~"):
+            return value
+        if may_be_name and not value.startswith(("./", "../")) and not (parent / value).exists():
+            return value
+        return os.path.relpath(parent / value, child)
+
+    result = dict(config)
+    model, offload, policies = config.get("model"), config.get("offload"), config.get("policies")
+    if isinstance(model, dict):
+        names = {"checkpoint": True, "manifest": False}
+        result["model"] = {
+            key: moved(value, may_be_name=names[key]) if key in names else value
+            for key, value in model.items()
+        }
+    if isinstance(offload, dict) and "folder" in offload:
+        result["offload"] = {**offload, "folder": moved(offload["folder"], may_be_name=False)}
+    if isinstance(policies, list):
+        result["policies"] = [moved(policy, may_be_name=True) for policy in policies]
+    if "machine" in config:
+        result["machine"] = moved(config["machine"], may_be_name=True)
+    profiles = config.get("profiles")
+    if isinstance(profiles, dict):
+        result["profiles"] = {
+            name: rebased(part, parent, child) if isinstance(part, dict) else part
+            for name, part in profiles.items()
+        }
+    return result

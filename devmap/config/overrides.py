@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from devmap.config.positions import NodePosition
-from devmap.config.source import Source
-from devmap.config.yaml_reader import read_yaml
+from devmap.config.yaml.positions import NodePosition
+from devmap.config.yaml.reader import read_yaml
+from devmap.config.yaml.source import Source
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devmap.config.faults import DocumentPath
-    from devmap.config.yaml_reader import Plain
+    from devmap.config.yaml.faults import DocumentPath
+    from devmap.config.yaml.reader import Plain
 
 __all__ = ["apply_override"]
 
@@ -33,18 +33,25 @@ def apply_override(
     """
     path, text = _split(override)
     if path[0] in _TOO_LATE:
-        raise UsageError(f"--set {override}: '{path[0]}' is read before --set is", help="change the file, or use --profile")
+        raise UsageError(
+            f"--set {override}: '{path[0]}' is read before --set is", help="change the file, or use --profile"
+        )
     parsed = read_yaml(f"value: {text}\n".encode("utf-8", "surrogateescape"), f"--set {override}")
     if parsed.data is None or parsed.faults or len(parsed.data) != 1:
         reason = parsed.faults[0].message if parsed.faults else "the value is no single value"
-        raise UsageError(f"--set {override}: {reason}", help="the value is read as YAML; quote it if it is text")
+        raise UsageError(
+            f"--set {override}: {reason}", help="the value is read as YAML; quote it if it is text"
+        )
     position = Source(f"--set {override}", override).stretch(1, 1, len(override))
     result = dict(data)
     node = result
     for depth, part in enumerate(path[:-1], 1):
         inner = node.get(part, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"--set {override}: '{part}' holds no keys", help=f"set it whole: --set {'.'.join(path[:depth])}=...")
+            raise UsageError(
+                f"--set {override}: '{part}' holds no keys",
+                help=f"set it whole: --set {'.'.join(path[:depth])}=...",
+            )
         node[part] = inner = dict(inner)
         node = inner
     node[path[-1]] = parsed.data["value"]

@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from devmap.config.device import Device, Tier
+from devmap.config.values.device import Device, Tier
 from devmap.devices.backend import Event, HostSlab, Memory, Stream
 from devmap.devices.cpu import pageable
 from devmap.devices.host_memory import host_memory
@@ -20,7 +20,9 @@ _UNIFIED = frozenset({"mps"})
 
 def accelerator_type() -> str | None:
     """What torch calls this machine's kind of accelerator; None where there is none, or none available."""
-    if torch.cuda.is_available():  # asked first: `sim` hides it from `torch.accelerator` once it was registered
+    if (
+        torch.cuda.is_available()
+    ):  # asked first: `sim` hides it from `torch.accelerator` once it was registered
         return "cuda"
     found = torch.accelerator.current_accelerator(check_available=True)
     return None if found is None else found.type
@@ -54,7 +56,10 @@ class AcceleratorBackend:
             memory = self.memory()
             used = memory.total_bytes - memory.free_bytes
             raise OutOfMemoryError(
-                str(self.torch_device), requested_bytes=nbytes, used_bytes=used, budget_bytes=memory.total_bytes
+                str(self.torch_device),
+                requested_bytes=nbytes,
+                used_bytes=used,
+                budget_bytes=memory.total_bytes,
             ) from error
 
     @property
@@ -69,7 +74,9 @@ class AcceleratorBackend:
     def pinned_allocate(self, nbytes: int) -> HostSlab:
         """Page-locked host memory; ordinary memory with the reason on unified memory or where the system refuses."""
         if not self.pins:
-            return HostSlab(pageable(nbytes), is_pinned=False, reason=f"{self.torch_device.type} shares the host's memory")
+            return HostSlab(
+                pageable(nbytes), is_pinned=False, reason=f"{self.torch_device.type} shares the host's memory"
+            )
         try:
             return HostSlab(torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), is_pinned=True)
         except RuntimeError as error:
@@ -120,4 +127,8 @@ class AcceleratorBackend:
         return Memory(total_bytes=total, free_bytes=free)
 
     def _queue(self, stream: Stream | None) -> torch.Stream:
-        return torch.accelerator.current_stream(self.torch_device) if stream is None else cast("torch.Stream", stream)
+        return (
+            torch.accelerator.current_stream(self.torch_device)
+            if stream is None
+            else cast("torch.Stream", stream)
+        )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
 
 __all__ = ["Backend", "Event", "HostSlab", "Memory", "Stream"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from devmap.config.device import CPU, Device
+from devmap.config.values.device import CPU, Device
 from devmap.devices.backend import Event, HostSlab, Memory, Stream
 from devmap.devices.host_memory import host_memory
 from devmap.errors import OutOfMemoryError
@@ -30,7 +30,9 @@ def pageable(nbytes: int) -> torch.Tensor:
     except RuntimeError as error:  # torch's allocator has no type of its own for this
         memory = host_memory()
         used = memory.total_bytes - memory.free_bytes
-        raise OutOfMemoryError("cpu", requested_bytes=nbytes, used_bytes=used, budget_bytes=memory.total_bytes) from error
+        raise OutOfMemoryError(
+            "cpu", requested_bytes=nbytes, used_bytes=used, budget_bytes=memory.total_bytes
+        ) from error
 
 
 class CpuBackend:

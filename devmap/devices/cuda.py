@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from devmap.config.device import Device, Tier
+from devmap.config.values.device import Device, Tier
 from devmap.devices.backend import Event, HostSlab, Memory, Stream
 from devmap.devices.cpu import pageable
 from devmap.errors import OutOfMemoryError
@@ -33,7 +33,10 @@ class CudaBackend:
             memory = self.memory()
             used = memory.total_bytes - memory.free_bytes
             raise OutOfMemoryError(
-                str(self.torch_device), requested_bytes=nbytes, used_bytes=used, budget_bytes=memory.total_bytes
+                str(self.torch_device),
+                requested_bytes=nbytes,
+                used_bytes=used,
+                budget_bytes=memory.total_bytes,
             ) from error
 
     @property
@@ -52,7 +55,11 @@ class CudaBackend:
         try:
             return HostSlab(torch.empty(nbytes, dtype=torch.uint8, pin_memory=True), is_pinned=True)
         except RuntimeError as error:
-            return HostSlab(pageable(nbytes), is_pinned=False, reason=f"the system refused to pin {nbytes:,} bytes: {_first_line(error)}")
+            return HostSlab(
+                pageable(nbytes),
+                is_pinned=False,
+                reason=f"the system refused to pin {nbytes:,} bytes: {_first_line(error)}",
+            )
 
     def stream(self) -> Stream:
         """A new CUDA stream."""
@@ -93,11 +100,17 @@ class CudaBackend:
     def memory(self) -> Memory:
         """The driver's figures, with what torch's allocator holds but does not use counted as free."""
         free, total = torch.cuda.mem_get_info(self.torch_device)
-        cached = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(self.torch_device)
+        cached = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(
+            self.torch_device
+        )
         return Memory(total_bytes=total, free_bytes=free + cached)
 
     def _queue(self, stream: Stream | None) -> torch.cuda.Stream:
-        return torch.cuda.current_stream(self.torch_device) if stream is None else cast("torch.cuda.Stream", stream)
+        return (
+            torch.cuda.current_stream(self.torch_device)
+            if stream is None
+            else cast("torch.cuda.Stream", stream)
+        )
 
 
 def _first_line(error: RuntimeError) -> str:

@@ -30,12 +30,18 @@ def host_memory(*, root: Path = Path("/")) -> Memory:
 
 
 def _system_memory(root: Path) -> tuple[int, int]:
-    figures: dict[str, str] = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE))
+    figures: dict[str, str] = dict(
+        re.findall(r"^(\w+):\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
+    )
     if "MemTotal" in figures:
         total = int(figures["MemTotal"]) * 1024
         return total, int(figures.get("MemAvailable", figures.get("MemFree", 0))) * 1024
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free_pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else os.sysconf("SC_PHYS_PAGES")
+    free_pages = (
+        os.sysconf("SC_AVPHYS_PAGES")
+        if "SC_AVPHYS_PAGES" in os.sysconf_names
+        else os.sysconf("SC_PHYS_PAGES")
+    )
     return total, os.sysconf("SC_PAGE_SIZE") * free_pages
 
 
@@ -48,7 +54,13 @@ def _group_limits(root: Path) -> list[tuple[int, int]]:
         if not controllers:
             found += _walk(root / "sys/fs/cgroup", group, "memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            found += _walk(root / "sys/fs/cgroup/memory", group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            found += _walk(
+                root / "sys/fs/cgroup/memory",
+                group,
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+            )
     return found
 
 

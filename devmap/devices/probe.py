@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.config.device import CPU, DISK, Device, Tier
-from devmap.config.model import MachineDevice, MachineProfile
-from devmap.config.size import Bytes, format_bytes
+from devmap.config.model.placement_config import MachineDevice, MachineProfile
+from devmap.config.values.device import CPU, DISK, Device, Tier
+from devmap.config.values.size import Bytes, format_bytes
 from devmap.devices.accelerator import accelerator_type, device_count
 from devmap.devices.rates import disk_rates, flops, host_to_device_rate, memory_rate
 from devmap.devices.registry import backend_for
@@ -41,7 +41,9 @@ def this_machine(folder: Path | None = None) -> MachineProfile:
     disk is there only with a `folder`: what is free on its file system. Inside `simulated_devices` the accelerators are
     the simulated ones. No accelerators is no error.
     """
-    devices = {device: MachineDevice(memory=Bytes(memory.free_bytes)) for device, memory in _memories().items()}
+    devices = {
+        device: MachineDevice(memory=Bytes(memory.free_bytes)) for device, memory in _memories().items()
+    }
     if folder is not None:
         devices[DISK] = MachineDevice(memory=Bytes(shutil.disk_usage(folder).free))
     return MachineProfile(name="this machine", devices=devices)
@@ -64,9 +66,17 @@ def measure(folder: Path, *, seconds: float = 2.0) -> Measurement:
         sentences += done
     disk = disk_rates(folder, seconds=seconds)
     devices[DISK] = MachineDevice(memory=Bytes(shutil.disk_usage(folder).free), disk=disk.best)
-    rates = ", ".join(f"{format_bytes(int(rate))}/s with {depth} in flight" for depth, rate in disk.by_depth.items())
-    cache = "after dropping it from the page cache" if disk.is_cold else "perhaps from the page cache, which cannot be dropped here"
-    sentences.append(f"disk: read a temporary file of {format_bytes(disk.file_bytes)} in {folder} {cache}: {rates}")
+    rates = ", ".join(
+        f"{format_bytes(int(rate))}/s with {depth} in flight" for depth, rate in disk.by_depth.items()
+    )
+    cache = (
+        "after dropping it from the page cache"
+        if disk.is_cold
+        else "perhaps from the page cache, which cannot be dropped here"
+    )
+    sentences.append(
+        f"disk: read a temporary file of {format_bytes(disk.file_bytes)} in {folder} {cache}: {rates}"
+    )
     return Measurement(MachineProfile(name="this machine", devices=devices), tuple(sentences))
 
 
@@ -76,7 +86,11 @@ def _memories() -> dict[Device, Memory]:
         found = [Device(Tier.ACCELERATOR, index, "sim") for index in machine.devices]
     else:
         kind = accelerator_type()
-        found = [] if kind is None else [Device(Tier.ACCELERATOR, index, kind) for index in range(device_count(kind))]
+        found = (
+            []
+            if kind is None
+            else [Device(Tier.ACCELERATOR, index, kind) for index in range(device_count(kind))]
+        )
     return {device: backend_for(device).memory() for device in (*found, CPU)}
 
 
@@ -84,12 +98,16 @@ def _measured(device: Device, memory: Memory, *, seconds: float) -> tuple[Machin
     backend = backend_for(device)
     name = str(backend.torch_device)
     size = 1024 if backend.torch_device.type in {"cpu", "sim"} else 4096
-    measured = {word: flops(backend, dtype, seconds=seconds / 8, size=size) for word, dtype in _DTYPES.items()}
+    measured = {
+        word: flops(backend, dtype, seconds=seconds / 8, size=size) for word, dtype in _DTYPES.items()
+    }
     rates = {word: rate for word, rate in measured.items() if rate is not None}
     products = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {word}" for word, rate in rates.items())
     sentences = [f"{name}: multiplied {size} x {size} matrices: {products}"]
     traffic = memory_rate(backend, seconds=seconds / 4)
-    sentences.append(f"{name}: read and wrote its own memory, 67.1 MB at a time: {format_bytes(int(traffic))}/s")
+    sentences.append(
+        f"{name}: read and wrote its own memory, 67.1 MB at a time: {format_bytes(int(traffic))}/s"
+    )
     found = MachineDevice(memory=Bytes(memory.total_bytes), flops=rates, memory_bandwidth=traffic)
     if not device.is_accelerator:
         return found, sentences

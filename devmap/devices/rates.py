@@ -43,7 +43,9 @@ class DiskRates:
         return max(self.by_depth.values())
 
 
-def disk_rates(folder: Path, *, depths: tuple[int, ...] = (1, 4, 8), seconds: float = 2.0, file_bytes: int = 256 << 20) -> DiskRates:
+def disk_rates(
+    folder: Path, *, depths: tuple[int, ...] = (1, 4, 8), seconds: float = 2.0, file_bytes: int = 256 << 20
+) -> DiskRates:
     """Read a temporary file of our own in `folder` at several queue depths, within about `seconds` in all.
 
     The file is at most `file_bytes` long, shorter where writing it takes more than half of the time or the disk has less
@@ -76,7 +78,9 @@ def memory_rate(backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_B
     return 2 * nbytes * _calls_a_second(copy, seconds=seconds)
 
 
-def host_to_device_rate(backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_BYTES) -> tuple[float, bool]:
+def host_to_device_rate(
+    backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_BYTES
+) -> tuple[float, bool]:
     """Bytes a second from host memory to a device, and whether the host side was pinned."""
     slab = backend.pinned_allocate(nbytes)
     destination = backend.allocate(nbytes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.config.device import Device, Tier
+from devmap.config.values.device import Device, Tier
 from devmap.devices.accelerator import AcceleratorBackend, accelerator_type, device_count
 from devmap.devices.cpu import CpuBackend
 from devmap.devices.cuda import CudaBackend
@@ -27,7 +27,10 @@ def backend_for(device: Device) -> Backend:
         DeviceError: when the machine has no such device. The disk is none: its bytes are read, not computed with.
     """
     if device.tier is Tier.DISK:
-        raise DeviceError("the disk is no device that computes", help="weights on disk execute on an accelerator or on the cpu")
+        raise DeviceError(
+            "the disk is no device that computes",
+            help="weights on disk execute on an accelerator or on the cpu",
+        )
     machine = active_machine()
     if device.tier is Tier.CPU:
         return CpuBackend() if machine is None or machine.host is None else BudgetedCpuBackend(machine.host)
@@ -43,6 +46,10 @@ def backend_for(device: Device) -> Backend:
     if device.index >= count:
         raise DeviceError(
             f"{kind}:{device.index} is not there: this machine has {count} {kind} device{'' if count == 1 else 's'}",
-            help="try `devmap run --simulated`, or a profile for this machine" if count == 0 else f"use indices 0 to {count - 1}",
+            help="try `devmap run --simulated`, or a profile for this machine"
+            if count == 0
+            else f"use indices 0 to {count - 1}",
         )
-    return CudaBackend(device.index) if kind == "cuda" else AcceleratorBackend(torch.device(kind, device.index))
+    return (
+        CudaBackend(device.index) if kind == "cuda" else AcceleratorBackend(torch.device(kind, device.index))
+    )

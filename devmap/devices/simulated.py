@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from devmap.config.device import CPU, Device, Tier
+from devmap.config.values.device import CPU, Device, Tier
 from devmap.devices.backend import Event, HostSlab, Memory, Stream
 from devmap.devices.cpu import CpuBackend, pageable
 from devmap.devices.simulated_machine import SimulatedDevice, active_machine
@@ -152,7 +152,9 @@ class SimulatedBackend:
     def memory(self) -> Memory:
         """The budget, and what the ledger leaves of it."""
         ledger = self.simulated.ledger
-        return Memory(total_bytes=ledger.budget_bytes, free_bytes=max(0, ledger.budget_bytes - ledger.charged_bytes))
+        return Memory(
+            total_bytes=ledger.budget_bytes, free_bytes=max(0, ledger.budget_bytes - ledger.charged_bytes)
+        )
 
     def _refuse_race(self, destination: torch.Tensor, stream: _SimulatedStream) -> None:
         """Kernels run at once here, but on a real device they may still be under way: the copy has to wait for them."""
@@ -197,4 +199,7 @@ class BudgetedCpuBackend(CpuBackend):
 
     def memory(self) -> Memory:
         """The budget, and what is left of it."""
-        return Memory(total_bytes=self.ledger.budget_bytes, free_bytes=max(0, self.ledger.budget_bytes - self.ledger.charged_bytes))
+        return Memory(
+            total_bytes=self.ledger.budget_bytes,
+            free_bytes=max(0, self.ledger.budget_bytes - self.ledger.charged_bytes),
+        )

@@ -59,7 +59,12 @@ class Ledger:
             OutOfMemoryError: with the figures.
         """
         if self.charged_bytes + nbytes > self.budget_bytes:
-            raise OutOfMemoryError(self.name, requested_bytes=nbytes, used_bytes=self.charged_bytes, budget_bytes=self.budget_bytes)
+            raise OutOfMemoryError(
+                self.name,
+                requested_bytes=nbytes,
+                used_bytes=self.charged_bytes,
+                budget_bytes=self.budget_bytes,
+            )
 
     def count(self, storage: torch.UntypedStorage, *, held: bool = False) -> None:
         """Count a storage from now until it is collected. One that grew counts anew; one that is held stays held.
@@ -86,7 +91,11 @@ class Ledger:
     def reset_peaks(self) -> None:
         """Start the peaks anew from what is used now."""
         with self._lock:
-            self.held_peak_bytes, self.transient_peak_bytes, self.peak_bytes = self.held_bytes, self.transient_bytes, self.used_bytes
+            self.held_peak_bytes, self.transient_peak_bytes, self.peak_bytes = (
+                self.held_bytes,
+                self.transient_bytes,
+                self.used_bytes,
+            )
 
     def _add(self, nbytes: int, *, held: bool) -> None:
         if held:

@@ -6,7 +6,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from devmap.config.size import format_bytes
+from devmap.config.values.size import format_bytes
 from devmap.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from devmap.devices.simulated_ledger import Ledger
     from devmap.devices.virtual_clock import VirtualClock, VirtualStream
 
-__all__ = ["SimulatedDevice", "SimulatedMachine", "active_machine", "enter_machine", "leave_machine", "require_machine"]
+__all__ = [
+    "SimulatedDevice",
+    "SimulatedMachine",
+    "active_machine",
+    "enter_machine",
+    "leave_machine",
+    "require_machine",
+]
 
 
 @dataclass(eq=False)
@@ -101,7 +108,9 @@ class SimulatedMachine:
         found = self.devices.get(self.current_index if index is None else index)
         if found is None:
             names = ", ".join(device.name for device in self.devices.values())
-            raise DeviceError(f"there is no simulated device sim:{index}", help=f"this context offers {names}")
+            raise DeviceError(
+                f"there is no simulated device sim:{index}", help=f"this context offers {names}"
+            )
         return found
 
 
@@ -121,7 +130,10 @@ def require_machine() -> SimulatedMachine:
         DeviceError: outside of a `simulated_devices` context.
     """
     if not _active:
-        raise DeviceError("there are no simulated devices here", help="use them inside `with devmap.testing.simulated_devices(...)`")
+        raise DeviceError(
+            "there are no simulated devices here",
+            help="use them inside `with devmap.testing.simulated_devices(...)`",
+        )
     return _active[-1]
 
 

@@ -147,12 +147,18 @@ def _attention(
     arguments = (query, key, value, attn_mask, dropout_p, is_causal)
     options = {"scale": scale, "enable_gqa": enable_gqa}
     result: torch.Tensor
-    if not isinstance(query, SimulatedTensor):  # a fake tensor has no numbers: what counts is what a fused kernel leaves in memory
+    if not isinstance(
+        query, SimulatedTensor
+    ):  # a fake tensor has no numbers: what counts is what a fused kernel leaves in memory
         devices = {str(tensor.device) for tensor in arguments if isinstance(tensor, torch.Tensor)}
         if len(devices) > 1:
-            raise RuntimeError(f"Expected all tensors to be on the same device, but found {' and '.join(sorted(devices))}, in {attention}")
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found {' and '.join(sorted(devices))}, in {attention}"
+            )
         result = query.new_empty((*query.shape[:-1], value.shape[-1]))
-    elif torch.is_grad_enabled() and any(isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in arguments):
+    elif torch.is_grad_enabled() and any(
+        isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in arguments
+    ):
         result = attention.decompose(*arguments, **options)
     else:
         result = run_operation(attention, arguments, options)

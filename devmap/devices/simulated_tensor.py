@@ -23,7 +23,9 @@ __all__ = ["SimulatedTensor", "run_operation", "simulated"]
 
 _ANY_DEVICE = frozenset({"aten::copy_", "aten::_to_copy", "aten::_copy_from", "aten::_copy_from_and_resize"})
 """Operations that exist to cross devices."""
-_HOST_INDICES = frozenset({"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"})
+_HOST_INDICES = frozenset(
+    {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
+)
 """Operations whose index tensors may be on the CPU, as on CUDA."""
 
 _WHOLE = frozenset({"aten::scaled_dot_product_attention", "aten::_has_compatible_shallow_copy_type"})
@@ -44,7 +46,9 @@ class SimulatedTensor(torch.Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if _is_composite(operation):  # in inference mode these come here whole, with devices among their arguments
+        if _is_composite(
+            operation
+        ):  # in inference mode these come here whole, with devices among their arguments
             return operation.decompose(*args, **(kwargs or {}))
         return run_operation(operation, args, kwargs or {})
 
@@ -70,7 +74,9 @@ class SimulatedTensor(torch.Tensor):
     def data(self, other: torch.Tensor) -> None:
         """`nn.Module.to` assigns this. torch swaps what it knows of the tensor, so the numbers have to go along."""
         if not isinstance(other, SimulatedTensor):
-            raise TypeError(f"the data of a tensor on {self.device} cannot be set to one on {other.device}; make a new parameter")
+            raise TypeError(
+                f"the data of a tensor on {self.device} cannot be set to one on {other.device}; make a new parameter"
+            )
         if self._is_param:
             other.home.ledger.count(other.raw.untyped_storage(), held=True)
         _set_metadata(self, other)
@@ -105,7 +111,9 @@ class SimulatedTensor(torch.Tensor):
             found: SimulatedTensor = memo[id(self)]
             return found
         if not self.is_leaf:
-            raise RuntimeError("only tensors that the user made can be copied deeply, not results of operations under autograd")
+            raise RuntimeError(
+                "only tensors that the user made can be copied deeply, not results of operations under autograd"
+            )
         copy = simulated(self.raw.clone(), self.home)
         copy.requires_grad_(self.requires_grad)
         if self._is_param:
@@ -148,7 +156,9 @@ def _set_metadata(tensor: torch.Tensor, other: torch.Tensor) -> None:
     torch.Tensor.data.__set__(tensor, other)  # type: ignore[attr-defined]  # a descriptor that torch does not declare
 
 
-def run_operation(operation: torch._ops.OpOverload[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def run_operation(
+    operation: torch._ops.OpOverload[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
     """Run an operation on the numbers behind simulated tensors.
 
     Raises:
@@ -213,7 +223,9 @@ class _Call:
         homes = {wrapper.home.index: wrapper.home for wrapper in self.wrappers.values()}
         for index, found in homes.items():
             if not found.is_open:
-                raise DeviceError(f"a tensor of sim:{index} is used after its `simulated_devices` context has ended")
+                raise DeviceError(
+                    f"a tensor of sim:{index} is used after its `simulated_devices` context has ended"
+                )
         if name not in _ANY_DEVICE:
             on_host = any(tensor.dim() for tensor in self.plain.values() if tensor.device.type == "cpu")
             if len(homes) + on_host > 1:
@@ -239,5 +251,9 @@ class _Call:
         """Give wrappers whose numbers were reshaped in place (`out=`, `resize_`, `t_`) the new shape."""
         for wrapper in self.wrappers.values():
             raw = wrapper.raw
-            if wrapper.shape != raw.shape or wrapper.stride() != raw.stride() or wrapper.storage_offset() != raw.storage_offset():
+            if (
+                wrapper.shape != raw.shape
+                or wrapper.stride() != raw.stride()
+                or wrapper.storage_offset() != raw.storage_offset()
+            ):
                 _set_metadata(wrapper, simulated(raw, wrapper.home))

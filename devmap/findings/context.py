@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devmap.config.document import Document
-    from devmap.config.model import MachineProfile
+    from devmap.config.model.placement_config import MachineProfile
     from devmap.errors import DevmapError, InventoryError, LockError, ResolutionError
     from devmap.inventory.model import Inventory
     from devmap.inventory.patterns import Expansion

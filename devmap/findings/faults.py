@@ -9,7 +9,7 @@ from devmap.findings.model import Report, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devmap.config.faults import Fault
+    from devmap.config.yaml.faults import Fault
     from devmap.findings.context import Context
 
 __all__ = ["fault_report", "fault_reports"]

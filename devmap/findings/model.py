@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from devmap.config.faults import DocumentPath, Edit
-    from devmap.config.source import Position
+    from devmap.config.yaml.faults import DocumentPath, Edit
+    from devmap.config.yaml.source import Position
     from devmap.findings.context import Context
 
 __all__ = ["Finding", "Report", "Rule", "Severity"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from devmap.config.near import near_words
+from devmap.config.values.words import near_words
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
         for word in (rule.code, rule.name):
             other = taken.setdefault(word, rule)
             if other is not rule:
-                raise UsageError(f"two rules are called '{word}'", help="two rule packs clash: give the newer rule another code and name")
+                raise UsageError(
+                    f"two rules are called '{word}'",
+                    help="two rule packs clash: give the newer rule another code and name",
+                )
     return ordered
 
 
@@ -58,7 +61,11 @@ def matching(rules: Sequence[Rule], selector: str) -> tuple[Rule, ...]:
     if not found:
         words = [word for rule in rules for word in (rule.name, rule.code)]
         near = near_words(selector.strip(), words)
-        hint = f"did you mean '{near[0]}'?" if near else "`devmap rules` lists codes and names; a prefix such as DM2 means a family"
+        hint = (
+            f"did you mean '{near[0]}'?"
+            if near
+            else "`devmap rules` lists codes and names; a prefix such as DM2 means a family"
+        )
         raise UsageError(f"no rule is called '{selector}'", help=hint)
     return found
 
@@ -69,16 +76,25 @@ def find_rule(rules: Sequence[Rule], word: str) -> Rule:
     Raises:
         UsageError: when there is none; says which may have been meant.
     """
-    exact = next((rule for rule in rules if word.strip() == rule.name or word.strip().upper() == rule.code), None)
+    exact = next(
+        (rule for rule in rules if word.strip() == rule.name or word.strip().upper() == rule.code), None
+    )
     if exact is not None:
         return exact
     family = matching(rules, word)
     codes = ", ".join(rule.code for rule in family[:8])
-    raise UsageError(f"'{word}' is a family of {len(family)} rules", help=f"name one of {codes}{', ...' if len(family) > 8 else ''}")
+    raise UsageError(
+        f"'{word}' is a family of {len(family)} rules",
+        help=f"name one of {codes}{', ...' if len(family) > 8 else ''}",
+    )
 
 
 def select_rules(
-    rules: Sequence[Rule], *, select: Sequence[str] = (), ignore: Sequence[str] = (), extend_select: Sequence[str] = ()
+    rules: Sequence[Rule],
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    extend_select: Sequence[str] = (),
 ) -> tuple[Rule, ...]:
     """The rules that run: those of `select` (all that are not optional, where it is empty) and `extend_select`, without `ignore`.
 
@@ -92,7 +108,9 @@ def select_rules(
     weight: dict[str, tuple[int, bool]] = {rule.code: (0, not (select or rule.optional)) for rule in rules}
     for selectors, wanted in ((select, True), (extend_select, True), (ignore, False)):
         for selector in selectors:
-            of_a_policy = _is_policy_code(selector.strip()) and not any(matches(rule, selector) for rule in rules)
+            of_a_policy = _is_policy_code(selector.strip()) and not any(
+                matches(rule, selector) for rule in rules
+            )
             for rule in () if of_a_policy else matching(rules, selector):
                 strength = _strength(rule, selector)
                 if strength >= weight[rule.code][0]:

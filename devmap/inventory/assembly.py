@@ -60,9 +60,16 @@ def stack(tensors: Sequence[Assembled], dim: int) -> Assembled:
     """Tensors of one shape side by side in a new dimension."""
     shape = tensors[0].shape
     if any(tensor.shape != shape for tensor in tensors):
-        raise AssemblyError(f"tensors of the shapes {sorted({tensor.shape for tensor in tensors})} cannot be stacked")
+        raise AssemblyError(
+            f"tensors of the shapes {sorted({tensor.shape for tensor in tensors})} cannot be stacked"
+        )
     parts = tuple(
-        _Part(part.source, part.take, _inserted(part.put, dim, (number, number + 1)), _inserted(part.axes, dim, None))
+        _Part(
+            part.source,
+            part.take,
+            _inserted(part.put, dim, (number, number + 1)),
+            _inserted(part.axes, dim, None),
+        )
         for number, tensor in enumerate(tensors)
         for part in tensor.parts
     )
@@ -73,12 +80,19 @@ def concatenate(tensors: Sequence[Assembled], dim: int) -> Assembled:
     """Tensors one after the other in a dimension that they have."""
     first = tensors[0].shape
     _refuse_dim(first, dim)
-    if any(len(tensor.shape) != len(first) or _replaced(tensor.shape, dim, 0) != _replaced(first, dim, 0) for tensor in tensors):
-        raise AssemblyError(f"tensors of the shapes {[tensor.shape for tensor in tensors]} cannot be joined in dimension {dim}")
+    if any(
+        len(tensor.shape) != len(first) or _replaced(tensor.shape, dim, 0) != _replaced(first, dim, 0)
+        for tensor in tensors
+    ):
+        raise AssemblyError(
+            f"tensors of the shapes {[tensor.shape for tensor in tensors]} cannot be joined in dimension {dim}"
+        )
     parts: list[_Part] = []
     offset = 0
     for tensor in tensors:
-        parts += [_Part(part.source, part.take, _shifted(part.put, dim, offset), part.axes) for part in tensor.parts]
+        parts += [
+            _Part(part.source, part.take, _shifted(part.put, dim, offset), part.axes) for part in tensor.parts
+        ]
         offset += tensor.shape[dim]
     return Assembled(_replaced(first, dim, offset), tuple(parts))
 
@@ -104,7 +118,8 @@ def transpose(tensor: Assembled, first: int, second: int) -> Assembled:
     _refuse_dim(tensor.shape, second)
     order[first], order[second] = order[second], order[first]
     parts = tuple(
-        part._replace(put=tuple(part.put[dim] for dim in order), axes=tuple(part.axes[dim] for dim in order)) for part in tensor.parts
+        part._replace(put=tuple(part.put[dim] for dim in order), axes=tuple(part.axes[dim] for dim in order))
+        for part in tensor.parts
     )
     return Assembled(tuple(tensor.shape[dim] for dim in order), parts)
 

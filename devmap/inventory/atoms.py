@@ -42,13 +42,17 @@ class Block(NamedTuple):
     path: str
 
 
-def atoms(inventory: Inventory, *, no_split_module_classes: Collection[str] | None = None, dtype: str | None = None) -> tuple[Atom, ...]:
+def atoms(
+    inventory: Inventory, *, no_split_module_classes: Collection[str] | None = None, dtype: str | None = None
+) -> tuple[Atom, ...]:
     """The atoms of a model in registration order; every tensor is in exactly one.
 
     `no_split_module_classes` defaults to the inventory's own; `dtype` is the run dtype of the config. Linear in modules plus tensors,
     and worked out once for an inventory.
     """
-    whole = frozenset(inventory.no_split_module_classes if no_split_module_classes is None else no_split_module_classes)
+    whole = frozenset(
+        inventory.no_split_module_classes if no_split_module_classes is None else no_split_module_classes
+    )
     return inventory.once(("atoms", whole, dtype), lambda: _atoms(inventory, whole, dtype))
 
 
@@ -57,7 +61,9 @@ def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> t
     modules, names, first, after = line.modules, line.tensors, line.first, line.after
     classes = tuple(inventory.modules.values())
     owner = inventory.owner
-    owned = [sizes[name] if owner.get(name, name) == name else 0 for name in names] if owner else sizes.values()
+    owned = (
+        [sizes[name] if owner.get(name, name) == name else 0 for name in names] if owner else sizes.values()
+    )
     paths: list[str] = []
     class_names: list[str] = []
     alone: list[bool] = []

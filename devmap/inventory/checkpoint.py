@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.quoting import shown
+from devmap.config.values.words import shown
 from devmap.errors import CheckpointError
 from devmap.inventory.header import StoredTensor, read_header
 
@@ -53,7 +53,8 @@ def read_headers(path: str | PathLike[str]) -> Checkpoint:
     path = Path(path).expanduser()
     if not path.exists():
         raise CheckpointError(
-            f"there is no checkpoint at '{path}'", help="check model.checkpoint, which is relative to the config's folder"
+            f"there is no checkpoint at '{path}'",
+            help="check model.checkpoint, which is relative to the config's folder",
         )
     folder = path if path.is_dir() else path.parent
     damage: list[str] = []
@@ -83,11 +84,15 @@ def _files(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Path]]:
         return _read_index(indexes[0], damage)
     if len(indexes) > 1:
         names = ", ".join(index.name for index in indexes)
-        raise CheckpointError(f"'{path}' has {len(indexes)} indexes: {names}", help="name one of them as the checkpoint")
+        raise CheckpointError(
+            f"'{path}' has {len(indexes)} indexes: {names}", help="name one of them as the checkpoint"
+        )
     files = sorted(path.glob("*.safetensors"))
     if not files:
         _refuse_pickle(sorted(path.iterdir()))
-        raise CheckpointError(f"'{path}' holds no *.safetensors", help="name the folder that config.json and the weights are in")
+        raise CheckpointError(
+            f"'{path}' holds no *.safetensors", help="name the folder that config.json and the weights are in"
+        )
     return {}, files
 
 
@@ -132,7 +137,9 @@ def _read_index(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Pa
     absent = {name for name, file in files.items() if not file.is_file()}
     damage += [f"{path.name} names {shown(name)}, which is not there" for name in sorted(absent)]
     there = {name: file for name, file in files.items() if name not in absent}
-    return {tensor: there[name] for tensor, name in weight_map.items() if name in there}, sorted(there.values())
+    return {tensor: there[name] for tensor, name in weight_map.items() if name in there}, sorted(
+        there.values()
+    )
 
 
 def _read_all(files: list[Path], folder: Path, damage: list[str]) -> dict[str, StoredTensor]:
@@ -154,5 +161,7 @@ def _index_damage(promised: dict[str, Path], tensors: Mapping[str, StoredTensor]
         if held is None:
             found.append(f"the index says that {shown(name)} is in {file.name}, which does not have it")
         elif held.file is not file and held.file != file:
-            found.append(f"the index says that {shown(name)} is in {file.name}, but it is in {held.file.name}")
+            found.append(
+                f"the index says that {shown(name)} is in {file.name}, but it is in {held.file.name}"
+            )
     return found

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from devmap.inventory.assembly import Assembled, AssemblyError, concatenate, pieces_of, split, stack, stored, transpose
+from devmap.inventory.assembly import (
+    Assembled,
+    AssemblyError,
+    concatenate,
+    pieces_of,
+    split,
+    stack,
+    stored,
+    transpose,
+)
 from devmap.inventory.mapping import Mismatch, WeightMapping
 
 if TYPE_CHECKING:
@@ -135,7 +144,10 @@ def convert(
     """
     found = Converted()
     gathered: dict[tuple[str, Conversion], dict[int, list[StoredTensor]]] = {}
-    segment, known = cache(_segment), cache(knows)  # 10^5 names have a few hundred segments, and all experts of a layer one new name
+    segment, known = (
+        cache(_segment),
+        cache(knows),
+    )  # 10^5 names have a few hundred segments, and all experts of a layer one new name
     for name in sorted(held, key=lambda name: [segment(part) for part in name.split(".")]):
         renamed, converter, source = rules.rename(name, known)
         if not known(renamed):
@@ -161,7 +173,12 @@ def _gather(
 ) -> None:
     names = [renamed.replace(converter.targets[0], target, 1) for target in converter.targets]
     try:
-        made = _run(converter, [[stored(tensor) for tensor in sources[number]] for number in sorted(sources)], names, shape_of)
+        made = _run(
+            converter,
+            [[stored(tensor) for tensor in sources[number]] for number in sorted(sources)],
+            names,
+            shape_of,
+        )
     except AssemblyError as error:
         found.unmapped += [tensor.name for tensors in sources.values() for tensor in tensors]
         found.notes.append(f"'{renamed}' cannot be put together: {error}")
@@ -184,7 +201,9 @@ def _run(
                 values = [[concatenate([tensor for value in values for tensor in value], dims[0])]]
             case "Chunk":
                 (tensor,) = values[0]
-                values = [[part] for part in split(tensor, _chunk_sizes(tensor.shape, dims[0], len(names)), dims[0])]
+                values = [
+                    [part] for part in split(tensor, _chunk_sizes(tensor.shape, dims[0], len(names)), dims[0])
+                ]
             case "Split":
                 (tensor,) = values[0]
                 shapes = [shape_of(name) for name in names]
@@ -229,7 +248,9 @@ def mapping_of(
             mismatched.append(Mismatch(name, expected, tensor.shape))
         else:
             pieces[name] = pieces_of(tensor)
-    return WeightMapping(pieces, tuple(converted.unmapped), tuple(converted.ignored), tuple(missing), tuple(mismatched))
+    return WeightMapping(
+        pieces, tuple(converted.unmapped), tuple(converted.ignored), tuple(missing), tuple(mismatched)
+    )
 
 
 _DIGITS_AT_END = re.compile(r"[0-9]+\Z")

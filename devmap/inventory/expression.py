@@ -42,7 +42,8 @@ def evaluate(expression: str, figures: Mapping[str, object]) -> object:
         return _value(_parsed(expression), figures)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise InventoryError(
-            f"config.json gives no value for '{expression}': {error}", help="compare config.json with the model's own"
+            f"config.json gives no value for '{expression}': {error}",
+            help="compare config.json with the model's own",
         ) from None
 
 
@@ -81,7 +82,11 @@ def _junction(node: ast.BoolOp, figures: Mapping[str, object]) -> object:
 
 
 def _call(node: ast.Call, figures: Mapping[str, object]) -> object:
-    number = _value(node.args[0], figures) if isinstance(node.func, ast.Name) and node.func.id == "int" and node.args else None
+    number = (
+        _value(node.args[0], figures)
+        if isinstance(node.func, ast.Name) and node.func.id == "int" and node.args
+        else None
+    )
     if not isinstance(number, int | float):
         raise ValueError(f"'{ast.unparse(node)}' is not understood")  # noqa: TRY004 - a fault of the expression, told like all others
     return int(number)
@@ -91,7 +96,9 @@ _HANDLERS: dict[type[ast.expr], Callable[[Any, Mapping[str, object]], object]] =
     ast.Constant: lambda node, _: node.value,
     ast.Name: lambda node, figures: figures.get(node.id),
     ast.List: lambda node, figures: [_value(item, figures) for item in node.elts],
-    ast.IfExp: lambda node, figures: _value(node.body if _value(node.test, figures) else node.orelse, figures),
+    ast.IfExp: lambda node, figures: _value(
+        node.body if _value(node.test, figures) else node.orelse, figures
+    ),
     ast.UnaryOp: lambda node, figures: not _value(node.operand, figures),
     ast.Attribute: _attribute,
     ast.BinOp: _binary,

@@ -51,7 +51,11 @@ def architecture_of(config: Mapping[str, object], class_name: str) -> Architectu
 
 
 def completed(
-    config: Mapping[str, object], *, aliases: Mapping[str, str], defaults: Mapping[str, object], derived: Mapping[str, str]
+    config: Mapping[str, object],
+    *,
+    aliases: Mapping[str, str],
+    defaults: Mapping[str, object],
+    derived: Mapping[str, str],
 ) -> dict[str, object]:
     """A config with what its file leaves out: the class's defaults, then what the class computes from other figures.
 
@@ -64,7 +68,10 @@ def completed(
         if key.endswith("*"):
             if found.get(name) is None:
                 layers = evaluate("num_hidden_layers", found)
-                found[name] = [evaluate(expression, {**found, "i": i}) for i in range(layers if isinstance(layers, int) else 0)]
+                found[name] = [
+                    evaluate(expression, {**found, "i": i})
+                    for i in range(layers if isinstance(layers, int) else 0)
+                ]
         elif not key.endswith("?") or found.get(name) is None:
             found[name] = evaluate(expression, found)
     return found

@@ -41,4 +41,6 @@ def _digest(inventory: Inventory) -> str:
 def _text(words: list[str]) -> str:
     """One word a line after a line with their number; a JSON list where a word has several lines. A tenth of the time that JSON takes."""
     text = "\n".join(words)
-    return f"{len(words)}\n{text}\n" if text.count("\n") == max(len(words) - 1, 0) else f"{json.dumps(words)}\n"
+    return (
+        f"{len(words)}\n{text}\n" if text.count("\n") == max(len(words) - 1, 0) else f"{json.dumps(words)}\n"
+    )

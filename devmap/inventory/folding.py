@@ -39,11 +39,17 @@ def fold(inventory: Inventory) -> Fold:
     for path in reversed(list(inventory.modules)):
         leaves = tuple((tensor.name.rpartition(".")[2], tensor) for tensor in inventory.own_tensors[path])
         children = _runs([(child.rpartition(".")[2], number_of[child]) for child in inventory.children[path]])
-        shape = tuple((name, tensor.shape, tensor.dtype, tensor.kind, tensor.persistent) for name, tensor in leaves)
+        shape = tuple(
+            (name, tensor.shape, tensor.dtype, tensor.kind, tensor.persistent) for name, tensor in leaves
+        )
         key = (inventory.modules[path], shape, tuple(children))
         number = known.setdefault(key, len(folds))
         if number == len(folds):
-            folds.append(Fold(inventory.modules[path], leaves, [(segment, folds[child]) for segment, child in children]))
+            folds.append(
+                Fold(
+                    inventory.modules[path], leaves, [(segment, folds[child]) for segment, child in children]
+                )
+            )
         number_of[path] = number
     return folds[number_of[""]]
 
@@ -54,7 +60,13 @@ def _runs(children: list[tuple[str, int]]) -> list[tuple[Segment, int]]:
         place = int(name) if _NUMBER.match(name) else None
         if found and place is not None and found[-1][1] == number:
             last = found[-1][0]
-            run = last if isinstance(last, range) else range(int(last), int(last) + 1) if _NUMBER.match(last) else range(0)
+            run = (
+                last
+                if isinstance(last, range)
+                else range(int(last), int(last) + 1)
+                if _NUMBER.match(last)
+                else range(0)
+            )
             if run and run.stop == place:
                 found[-1] = (range(run.start, place + 1), number)
                 continue
@@ -110,7 +122,9 @@ def split_path(key: str) -> tuple[str, Segment]:
     if not last or ("." in key and not parent):
         raise ValueError("a path has no empty parts")
     if _BARE_BRACKET.search(last):
-        raise ValueError("expected a range such as [0-79] at the end of a part, of numbers below 1,000,000,000")
+        raise ValueError(
+            "expected a range such as [0-79] at the end of a part, of numbers below 1,000,000,000"
+        )
     return parent, re.sub(r"\\(.)", r"\1", last)
 
 

@@ -39,7 +39,9 @@ def in_module_order(names: Iterable[str]) -> list[str]:
             continue
         leaves = [child for child in node.values() if not isinstance(child, dict)]
         deeper_ones = [(key, child) for key, child in node.items() if isinstance(child, dict)]
-        numbered = sorted((item for item in deeper_ones if item[0][:-1].isdecimal()), key=lambda item: int(item[0][:-1]))
+        numbered = sorted(
+            (item for item in deeper_ones if item[0][:-1].isdecimal()), key=lambda item: int(item[0][:-1])
+        )
         order = iter(numbered)
         children = [next(order)[1] if key[:-1].isdecimal() else child for key, child in deeper_ones]
         pending += [*reversed(children), *reversed(leaves)]

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devmap.config.quoting import shown
+from devmap.config.values.words import shown
 from devmap.inventory.dtypes import SAFETENSORS_DTYPES, storage_bytes
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def _entries(text: bytes) -> tuple[dict[str, object], str]:
     return entries, ""
 
 
-def _tensors(path: Path, entries: dict[str, object], *, start: int, size: int) -> tuple[list[StoredTensor], list[str]]:
+def _tensors(
+    path: Path, entries: dict[str, object], *, start: int, size: int
+) -> tuple[list[StoredTensor], list[str]]:
     tensors: list[StoredTensor] = []
     faults: list[str] = []
     for name, entry in entries.items():

@@ -24,9 +24,15 @@ def find_checkpoint(name: str, *, folder: Path) -> Path:
     path = folder / Path(name).expanduser()
     if path.exists():
         return path
-    is_path = name.startswith((".", "~", "/", "\\")) or Path(name).is_absolute() or name.endswith((".safetensors", ".json"))
+    is_path = (
+        name.startswith((".", "~", "/", "\\"))
+        or Path(name).is_absolute()
+        or name.endswith((".safetensors", ".json"))
+    )
     if is_path or not _HUB_ID.match(name):
-        raise CheckpointError(f"there is no checkpoint at '{path}'", help="model.checkpoint is relative to the config's folder")
+        raise CheckpointError(
+            f"there is no checkpoint at '{path}'", help="model.checkpoint is relative to the config's folder"
+        )
     home = hub_cache() / f"models--{name.replace('/', '--')}"
     revision = home / "refs" / "main"
     try:

@@ -30,7 +30,9 @@ class Instance:
     missing: list[str] = field(default_factory=list)
 
 
-def instantiate(model_class: ModelClass, figures: Mapping[str, object], held: Mapping[str, Assembled], *, dtype: str) -> Instance:
+def instantiate(
+    model_class: ModelClass, figures: Mapping[str, object], held: Mapping[str, Assembled], *, dtype: str
+) -> Instance:
     """What a model of this class is made of.
 
     `figures` are the full config, `held` the tensors that the checkpoint makes, `dtype` the one that the model is built in.
@@ -46,8 +48,12 @@ def instantiate(model_class: ModelClass, figures: Mapping[str, object], held: Ma
     found = builder.found
     found.modules = {path: name for path, name in found.modules.items() if path in builder.kept}
     order = {name: number for number, name in enumerate(found.tensors)}
-    present = [tuple(sorted((name for name in group if name in order), key=order.__getitem__)) for group in groups]
-    found.ties = tuple(sorted((group for group in present if len(group) > 1), key=lambda group: order[group[0]]))
+    present = [
+        tuple(sorted((name for name in group if name in order), key=order.__getitem__)) for group in groups
+    ]
+    found.ties = tuple(
+        sorted((group for group in present if len(group) > 1), key=lambda group: order[group[0]])
+    )
     return found
 
 

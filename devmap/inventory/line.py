@@ -101,7 +101,9 @@ class Line:
 
         n log n in the paths.
         """
-        spans = sorted(self._spans(paths))  # an outer span before those inside; of equal ones the longer path last
+        spans = sorted(
+            self._spans(paths)
+        )  # an outer span before those inside; of equal ones the longer path last
         begins = [start for start, *_ in spans[1:]]
         begins.append(len(self.tensors))
         found: list[Run] = []

@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["conversions_of", "match_checkpoint", "rules_of"]
 
 
-def match_checkpoint(inventory: Inventory, checkpoint: Checkpoint, model: nn.Module | None = None) -> Inventory:
+def match_checkpoint(
+    inventory: Inventory, checkpoint: Checkpoint, model: nn.Module | None = None
+) -> Inventory:
     """The inventory with the checkpoint's files and, for each tensor, the stored pieces that make it.
 
     With a transformers model its own conversions are followed; any other takes names as they are, and a prefix that all of
     them lack or have too many of is repaired. What is unmapped, ignored, missing or of another shape stands in `mapping`.
     """
     loaded = {name for name, tensor in inventory.tensors.items() if tensor.persistent}
-    rules = rules_of(model) if model is not None and hasattr(model, "base_model_prefix") else _plain_rules(loaded, checkpoint)
+    rules = (
+        rules_of(model)
+        if model is not None and hasattr(model, "base_model_prefix")
+        else _plain_rules(loaded, checkpoint)
+    )
     tensors = inventory.tensors
 
     def shape_of(name: str) -> tuple[int, ...] | None:
@@ -39,8 +45,12 @@ def match_checkpoint(inventory: Inventory, checkpoint: Checkpoint, model: nn.Mod
         is_computed=lambda name: name in tensors and name not in loaded,
         shape_of=shape_of,
     )
-    mapping = mapping_of(converted, [name for name in tensors if name in loaded], owner=inventory.owner, shape_of=shape_of)
-    return dataclasses.replace(inventory, checkpoint=checkpoint, mapping=mapping, notes=(*inventory.notes, *converted.notes))
+    mapping = mapping_of(
+        converted, [name for name in tensors if name in loaded], owner=inventory.owner, shape_of=shape_of
+    )
+    return dataclasses.replace(
+        inventory, checkpoint=checkpoint, mapping=mapping, notes=(*inventory.notes, *converted.notes)
+    )
 
 
 def rules_of(model: nn.Module) -> Rules:
@@ -51,7 +61,9 @@ def rules_of(model: nn.Module) -> Rules:
         ignored.add(r"rotary_emb\.inv_freq")
     if any(name.endswith("position_ids") for name in buffers):
         ignored.add(r"(^|\.)position_ids$")
-    return Rules(conversions_of(model), str(getattr(model, "base_model_prefix", "") or ""), tuple(sorted(ignored)))
+    return Rules(
+        conversions_of(model), str(getattr(model, "base_model_prefix", "") or ""), tuple(sorted(ignored))
+    )
 
 
 def conversions_of(model: nn.Module) -> tuple[Conversion, ...]:
@@ -91,7 +103,9 @@ def _plain_rules(loaded: set[str], checkpoint: Checkpoint) -> Rules:
     extra = {name.partition(".")[0] for name in names if "." in name}
     lacking = {name.partition(".")[0] for name in loaded if "." in name}
     for prefix in sorted(extra):
-        hits["-", prefix] = sum(name.startswith(f"{prefix}.") and name[len(prefix) + 1 :] in loaded for name in names)
+        hits["-", prefix] = sum(
+            name.startswith(f"{prefix}.") and name[len(prefix) + 1 :] in loaded for name in names
+        )
     for prefix in sorted(lacking):
         hits["+", prefix] = sum(f"{prefix}.{name}" in loaded for name in names)
     best = max(hits, key=lambda key: (hits[key], key == ("", "")))

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devmap.config.quoting import shown
-from devmap.config.yaml_reader import Limits, read_yaml
+from devmap.config.values.words import shown
+from devmap.config.yaml.reader import Limits, read_yaml
 from devmap.errors import InventoryError, ManifestError
 from devmap.inventory.dtypes import element_bits
 from devmap.inventory.folding import Fold, Segment, expand, split_path
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
-    from devmap.config.faults import DocumentPath
-    from devmap.config.source import Position
-    from devmap.config.yaml_reader import ParsedYaml, Plain
+    from devmap.config.yaml.faults import DocumentPath
+    from devmap.config.yaml.reader import ParsedYaml, Plain
+    from devmap.config.yaml.source import Position
 
 __all__ = ["LIMITS", "ManifestFault", "parse_manifest", "read_manifest"]
 
@@ -91,7 +91,9 @@ def parse_manifest(content: bytes, name: str) -> Inventory:
 
 
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")
-_TENSOR = re.compile(r"(?P<dtype>\w+)\[(?P<shape>[0-9, ]*)\](?P<words> buffer(?P<computed>, not saved)?)?\Z", re.ASCII)
+_TENSOR = re.compile(
+    r"(?P<dtype>\w+)\[(?P<shape>[0-9, ]*)\](?P<words> buffer(?P<computed>, not saved)?)?\Z", re.ASCII
+)
 _KEYS = ("version", "architecture", "modules", "tensors", "ties", "no_split_module_classes")
 
 
@@ -111,7 +113,11 @@ class _Reading:
             return None
         for key in document:
             if key not in _KEYS:
-                self._fault((key,), f"the key {shown(key)} is not known; a manifest has {', '.join(_KEYS)}", at_key=True)
+                self._fault(
+                    (key,),
+                    f"the key {shown(key)} is not known; a manifest has {', '.join(_KEYS)}",
+                    at_key=True,
+                )
         if document.get("version") != 1:
             path: DocumentPath = ("version",) if "version" in document else ()
             self._fault(path, f"expected 'version: 1', found {shown(document.get('version'))}")
@@ -124,7 +130,9 @@ class _Reading:
         ties = self._ties(document.get("ties"), tensors)
         if self.faults:
             return None
-        return Inventory(with_ancestors(modules, tensors), tensors, ties, tuple(sorted(set(whole))), architecture)
+        return Inventory(
+            with_ancestors(modules, tensors), tensors, ties, tuple(sorted(set(whole))), architecture
+        )
 
     # --- parts ---
 
@@ -138,7 +146,9 @@ class _Reading:
         for key, value in tensors.items():
             self._tensor(key, value, nodes)
         for path in (path for node in nodes.values() for path in node.overlaps()):
-            self._fault(path, f"{shown(path[-1])} stands for a child that another entry stands for too", at_key=True)
+            self._fault(
+                path, f"{shown(path[-1])} stands for a child that another entry stands for too", at_key=True
+            )
         self._refuse_too_many(nodes)
         return None if self.faults else nodes[""].fold()
 
@@ -166,7 +176,9 @@ class _Reading:
             return
         parent = nodes.get(parent_key)
         if parent is None:
-            self._fault(path, f"{shown(key)} has no parent: expected {shown(parent_key)} above it", at_key=True)
+            self._fault(
+                path, f"{shown(key)} has no parent: expected {shown(parent_key)} above it", at_key=True
+            )
             return
         times = parent.times * (len(segment) if isinstance(segment, range) else 1)
         nodes[key] = node = _Node(segment, class_name, times=min(times, _EXPANDED_LIMIT + 1))
@@ -185,7 +197,9 @@ class _Reading:
         if isinstance(segment, range):
             self._fault(path, f"{shown(key)} ends in a range; a range stands for modules", at_key=True)
         elif parent is None:
-            self._fault(path, f"{shown(key)} has no module: expected {shown(parent_key)} in modules", at_key=True)
+            self._fault(
+                path, f"{shown(key)} has no module: expected {shown(parent_key)} in modules", at_key=True
+            )
         else:
             parent.keys.append((segment, path))
             parent.leaves += [(segment, tensor)] if tensor is not None else []
@@ -193,10 +207,15 @@ class _Reading:
     def _tensor_value(self, value: Plain, path: DocumentPath) -> Tensor | None:
         match = _TENSOR.match(value) if isinstance(value, str) else None
         if match is None:
-            self._fault(path, f"expected a dtype and a shape such as 'bfloat16[8192, 8192]', found {shown(value)}")
+            self._fault(
+                path, f"expected a dtype and a shape such as 'bfloat16[8192, 8192]', found {shown(value)}"
+            )
             return None
         sizes = [size.strip() for size in match["shape"].split(",")] if match["shape"] else []
-        if not all(size.isdecimal() and len(size) < 19 for size in sizes) or math.prod(map(int, sizes)) >= 1 << 62:
+        if (
+            not all(size.isdecimal() and len(size) < 19 for size in sizes)
+            or math.prod(map(int, sizes)) >= 1 << 62
+        ):
             self._fault(path, f"expected a shape of whole numbers, found {shown(match['shape'])}")
             return None
         try:
@@ -223,7 +242,10 @@ class _Reading:
             for name in names:
                 if name not in order or name in seen:
                     wrong.append(name)
-                    self._fault(path, f"{shown(name)} is {'tied twice' if name in seen else 'no tensor of this model'}")
+                    self._fault(
+                        path,
+                        f"{shown(name)} is {'tied twice' if name in seen else 'no tensor of this model'}",
+                    )
                 seen.add(name)
             if not wrong and len(names) < 2:
                 self._fault(path, "a tie has two names or more")
@@ -239,7 +261,9 @@ class _Reading:
         figures: dict[str, int | float | str | bool | list[int | str] | None] = {}
         for key, value in self._mapping(document, "architecture").items():
             if isinstance(value, dict):
-                self._fault(("architecture", key), f"expected a figure or a list of figures, found {shown(value)}")
+                self._fault(
+                    ("architecture", key), f"expected a figure or a list of figures, found {shown(value)}"
+                )
             elif isinstance(value, list):
                 items = [item for item in value if isinstance(item, int | str)]
                 if len(items) < len(value):
@@ -257,7 +281,9 @@ class _Reading:
         if isinstance(value, dict):
             return value
         if value is not None or key == "modules":
-            self._fault((key,) if key in document else (), f"expected a mapping of {key}, found {shown(value)}")
+            self._fault(
+                (key,) if key in document else (), f"expected a mapping of {key}, found {shown(value)}"
+            )
         return {}
 
     def _names(self, value: Plain, path: DocumentPath) -> list[str]:

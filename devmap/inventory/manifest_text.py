@@ -76,7 +76,9 @@ def _entry(key: str, value: str) -> Iterator[str]:
 _LONGEST_KEY = 1000
 _SAFE = re.compile(r"[A-Za-z_](?:[\w.\[\]-]*[\w\]])?\Z", re.ASCII)
 _SAFE_IN_LIST = re.compile(r"[A-Za-z_](?:[\w.-]*\w)?\Z", re.ASCII)
-_ALLOWED = re.compile("[\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_ALLOWED = re.compile(
+    "[\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 """What the YAML reader lets through, written out or escaped."""
 _YAML_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, TypeVar
 from devmap.inventory.dtypes import storage_bytes
 from devmap.inventory.line import Line
 from devmap.inventory.patterns import PathIndex
+from devmap.lazy import lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -64,7 +65,9 @@ class Architecture:
     """transformers' word for the family: `llama`, `t5`."""
     class_name: str
     """The class of the root module: `LlamaForCausalLM`."""
-    figures: Mapping[str, int | float | str | bool | list[int | str] | None] = field(default_factory=lambda: MappingProxyType({}))
+    figures: Mapping[str, int | float | str | bool | list[int | str] | None] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     """Figures for KV cache and activations: hidden_size, num_hidden_layers, num_key_value_heads, head_dim, sliding_window, ..."""
 
 
@@ -101,9 +104,9 @@ class Inventory:
         Raises:
             CheckpointError: when it is absent, damaged or no safetensors.
         """
-        from devmap.inventory.reader import read_checkpoint  # noqa: PLC0415 - the reader builds this class
-
-        return read_checkpoint(path)
+        # The readers build this class, so they import this module and it may not import them.
+        inventory: Inventory = lazy("devmap.inventory.reader", "read_checkpoint")(path)
+        return inventory
 
     @classmethod
     def from_manifest(cls, path: str | PathLike[str]) -> Inventory:
@@ -112,21 +115,19 @@ class Inventory:
         Raises:
             ManifestError: listing what is wrong with it.
         """
-        from devmap.inventory.manifest import read_manifest  # noqa: PLC0415 - the reader builds this class
-
-        return read_manifest(path)
+        inventory: Inventory = lazy("devmap.inventory.manifest", "read_manifest")(path)
+        return inventory
 
     @classmethod
     def from_module(cls, model: nn.Module) -> Inventory:
         """Describe a live module, on any device or on meta."""
-        from devmap.inventory.module import read_module  # noqa: PLC0415 - the reader builds this class, and imports torch
-
-        return read_module(model)
+        inventory: Inventory = lazy("devmap.inventory.module", "read_module")(model)
+        return inventory
 
     @cached_property
     def index(self) -> PathIndex:
         """All module and tensor paths as a tree, for the keys of maps."""
-        return PathIndex.of(self)
+        return PathIndex([*self.modules, *self.tensors])
 
     @cached_property
     def owner(self) -> Mapping[str, str]:
@@ -143,7 +144,10 @@ class Inventory:
         """The looks that tensors have, and which of them each tensor has: 10^5 tensors have a handful."""
         numbers: dict[Look, int] = {}
         look_of = tuple(
-            [numbers.setdefault((shape, dtype, kind, kept), len(numbers)) for _, shape, dtype, kind, kept in self.tensors.values()]
+            [
+                numbers.setdefault((shape, dtype, kind, kept), len(numbers))
+                for _, shape, dtype, kind, kept in self.tensors.values()
+            ]
         )
         return tuple(numbers), look_of
 

@@ -33,7 +33,10 @@ def read_module(model: nn.Module) -> Inventory:
         InventoryError: for what is no module, and for a lazy one that has no shapes yet.
     """
     if not is_module(model):
-        raise InventoryError(f"{model!r} is no nn.Module", help="give a module, or an Inventory made from a checkpoint or a manifest")
+        raise InventoryError(
+            f"{model!r} is no nn.Module",
+            help="give a module, or an Inventory made from a checkpoint or a manifest",
+        )
     classes: dict[str, str] = {}
     names: list[str] = []
     held: list[torch.Tensor] = []
@@ -62,11 +65,15 @@ def read_module(model: nn.Module) -> Inventory:
                 names.append(prefix + name)
                 held.append(buffer)
                 persistent.append(name not in own["_non_persistent_buffers_set"])
-        children = [(prefix + name, child) for name, child in reversed(own["_modules"].items()) if child is not None]
+        children = [
+            (prefix + name, child) for name, child in reversed(own["_modules"].items()) if child is not None
+        ]
         pending += children
         if not children and len(names) == before:
             all_hold_tensors = False
-    kinds = [_PLAIN.get(type(tensor)) or _kind_of(name, tensor) for name, tensor in zip(names, held, strict=True)]
+    kinds = [
+        _PLAIN.get(type(tensor)) or _kind_of(name, tensor) for name, tensor in zip(names, held, strict=True)
+    ]
     shapes = [tuple(tensor.shape) for tensor in held]
     tensors = rows(Tensor, names, shapes, [_DTYPES[tensor.dtype] for tensor in held], kinds, persistent)
     return Inventory(
@@ -78,13 +85,20 @@ def read_module(model: nn.Module) -> Inventory:
     )
 
 
-_DTYPES = {dtype: str(dtype).removeprefix("torch.") for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+_DTYPES = {
+    dtype: str(dtype).removeprefix("torch.")
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype)
+}
 _PLAIN: dict[type, TensorKind] = {nn.Parameter: "parameter", torch.Tensor: "buffer"}
 
 
 def _kind_of(name: str, tensor: torch.Tensor) -> TensorKind:
     if nn.parameter.is_lazy(tensor):
-        raise InventoryError(f"'{name}' has no shape yet: it belongs to a lazy module", help="run the model once with real input first")
+        raise InventoryError(
+            f"'{name}' has no shape yet: it belongs to a lazy module",
+            help="run the model once with real input first",
+        )
     return "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
 
 
@@ -132,7 +146,11 @@ def _identity(tensor: torch.Tensor) -> Hashable:
     if type(tensor) not in _PLAIN or tensor.layout != torch.strided or tensor.numel() == 0:
         return id(tensor)
     address = tensor.untyped_storage().data_ptr()
-    return (address, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype) if address else id(tensor)
+    return (
+        (address, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+        if address
+        else id(tensor)
+    )
 
 
 def _architecture(model: nn.Module) -> Architecture | None:
@@ -140,6 +158,8 @@ def _architecture(model: nn.Module) -> Architecture | None:
     to_dict = getattr(config, "to_dict", None)
     if not callable(to_dict):
         return None
-    layer_types = getattr(config, "layer_types", None)  # some classes work them out and do not write them down
+    layer_types = getattr(
+        config, "layer_types", None
+    )  # some classes work them out and do not write them down
     worked_out = {"layer_types": list(layer_types)} if layer_types else {}
     return architecture_of({**worked_out, **to_dict()}, type(model).__name__)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from devmap.inventory.model import Inventory
-
 __all__ = ["Expansion", "KeyKind", "PathIndex", "expand_keys", "key_kind"]
 
 
@@ -60,11 +58,6 @@ class PathIndex:
         for path in paths:
             self._add(path)
 
-    @classmethod
-    def of(cls, inventory: Inventory) -> PathIndex:
-        """The paths of all modules and tensors of an inventory."""
-        return cls([*inventory.modules, *inventory.tensors])
-
     def __contains__(self, path: str) -> bool:
         return path in self._children
 
@@ -94,7 +87,9 @@ class PathIndex:
         children = self._children[path]
         if isinstance(segment, range):
             if len(segment) > len(children):
-                yield from (child for name, child in children.items() if name.isdecimal() and int(name) in segment)
+                yield from (
+                    child for name, child in children.items() if name.isdecimal() and int(name) in segment
+                )
             else:
                 yield from (children[str(number)] for number in segment if str(number) in children)
         elif "*" in segment or "?" in segment:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_checkpoint"]
 
-_ASK_TRANSFORMERS = "`devmap inspect CHECKPOINT --through-transformers -o FILE` writes a manifest that knows them exactly"
+_ASK_TRANSFORMERS = (
+    "`devmap inspect CHECKPOINT --through-transformers -o FILE` writes a manifest that knows them exactly"
+)
 
 
 @collector_paused()
@@ -59,7 +61,9 @@ def _class_name(config: Mapping[str, object]) -> str:
 
 
 def _known(checkpoint: Checkpoint, family: Family, model_class: ModelClass) -> Inventory:
-    config = completed(checkpoint.config, aliases=family.aliases, defaults=family.defaults, derived=family.derived)
+    config = completed(
+        checkpoint.config, aliases=family.aliases, defaults=family.defaults, derived=family.derived
+    )
 
     def persistence(name: str) -> bool | None:
         template = model_class.template(name)
@@ -74,7 +78,12 @@ def _known(checkpoint: Checkpoint, family: Family, model_class: ModelClass) -> I
     made = instantiate(model_class, config, converted.tensors, dtype=_build_dtype(checkpoint))
     _drop_surplus(converted.tensors, made.tensors, converted.unmapped, converted.ignored, model_class)
     inventory = Inventory(
-        made.modules, made.tensors, made.ties, model_class.no_split, architecture_of(config, model_class.name), checkpoint
+        made.modules,
+        made.tensors,
+        made.ties,
+        model_class.no_split,
+        architecture_of(config, model_class.name),
+        checkpoint,
     )
     loaded = [name for name, tensor in made.tensors.items() if tensor.persistent]
     mapping = mapping_of(converted, loaded, owner=inventory.owner)
@@ -83,7 +92,11 @@ def _known(checkpoint: Checkpoint, family: Family, model_class: ModelClass) -> I
 
 
 def _drop_surplus(
-    made: Mapping[str, Assembled], kept: Mapping[str, object], unmapped: list[str], ignored: list[str], model_class: ModelClass
+    made: Mapping[str, Assembled],
+    kept: Mapping[str, object],
+    unmapped: list[str],
+    ignored: list[str],
+    model_class: ModelClass,
 ) -> None:
     """Tensors of layers that the config does not have: DeepSeek's checkpoints hold one that only predicts."""
     for name, tensor in made.items():
@@ -105,9 +118,13 @@ def _build_dtype(checkpoint: Checkpoint) -> str:
 def _mapping_notes(mapping: WeightMapping) -> list[str]:
     notes: list[str] = []
     if mapping.unmapped:
-        notes.append(f"{len(mapping.unmapped)} stored tensors belong to no tensor of the model, such as '{mapping.unmapped[0]}'")
+        notes.append(
+            f"{len(mapping.unmapped)} stored tensors belong to no tensor of the model, such as '{mapping.unmapped[0]}'"
+        )
     if mapping.missing:
-        notes.append(f"{len(mapping.missing)} tensors of the model are not in the checkpoint, such as '{mapping.missing[0]}'")
+        notes.append(
+            f"{len(mapping.missing)} tensors of the model are not in the checkpoint, such as '{mapping.missing[0]}'"
+        )
     return notes
 
 
@@ -115,7 +132,9 @@ def _unknown(checkpoint: Checkpoint, family: Family | None = None) -> Inventory:
     config = (
         checkpoint.config
         if family is None
-        else completed(checkpoint.config, aliases=family.aliases, defaults=family.defaults, derived=family.derived)
+        else completed(
+            checkpoint.config, aliases=family.aliases, defaults=family.defaults, derived=family.derived
+        )
     )
     tensors = plain_tensors(checkpoint.tensors)
     modules, whole = guess_modules(tensors)
@@ -130,5 +149,7 @@ def _unknown(checkpoint: Checkpoint, family: Family | None = None) -> Inventory:
         architecture=architecture_of(config, class_name) if config else None,
         checkpoint=checkpoint,
         mapping=WeightMapping({name: (Piece(name),) for name in tensors}),
-        notes=(f"{what} is not in the built-in table: module classes, ties and buffers are not known, {blocks}; {_ASK_TRANSFORMERS}",),
+        notes=(
+            f"{what} is not in the built-in table: module classes, ties and buffers are not known, {blocks}; {_ASK_TRANSFORMERS}",
+        ),
     )

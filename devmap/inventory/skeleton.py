@@ -90,7 +90,15 @@ class ModelClass:
             module = module.child(segment) if module is not None else None
         if module is None:
             return None
-        return next((tensor for alternative in module.alternatives for tensor in alternative.tensors if tensor.name == last), None)
+        return next(
+            (
+                tensor
+                for alternative in module.alternatives
+                for tensor in alternative.tensors
+                if tensor.name == last
+            ),
+            None,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,11 @@ class Family:
 
 def known_families() -> tuple[str, ...]:
     """The model types that the table has."""
-    return tuple(sorted(entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json")))
+    return tuple(
+        sorted(
+            entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json")
+        )
+    )
 
 
 def _folder() -> resources.abc.Traversable:
@@ -127,7 +139,9 @@ def family_of(model_type: str) -> Family | None:
         name: _model_class(name, entry, _conversions(entry.get("conversions", table["conversions"])))
         for name, entry in table["classes"].items()
     }
-    return Family(model_type, table["base_class"], table["aliases"], table["defaults"], table["derived"], classes)
+    return Family(
+        model_type, table["base_class"], table["aliases"], table["defaults"], table["derived"], classes
+    )
 
 
 def _conversions(rules: list[dict[str, Any]]) -> tuple[Conversion, ...]:
@@ -153,7 +167,9 @@ def _model_class(name: str, entry: dict[str, object], conversions: tuple[Convers
         children = row.get("children")
         tensors = tuple(_tensor(tensor) for tensor in _list(row.get("tensors")))
         module.alternatives.append(
-            Alternative(str(row["class"]), tensors, None if children is None else frozenset(map(str, _list(children))))
+            Alternative(
+                str(row["class"]), tensors, None if children is None else frozenset(map(str, _list(children)))
+            )
         )
     return ModelClass(
         name,

@@ -41,11 +41,19 @@ def build_on_meta(checkpoint: Checkpoint) -> nn.Module:
     try:
         import transformers  # noqa: PLC0415 - an optional dependency, and heavy
     except ImportError as error:
-        raise InventoryError("transformers is not installed", help="pip install 'torch-devmap[transformers]'") from error
+        raise InventoryError(
+            "transformers is not installed", help="pip install 'torch-devmap[transformers]'"
+        ) from error
     try:
-        config = transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, trust_remote_code=False, local_files_only=True
+        )
         model_class = next(
-            (found for name in config.architectures or () if (found := getattr(transformers, name, None)) is not None),
+            (
+                found
+                for name in config.architectures or ()
+                if (found := getattr(transformers, name, None)) is not None
+            ),
             transformers.AutoModel,
         )
         build = getattr(model_class, "_from_config", None) or model_class.from_config
@@ -53,7 +61,9 @@ def build_on_meta(checkpoint: Checkpoint) -> nn.Module:
             built: nn.Module = build(config, dtype=config.dtype or _first_float(checkpoint))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InventoryError(f"transformers cannot build the model of '{checkpoint.folder}': {reason}") from error
+        raise InventoryError(
+            f"transformers cannot build the model of '{checkpoint.folder}': {reason}"
+        ) from error
     return built
 
 

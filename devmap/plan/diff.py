@@ -78,7 +78,9 @@ def diff_plans(before: Plan, after: Plan) -> PlanDiff:
     return diff_locks(lock_of(before), lock_of(after))
 
 
-def diff_locks(before: Lock, after: Lock, *, models: tuple[Inventory | None, Inventory | None] = (None, None)) -> PlanDiff:
+def diff_locks(
+    before: Lock, after: Lock, *, models: tuple[Inventory | None, Inventory | None] = (None, None)
+) -> PlanDiff:
     """What moves from one lock to another; `models` are the inventories of the two, as far as they are known.
 
     Two maps may name a subtree at different depths (`model` before, `model.layers.0` after): the keys of both sides are
@@ -125,7 +127,9 @@ def _leaves(before: Lock, after: Lock) -> Iterator[str]:
 
 
 def _move(name: str, before: Lock, after: Lock, nbytes: int | None) -> Move:
-    return Move(name, before.home(name), after.home(name), before.executing(name), after.executing(name), name, nbytes)
+    return Move(
+        name, before.home(name), after.home(name), before.executing(name), after.executing(name), name, nbytes
+    )
 
 
 def _folded(moves: Sequence[Move]) -> Iterator[Move]:
@@ -166,7 +170,9 @@ def _only(lock: Lock, other: Inventory | None) -> tuple[str, ...]:
     """The keys of a lock that name nothing in the other side's model."""
     if other is None:
         return ()
-    return tuple(key for key in lock.device_map if key and key not in other.modules and key not in other.tensors)
+    return tuple(
+        key for key in lock.device_map if key and key not in other.modules and key not in other.tensors
+    )
 
 
 def _inside(name: str, paths: set[str]) -> bool:
@@ -191,5 +197,7 @@ def _devices(before: tuple[LockedDevice, ...], after: tuple[LockedDevice, ...]) 
     )
 
 
-def _pair(figure: str, before: LockedDevice | None, after: LockedDevice | None) -> tuple[int | None, int | None]:
+def _pair(
+    figure: str, before: LockedDevice | None, after: LockedDevice | None
+) -> tuple[int | None, int | None]:
     return getattr(before, figure, None), getattr(after, figure, None)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.device import parse_device
-from devmap.config.quoting import shown
+from devmap.config.values.device import parse_device
+from devmap.config.values.words import shown
 from devmap.errors import LockError
 from devmap.plan.lock import Lock, LockedDevice, lock_of
 
@@ -53,7 +53,9 @@ def lock_of_document(document: Mapping[str, object], name: str) -> Lock:
     """
     if document.get("kind") != "devmap plan" or document.get("version") != _VERSION:
         kind = f"kind {shown(document.get('kind'))} of version {shown(document.get('version'))}"
-        raise LockError(f"{name}: expected what `devmap plan --format json` prints, found {kind}", help="write it again")
+        raise LockError(
+            f"{name}: expected what `devmap plan --format json` prints, found {kind}", help="write it again"
+        )
     try:
         return Lock(
             inventory_fingerprint=str(document["inventory"]),
@@ -65,7 +67,10 @@ def lock_of_document(document: Mapping[str, object], name: str) -> Lock:
             devices=tuple(map(_locked_device, _list(document["devices"]))),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise LockError(f"{name}: no whole plan document: {error!r}", help="write it again with `devmap plan --format json`") from None
+        raise LockError(
+            f"{name}: no whole plan document: {error!r}",
+            help="write it again with `devmap plan --format json`",
+        ) from None
 
 
 def _device(use: DeviceUse) -> dict[str, object]:
@@ -75,7 +80,10 @@ def _device(use: DeviceUse) -> dict[str, object]:
         "weights": use.weight_bytes,
         "reserved": use.reserved_bytes,
         "free": use.free_bytes,
-        "charges": [{"what": charge.what, "bytes": charge.nbytes, "arithmetic": charge.arithmetic} for charge in use.charges],
+        "charges": [
+            {"what": charge.what, "bytes": charge.nbytes, "arithmetic": charge.arithmetic}
+            for charge in use.charges
+        ],
     }
 
 
@@ -109,5 +117,8 @@ def _locked_device(value: object) -> LockedDevice:
         raise TypeError(msg)
     capacity = value["capacity"]
     return LockedDevice(
-        parse_device(value["device"]), None if capacity is None else int(capacity), int(value["weights"]), int(value["reserved"])
+        parse_device(value["device"]),
+        None if capacity is None else int(capacity),
+        int(value["weights"]),
+        int(value["reserved"]),
     )

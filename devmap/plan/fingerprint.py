@@ -6,10 +6,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from devmap.config.values import as_plain
+from devmap.config.values.fields import as_plain
 
 if TYPE_CHECKING:
-    from devmap.config.model import PlacementConfig
+    from devmap.config.model.placement_config import PlacementConfig
 
 __all__ = ["config_fingerprint"]
 

@@ -10,20 +10,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from devmap.config.decoding import Limits
-from devmap.config.device import Device, parse_device
-from devmap.config.positions import locate
-from devmap.config.quoting import shown
-from devmap.config.yaml_reader import read_yaml
-from devmap.config.yaml_writer import render_yaml
+from devmap.config.values.device import Device, parse_device
+from devmap.config.values.words import shown
+from devmap.config.yaml.decoding import Limits
+from devmap.config.yaml.positions import locate
+from devmap.config.yaml.reader import read_yaml
+from devmap.config.yaml.writer import render_yaml
 from devmap.errors import LockError
 from devmap.plan.fold import covers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devmap.config.faults import DocumentPath
-    from devmap.config.yaml_reader import ParsedYaml
+    from devmap.config.yaml.faults import DocumentPath
+    from devmap.config.yaml.reader import ParsedYaml
     from devmap.plan.model import Plan
 
 __all__ = [
@@ -121,7 +121,10 @@ def lock_of(plan: Plan) -> Lock:
         dtype=plan.dtype,
         device_map=dict(plan.device_map),
         executes_on={placement.path: placement.executes_on.plain for placement in plan.streamed},
-        devices=tuple(LockedDevice(use.device, use.capacity_bytes, use.weight_bytes, use.reserved_bytes) for use in plan.devices),
+        devices=tuple(
+            LockedDevice(use.device, use.capacity_bytes, use.weight_bytes, use.reserved_bytes)
+            for use in plan.devices
+        ),
     )
     return _with_digest(lock)
 
@@ -141,7 +144,9 @@ def write_lock(plan: Plan, path: Path) -> None:
     try:
         write_atomically(path, render_lock(plan).encode())
     except OSError as error:
-        raise LockError(f"{path}: cannot be written: {error.strerror}", help="name another file with -o") from error
+        raise LockError(
+            f"{path}: cannot be written: {error.strerror}", help="name another file with -o"
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -185,7 +190,9 @@ def parse_lock(content: bytes, name: str) -> Lock:
     parsed = read_yaml(content, name, limits=_LIMITS)
     if parsed.data is None or parsed.faults:
         first = parsed.faults[0]
-        raise LockError(f"{name}:{first.position.start.line}: {first.message}", help=_HELP, problems=parsed.faults)
+        raise LockError(
+            f"{name}:{first.position.start.line}: {first.message}", help=_HELP, problems=parsed.faults
+        )
     return _Reader(parsed, name).lock()
 
 
@@ -265,7 +272,17 @@ class _Reader:
         return LockError(f"{self.name}:{line}: {message}", help=_HELP)
 
 
-_KEYS = ("version", "inventory", "config", "strategy", "dtype", "device_map", "executes_on", "devices", "digest")
+_KEYS = (
+    "version",
+    "inventory",
+    "config",
+    "strategy",
+    "dtype",
+    "device_map",
+    "executes_on",
+    "devices",
+    "digest",
+)
 
 
 def _content(lock: Lock) -> dict[str, object]:
@@ -279,7 +296,11 @@ def _content(lock: Lock) -> dict[str, object]:
         "device_map": dict(lock.device_map),
         "executes_on": dict(lock.executes_on),
         "devices": {
-            str(use.device): {"capacity": use.capacity_bytes, "weights": use.weight_bytes, "reserved": use.reserved_bytes}
+            str(use.device): {
+                "capacity": use.capacity_bytes,
+                "weights": use.weight_bytes,
+                "reserved": use.reserved_bytes,
+            }
             for use in lock.devices
         },
     }

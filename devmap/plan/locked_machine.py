@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.model import MachineDevice, MachineProfile
-from devmap.config.size import Bytes, Percent, format_bytes
+from devmap.config.model.placement_config import MachineDevice, MachineProfile
+from devmap.config.values.size import Bytes, Percent, format_bytes
 from devmap.inventory.fingerprint import fingerprint
 from devmap.plan.fingerprint import config_fingerprint
 
 if TYPE_CHECKING:
-    from devmap.config.device import Device
-    from devmap.config.model import PlacementConfig
+    from devmap.config.model.placement_config import PlacementConfig
+    from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.lock import Lock
     from devmap.plan.model import Plan
@@ -29,7 +29,10 @@ def locked_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) ->
     None where the lock is stale, edited or of another model: it says nothing of this config then. A share of a device's
     memory was rounded down to whole bytes, so the memory is the least of which the share is the same.
     """
-    is_ours = (lock.config_fingerprint, lock.inventory_fingerprint) == (config_fingerprint(config), fingerprint(inventory))
+    is_ours = (lock.config_fingerprint, lock.inventory_fingerprint) == (
+        config_fingerprint(config),
+        fingerprint(inventory),
+    )
     if not is_ours or lock.is_hand_edited:
         return None
     devices = {}
@@ -58,11 +61,15 @@ def lacking(plan: Plan, machine: MachineProfile) -> tuple[str, ...]:
         if known is None:
             found.append(f"the plan puts {format_bytes(taken)} on device {use.device}, which is not there")
         elif known.memory < taken:
-            found.append(f"the plan takes {format_bytes(taken)} on {use.device}, which has {format_bytes(known.memory)} free")
+            found.append(
+                f"the plan takes {format_bytes(taken)} on {use.device}, which has {format_bytes(known.memory)} free"
+            )
     return tuple(found)
 
 
 def extra_devices(plan: Plan, machine: MachineProfile) -> tuple[Device, ...]:
     """The accelerators of a machine that the plan does not know."""
     known = {use.device for use in plan.devices}
-    return tuple(device for device in sorted(machine.devices) if device.is_accelerator and device not in known)
+    return tuple(
+        device for device in sorted(machine.devices) if device.is_accelerator and device not in known
+    )

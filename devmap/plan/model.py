@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
 
 __all__ = ["Charge", "DeviceUse", "Placement", "Plan"]
 
@@ -67,7 +67,11 @@ class DeviceUse:
     @property
     def free_bytes(self) -> int | None:
         """What nothing uses; None for a disk without a limit."""
-        return None if self.capacity_bytes is None else self.capacity_bytes - self.weight_bytes - self.reserved_bytes
+        return (
+            None
+            if self.capacity_bytes is None
+            else self.capacity_bytes - self.weight_bytes - self.reserved_bytes
+        )
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.errors import DeviceMapError, LockError, ResolutionError
 from devmap.inventory.fingerprint import fingerprint
 from devmap.plan.fingerprint import config_fingerprint
 from devmap.planning.resolve import resolve
 
 if TYPE_CHECKING:
-    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.inventory.model import Inventory
     from devmap.plan.lock import Lock
     from devmap.plan.model import Plan
@@ -31,7 +31,9 @@ def fault_of(lock: Lock, config: PlacementConfig, inventory: Inventory) -> str:
     return ""
 
 
-def plan_of_lock(lock: Lock, config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None) -> Plan:
+def plan_of_lock(
+    lock: Lock, config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None
+) -> Plan:
     """The plan of a lock in which `fault_of` finds nothing, with its map and its executing devices.
 
     Where this devmap would plan differently (DM506), the lock's map is taken as if it were written by hand.
@@ -45,13 +47,17 @@ def plan_of_lock(lock: Lock, config: PlacementConfig, inventory: Inventory, *, m
         plan = None  # what made the lock found one
     if plan is not None and _is_of(plan, lock):
         return plan
-    by_hand = config.model_copy(update={"device_map": {path: parse_device(value) for path, value in lock.device_map.items()}})
+    by_hand = config.model_copy(
+        update={"device_map": {path: parse_device(value) for path, value in lock.device_map.items()}}
+    )
     try:
         plan = resolve(by_hand, inventory, machine=machine)
     except (ResolutionError, DeviceMapError) as error:
         raise LockError(f"this devmap cannot apply the lock: {error.message}") from error
     if not _is_of(plan, lock):
-        raise LockError("this devmap cannot apply the lock: it would execute streamed blocks on other devices")
+        raise LockError(
+            "this devmap cannot apply the lock: it would execute streamed blocks on other devices"
+        )
     return replace(plan, strategy=lock.strategy, config_fingerprint=lock.config_fingerprint)
 
 

@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devmap.config.device import Device
-from devmap.config.strategy import Strategy, WorkloadKind
+from devmap.config.values.device import Device
+from devmap.config.values.strategy import Strategy, WorkloadKind
 from devmap.errors import DevmapError, ResolutionError
 from devmap.inventory.atoms import atoms as atoms_of
 from devmap.inventory.atoms import tensor_sizes
 from devmap.inventory.bulk import collector_paused
-from devmap.planning.assembly import plan_of
-from devmap.planning.budgets import budgets_of
-from devmap.planning.order import AtomLoads, contract, weigh
-from devmap.planning.problem import Overflow, Problem
-from devmap.planning.proof import prove
-from devmap.planning.solve import solve
-from devmap.planning.wishes import wishes_of
-from devmap.planning.workload import WorkloadCharges, charges
+from devmap.planning.placement.solve import solve
+from devmap.planning.problem.budgets import budgets_of
+from devmap.planning.problem.constraints import wishes_of
+from devmap.planning.problem.model import Overflow, Problem
+from devmap.planning.problem.units import AtomLoads, contract, weigh
+from devmap.planning.problem.workload import WorkloadCharges, charges
+from devmap.planning.result.assembly import plan_of
+from devmap.planning.result.verify import prove
 
 if TYPE_CHECKING:
-    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
-    from devmap.planning.fastest import Fastest
-    from devmap.planning.pass_costs import PassCosts
-    from devmap.planning.problem import Solution
+    from devmap.planning.fastest.costs import PassCosts
+    from devmap.planning.fastest.search import Fastest
+    from devmap.planning.problem.model import Solution
 
 __all__ = ["Question", "problem_of", "resolve"]
 
@@ -61,12 +61,20 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
     else:
         solution = solve(question.problem)
     if isinstance(solution, Overflow):
-        from devmap.planning.shortfall import no_plan  # noqa: PLC0415 - as in _costs
+        from devmap.planning.infeasible.error import no_plan  # noqa: PLC0415 - as in _costs
 
-        raise no_plan(config, question.problem, solution, lambda changed: _fits(changed, inventory, machine), machine=machine)
-    plan = plan_of(config, inventory, question.problem, question.workload, solution, strategy=question.strategy)
+        raise no_plan(
+            config,
+            question.problem,
+            solution,
+            lambda changed: _fits(changed, inventory, machine),
+            machine=machine,
+        )
+    plan = plan_of(
+        config, inventory, question.problem, question.workload, solution, strategy=question.strategy
+    )
     if costs is not None:
-        from devmap.planning.pass_report import timed  # noqa: PLC0415 - as in _costs
+        from devmap.planning.fastest.report import timed  # noqa: PLC0415 - as in _costs
 
         plan = timed(plan, question.problem, costs, solution, fastest=fastest)
     prove(plan, inventory, question.config)
@@ -84,16 +92,20 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
     dtype = config.model.dtype
     budgets = budgets_of(config, machine)
     if not budgets:
-        raise ResolutionError("no device is offered", help="name at least one device in max_memory, such as {0: 20GB}")
+        raise ResolutionError(
+            "no device is offered", help="name at least one device in max_memory, such as {0: 20GB}"
+        )
     if Strategy.FASTEST in config.device_map.values():
-        from devmap.planning.pass_report import check_fastest  # noqa: PLC0415 - as in _costs
+        from devmap.planning.fastest.report import check_fastest  # noqa: PLC0415 - as in _costs
 
         check_fastest(config, machine, {budget.device for budget in budgets})
     sizes = tensor_sizes(inventory, dtype)
     atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype)
     workload = charges(config.workload, inventory, atoms, dtype=dtype)
     wishes = wishes_of(config, inventory, atoms, {budget.device for budget in budgets}, workload.trained)
-    units, copies = contract(inventory, atoms, wishes.pins, wishes.strategies, wishes.barred, wishes.together, sizes)
+    units, copies = contract(
+        inventory, atoms, wishes.pins, wishes.strategies, wishes.barred, wishes.together, sizes
+    )
     weight, buffers, slot = weigh(inventory, atoms, copies, sizes, offload_buffers=config.offload.buffers)
     loads = AtomLoads(
         weight=tuple(weight),
@@ -101,24 +113,30 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
         slot=tuple(slot),
         held=workload.totals(len(atoms), follows_home=True),
         run=workload.totals(len(atoms), follows_home=False),
-        frozen=tuple([at not in workload.trained for at in range(len(atoms))]) if workload.trained else (True,) * len(atoms),
+        frozen=tuple([at not in workload.trained for at in range(len(atoms))])
+        if workload.trained
+        else (True,) * len(atoms),
     )
     problem = Problem(atoms, units, loads, budgets, workload.activation_bytes, copies)
     return Question(config, inventory, problem, workload, _strategy_name(config))
 
 
-def _costs(config: PlacementConfig, inventory: Inventory, problem: Problem, machine: MachineProfile | None) -> PassCosts | None:
+def _costs(
+    config: PlacementConfig, inventory: Inventory, problem: Problem, machine: MachineProfile | None
+) -> PassCosts | None:
     """The costs of a pass; None where no machine is named, and so no rates are known."""
     if machine is None and config.machine is None:
         return None
     # With all that it imports a twentieth of what `devmap validate` takes for a config that needs none of it.
-    from devmap.planning.pass_report import costs_for  # noqa: PLC0415 - see above
+    from devmap.planning.fastest.report import costs_for  # noqa: PLC0415 - see above
 
     return costs_for(config, inventory, problem, machine)
 
 
-def _solve_fastest(problem: Problem, costs: PassCosts, config: PlacementConfig) -> tuple[Fastest | None, Solution | Overflow]:
-    from devmap.planning.fastest import Fastest, solve_fastest  # noqa: PLC0415 - as in _costs
+def _solve_fastest(
+    problem: Problem, costs: PassCosts, config: PlacementConfig
+) -> tuple[Fastest | None, Solution | Overflow]:
+    from devmap.planning.fastest.search import Fastest, solve_fastest  # noqa: PLC0415 - as in _costs
 
     found = solve_fastest(problem, costs, config.objective)
     return (found, found.candidate.solution) if isinstance(found, Fastest) else (None, found)
@@ -128,12 +146,17 @@ def _with_light_server(config: PlacementConfig) -> PlacementConfig:
     """A server's `auto` is `balanced_low_0`: batching and sampling run on device 0, which is kept light for them."""
     if config.workload is None or config.workload.kind is not WorkloadKind.SERVER:
         return config
-    device_map = {key: Strategy.BALANCED_LOW_0 if target is Strategy.AUTO else target for key, target in config.device_map.items()}
+    device_map = {
+        key: Strategy.BALANCED_LOW_0 if target is Strategy.AUTO else target
+        for key, target in config.device_map.items()
+    }
     return config.model_copy(update={"device_map": device_map})
 
 
 def _strategy_name(config: PlacementConfig) -> str:
-    strategies = dict.fromkeys(target.value for target in config.device_map.values() if not isinstance(target, Device))
+    strategies = dict.fromkeys(
+        target.value for target in config.device_map.values() if not isinstance(target, Device)
+    )
     return "+".join(strategies) if strategies else "manual"
 
 

@@ -78,4 +78,9 @@ def findings_schema() -> dict[str, Any]:
         definition["additionalProperties"] = False
         for node in definition["properties"].values():
             node.pop("title", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FINDINGS_ID, "title": "devmap findings", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": FINDINGS_ID,
+        "title": "devmap findings",
+        **schema,
+    }

@@ -31,7 +31,11 @@ def render_diff(fixes: Fixes) -> str:
 
 
 def _file_diff(change: Change) -> str:
-    before, after = (_LINE.findall(content.decode(errors="replace")) for content in (change.before, change.after))
+    before, after = (
+        _LINE.findall(content.decode(errors="replace")) for content in (change.before, change.after)
+    )
     name = relative_path(change.file)
     lines = difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )

@@ -13,7 +13,10 @@ __all__ = ["render"]
 
 def render(results: Results) -> str:
     """Every open finding in a line; nothing where there is none."""
-    return "".join(f"{_place(finding)}{finding.severity.value}[{finding.code}] {_sentence(finding)}\n" for finding in results.open)
+    return "".join(
+        f"{_place(finding)}{finding.severity.value}[{finding.code}] {_sentence(finding)}\n"
+        for finding in results.open
+    )
 
 
 def _place(finding: Finding) -> str:

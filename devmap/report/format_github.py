@@ -34,7 +34,12 @@ def _command(finding: Finding) -> str:
     properties: dict[str, str] = {}
     if finding.position is not None:
         start, end = finding.position.start, finding.position.end
-        properties = {"file": file_of(finding), "line": str(start.line), "endLine": str(end.line), "col": str(start.column)}
+        properties = {
+            "file": file_of(finding),
+            "line": str(start.line),
+            "endLine": str(end.line),
+            "col": str(start.column),
+        }
         properties["endColumn"] = str(max(end.column, start.column))
     properties["title"] = f"{finding.code} {finding.name}"
     text = "\n".join(part for part in (finding.message, finding.label, finding.help) if part)

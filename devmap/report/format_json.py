@@ -9,8 +9,8 @@ from devmap.findings.model import Severity
 from devmap.report.results import file_of
 
 if TYPE_CHECKING:
-    from devmap.config.faults import Edit
-    from devmap.config.source import Place
+    from devmap.config.yaml.faults import Edit
+    from devmap.config.yaml.source import Place
     from devmap.findings.model import Finding
     from devmap.report.findings_schema import Document, FindingEntry, Fix, Point
     from devmap.report.results import Results

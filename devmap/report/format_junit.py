@@ -34,7 +34,10 @@ def render(results: Results) -> str:
 def _suite(file: str, findings: Sequence[Finding]) -> str:
     failures = sum(finding.suppressed is None for finding in findings)
     skipped = len(findings) - failures
-    cases = "".join(_case(file, finding) for finding in findings) or f'    <testcase classname={_attribute(file)} name="valid"/>\n'
+    cases = (
+        "".join(_case(file, finding) for finding in findings)
+        or f'    <testcase classname={_attribute(file)} name="valid"/>\n'
+    )
     counts = f'tests="{max(1, len(findings))}" failures="{failures}" skipped="{skipped}" errors="0"'
     return f"  <testsuite name={_attribute(file)} {counts}>\n{cases}  </testsuite>\n"
 

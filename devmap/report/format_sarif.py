@@ -12,8 +12,8 @@ from devmap.report.results import file_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devmap.config.faults import Edit
-    from devmap.config.source import Position
+    from devmap.config.yaml.faults import Edit
+    from devmap.config.yaml.source import Position
     from devmap.findings.model import Finding, Rule
     from devmap.report.results import Results
 
@@ -42,7 +42,10 @@ def render(results: Results) -> str:
         "columnKind": "unicodeCodePoints",
         "results": [_result(finding, index) for finding in results.findings],
     }
-    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
+        + "\n"
+    )
 
 
 def _descriptor(finding: Finding, rule: Rule | None) -> Json:
@@ -72,10 +75,19 @@ def _result(finding: Finding, index: Mapping[str, int]) -> Json:
         "partialFingerprints": {"devmap/v1": _fingerprint(finding)},
     }
     if finding.position is not None:
-        result["locations"] = [{"physicalLocation": {"artifactLocation": _artifact(finding), "region": _region(finding.position)}}]
+        result["locations"] = [
+            {
+                "physicalLocation": {
+                    "artifactLocation": _artifact(finding),
+                    "region": _region(finding.position),
+                }
+            }
+        ]
         if finding.edit is not None:
             result["fixes"] = [_fix(finding, finding.edit)]
-    result["suppressions"] = [] if finding.suppressed is None else [{"kind": "inSource", "justification": finding.suppressed}]
+    result["suppressions"] = (
+        [] if finding.suppressed is None else [{"kind": "inSource", "justification": finding.suppressed}]
+    )
     return result
 
 

@@ -8,7 +8,7 @@ from devmap.findings.model import Severity
 from devmap.report.snippet import snippet
 
 if TYPE_CHECKING:
-    from devmap.config.source import Position
+    from devmap.config.yaml.source import Position
     from devmap.findings.model import Finding
     from devmap.report.results import Results
 
@@ -52,7 +52,9 @@ def _source_lines(position: Position, label: str, color: str, results: Results) 
     if not text and not position.source.text:
         return lines
     end = position.end.column if position.end.line == position.start.line else len(text) + 1
-    shown, before, length = snippet(text, position.start.column, end, width=max(results.width - len(number) - 4, _NARROWEST))
+    shown, before, length = snippet(
+        text, position.start.column, end, width=max(results.width - len(number) - 4, _NARROWEST)
+    )
     carets = _paint("^" * length + (f" {label}" if label else ""), color, results)
     lines += [
         f"{margin}  {bar}",

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devmap.config.size import format_bytes
+from devmap.config.values.size import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,13 +61,17 @@ def _subtree_bytes(inventory: Inventory) -> dict[str, int]:
     return sizes
 
 
-def _rows(inventory: Inventory, sizes: dict[str, int], path: str, *, depth: int, indent: int) -> Iterator[_Row]:
+def _rows(
+    inventory: Inventory, sizes: dict[str, int], path: str, *, depth: int, indent: int
+) -> Iterator[_Row]:
     label = path.rpartition(".")[2] if path else "(model)"
     yield _Row(indent, label, inventory.modules[path], sizes[path])
     yield from _rows_below(inventory, sizes, path, depth=depth, indent=indent + 1)
 
 
-def _rows_below(inventory: Inventory, sizes: dict[str, int], path: str, *, depth: int, indent: int) -> Iterator[_Row]:
+def _rows_below(
+    inventory: Inventory, sizes: dict[str, int], path: str, *, depth: int, indent: int
+) -> Iterator[_Row]:
     if indent > depth:
         return
     owner = inventory.owner
@@ -82,12 +86,17 @@ def _rows_below(inventory: Inventory, sizes: dict[str, int], path: str, *, depth
             continue
         label = f"{first.rpartition('.')[2]} to {last.rpartition('.')[2]}"
         yield _Row(
-            indent, label, f"{len(run)} x {inventory.modules[first]}, {format_bytes(sizes[first])} each", sum(sizes[one] for one in run)
+            indent,
+            label,
+            f"{len(run)} x {inventory.modules[first]}, {format_bytes(sizes[first])} each",
+            sum(sizes[one] for one in run),
         )
         yield from _rows_below(inventory, sizes, first, depth=depth, indent=indent + 1)
 
 
-def _runs(inventory: Inventory, sizes: dict[str, int], children: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _runs(
+    inventory: Inventory, sizes: dict[str, int], children: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
     """Neighbouring numbered children of one class and size together, every other child alone."""
     run: list[str] = []
     for child in children:

@@ -7,8 +7,8 @@ from itertools import pairwise
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from devmap.config.device import CPU
-from devmap.config.size import format_bytes
+from devmap.config.values.device import CPU
+from devmap.config.values.size import format_bytes
 from devmap.plan.document import plan_document
 from devmap.report.plan_bars import device_name, render_bars
 from devmap.report.plan_runs import runs_of
@@ -29,14 +29,21 @@ _MOST_ROWS = 80
 _MOST_CUTS = 8
 
 
-def render_plan(plan: Plan, inventory: Inventory, *, width: int = 100, color: bool = False, ascii_only: bool = False) -> str:
+def render_plan(
+    plan: Plan, inventory: Inventory, *, width: int = 100, color: bool = False, ascii_only: bool = False
+) -> str:
     """The text of a plan, no line longer than `width` (at least 60), ending in a line end.
 
     ANSI colours with `color`; nothing but ASCII with `ascii_only`, for a terminal that has no block characters.
     """
     width = max(width, NARROWEST)
     runs = list(runs_of(plan, inventory))
-    lines = [*_head(plan, inventory, width), "", *render_bars(plan, width, color=color, ascii_only=ascii_only), ""]
+    lines = [
+        *_head(plan, inventory, width),
+        "",
+        *render_bars(plan, width, color=color, ascii_only=ascii_only),
+        "",
+    ]
     lines += [titled("in the model's order", color=color), *_rows(runs[:_MOST_ROWS], plan, width)]
     if len(runs) > _MOST_ROWS:
         lines.append(f"  and {len(runs) - _MOST_ROWS:,} more runs; --format json has every module")
@@ -44,7 +51,9 @@ def render_plan(plan: Plan, inventory: Inventory, *, width: int = 100, color: bo
     if plan.reasons:
         lines += ["", titled("why", color=color)]
         for reason in plan.reasons:
-            lines += wrap(reason, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+            lines += wrap(
+                reason, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+            )
     lines += _time(plan, width)
     text = "\n".join(lines) + "\n"
     return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
@@ -77,10 +86,15 @@ def _head(plan: Plan, inventory: Inventory, width: int) -> list[str]:
 def _rows(runs: Sequence[Run], plan: Plan, width: int) -> Iterator[str]:
     """A line a run: which modules, how many bytes, where they live and run."""
     places = [_place(run, plan) for run in runs]
-    labels = [f"{run.first} to {run.last}" if run.last != run.first else run.first or "(whole model)" for run in runs]
+    labels = [
+        f"{run.first} to {run.last}" if run.last != run.first else run.first or "(whole model)"
+        for run in runs
+    ]
     room = min(max(map(len, labels), default=0), width - max(map(len, places), default=0) - 15)
     for run, label, place in zip(runs, labels, places, strict=True):
-        fitting = shortened(label, max(room, width - len(place) - 15))  # a long name may stand out of its column before it is cut
+        fitting = shortened(
+            label, max(room, width - len(place) - 15)
+        )  # a long name may stand out of its column before it is cut
         yield f"  {fitting:<{room}}  {format_bytes(run.nbytes):>9}  {place}"
 
 
@@ -88,7 +102,11 @@ def _place(run: Run, plan: Plan) -> str:
     where = device_name(run.home, plan)
     if run.executes_on != run.home:
         return f"{where}, runs on {device_name(run.executes_on, plan)}"
-    return f"{where}, computed there" if run.home == CPU and any(use.device.is_accelerator for use in plan.devices) else where
+    return (
+        f"{where}, computed there"
+        if run.home == CPU and any(use.device.is_accelerator for use in plan.devices)
+        else where
+    )
 
 
 def _cuts(plan: Plan, width: int) -> Iterator[str]:
@@ -102,7 +120,12 @@ def _cuts(plan: Plan, width: int) -> Iterator[str]:
         more = [f"and {len(cuts) - _MOST_CUTS:,} more"] if len(cuts) > _MOST_CUTS else []
         count = f"{len(cuts):,} cut{'s' if len(cuts) > 1 else ''}"
         yield ""
-        yield from wrap(f"{count}: {'; '.join([*cuts[:_MOST_CUTS], *more])}", width, subsequent_indent="  ", break_on_hyphens=False)
+        yield from wrap(
+            f"{count}: {'; '.join([*cuts[:_MOST_CUTS], *more])}",
+            width,
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+        )
 
 
 def _charges(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
@@ -115,7 +138,9 @@ def _charges(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
         for charge in use.charges:
             arithmetic = f" = {charge.arithmetic}" if charge.arithmetic else ""
             text = f"{device_name(use.device, plan)}: {charge.what} {format_bytes(charge.nbytes)}{arithmetic}"
-            yield from wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+            yield from wrap(
+                text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+            )
 
 
 def _time(plan: Plan, width: int) -> Iterator[str]:
@@ -124,6 +149,10 @@ def _time(plan: Plan, width: int) -> Iterator[str]:
     bound = ""
     if plan.bound_seconds:
         above = plan.predicted_seconds / plan.bound_seconds - 1
-        bound = f"; no placement beats {plan.bound_seconds:.3g} s" + (f" ({above:.0%} above it)" if above >= 0.005 else " (reached)")
+        bound = f"; no placement beats {plan.bound_seconds:.3g} s" + (
+            f" ({above:.0%} above it)" if above >= 0.005 else " (reached)"
+        )
     yield ""
-    yield from wrap(f"one pass: {plan.predicted_seconds:.3g} s predicted{bound}", width, subsequent_indent="  ")
+    yield from wrap(
+        f"one pass: {plan.predicted_seconds:.3g} s predicted{bound}", width, subsequent_indent="  "
+    )

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from devmap.config.size import format_bytes
+from devmap.config.values.size import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
     from devmap.plan.model import DeviceUse, Plan
 
 __all__ = ["device_name", "render_bars"]
@@ -19,7 +19,13 @@ __all__ = ["device_name", "render_bars"]
 _KINDS = ("weights", "workload", "streaming", "headroom", "free")
 _BLOCKS = dict(zip(_KINDS, "█▓▒░·", strict=True))
 _ASCII = dict(zip(_KINDS, "#+=-.", strict=True))
-_COLORS = {"weights": "\x1b[32m", "workload": "\x1b[36m", "streaming": "\x1b[33m", "headroom": "\x1b[35m", "free": "\x1b[2m"}
+_COLORS = {
+    "weights": "\x1b[32m",
+    "workload": "\x1b[36m",
+    "streaming": "\x1b[33m",
+    "headroom": "\x1b[35m",
+    "free": "\x1b[2m",
+}
 _PLAIN = "\x1b[0m"
 _STREAMING = ("slots", "buffers")
 _NARROWEST_BAR = 16
@@ -48,10 +54,16 @@ def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool
     label = max((len(row.name) for row in rows), default=0)
     cells = [[_cell(row, kind) for kind in (*shown, "of")] for row in rows]
     titles = [*shown, "of"]
-    widths = [max(len(title), *(len(line[at]) for line in cells)) for at, title in enumerate(titles)] if cells else []
+    widths = (
+        [max(len(title), *(len(line[at]) for line in cells)) for at, title in enumerate(titles)]
+        if cells
+        else []
+    )
     room = width - label - 2 - sum(widths) - 2 * len(widths)
     if room >= _NARROWEST_BAR:
-        yield " " * (label + 2 + room) + "".join(f"  {title:>{size}}" for title, size in zip(titles, widths, strict=True))
+        yield " " * (label + 2 + room) + "".join(
+            f"  {title:>{size}}" for title, size in zip(titles, widths, strict=True)
+        )
         for row, line in zip(rows, cells, strict=True):
             figures = "".join(f"  {cell:>{size}}" for cell, size in zip(line, widths, strict=True))
             yield f"{row.name:<{label}}  {_bar(row, shown, room, marks, color=color)}{figures}"
@@ -61,14 +73,20 @@ def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool
     yield "  ".join(f"{marks[kind]} {kind}" for kind in shown)
 
 
-def _two_lines(rows: Sequence[_Row], shown: Sequence[str], width: int, label: int, marks: dict[str, str], *, color: bool) -> Iterator[str]:
+def _two_lines(
+    rows: Sequence[_Row], shown: Sequence[str], width: int, label: int, marks: dict[str, str], *, color: bool
+) -> Iterator[str]:
     limits = [_cell(row, "of") for row in rows]
     room = width - label - 2 - max(map(len, limits), default=0) - 2
     for row, limit in zip(rows, limits, strict=True):
         yield f"{row.name:<{label}}  {_bar(row, shown, room, marks, color=color)}  {limit:>{width - label - room - 4}}"
         told = [kind for kind in shown if _cell(row, kind) not in {"", "0 B"} or kind == "weights"]
-        figures = ", ".join(f"{kind} {_cell(row, kind)}".replace(" ", "\u00a0") for kind in told)  # a figure is not parted from its unit
-        for line in wrap(figures, width, initial_indent=" " * (label + 2), subsequent_indent=" " * (label + 4)):
+        figures = ", ".join(
+            f"{kind} {_cell(row, kind)}".replace(" ", "\u00a0") for kind in told
+        )  # a figure is not parted from its unit
+        for line in wrap(
+            figures, width, initial_indent=" " * (label + 2), subsequent_indent=" " * (label + 4)
+        ):
             yield line.replace("\u00a0", " ")
 
 
@@ -76,7 +94,13 @@ def _row(use: DeviceUse, plan: Plan) -> _Row:
     amounts = dict.fromkeys(_KINDS, 0)
     amounts["weights"] = use.weight_bytes
     for charge in use.charges:
-        kind = "headroom" if charge.what == "headroom" else "streaming" if charge.what in _STREAMING else "workload"
+        kind = (
+            "headroom"
+            if charge.what == "headroom"
+            else "streaming"
+            if charge.what in _STREAMING
+            else "workload"
+        )
         amounts[kind] += charge.nbytes
     amounts["free"] = max(0, use.free_bytes or 0)
     return _Row(device_name(use.device, plan), use.capacity_bytes, amounts)

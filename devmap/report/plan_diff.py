@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from devmap.config.size import format_bytes
+from devmap.config.values.size import format_bytes
 from devmap.report.plan import shortened
 
 if TYPE_CHECKING:
@@ -69,15 +69,23 @@ def _ranges(names: Sequence[str]) -> Iterator[str]:
     while start < len(names):
         parent, _, number = names[start].rpartition(".")
         end = start + 1
-        while number.isdecimal() and end < len(names) and names[end] == f"{parent}.{int(number) + end - start}":
+        while (
+            number.isdecimal() and end < len(names) and names[end] == f"{parent}.{int(number) + end - start}"
+        ):
             end += 1
         yield names[start] if end == start + 1 else f"{parent}[{number}-{int(number) + end - start - 1}]"
         start = end
 
 
 def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
-    labels = [f"{move.path} to {move.last}" if move.last not in {"", move.path} else move.path or "(whole model)" for move in moves]
-    changes = [f"{_place(move.before, move.executed_before)} -> {_place(move.after, move.executes_after)}" for move in moves]
+    labels = [
+        f"{move.path} to {move.last}" if move.last not in {"", move.path} else move.path or "(whole model)"
+        for move in moves
+    ]
+    changes = [
+        f"{_place(move.before, move.executed_before)} -> {_place(move.after, move.executes_after)}"
+        for move in moves
+    ]
     sizes = ["" if move.nbytes is None else format_bytes(move.nbytes) for move in moves]
     room = min(max(map(len, labels), default=0), 52)
     wide = max(map(len, changes), default=0)
@@ -89,7 +97,9 @@ def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
 def _place(home: int | str | None, executes: int | str | None) -> str:
     if home is None:
         return "not there"
-    return _name(home) if executes is None or executes == home else f"{_name(home)} (runs on {_name(executes)})"
+    return (
+        _name(home) if executes is None or executes == home else f"{_name(home)} (runs on {_name(executes)})"
+    )
 
 
 def _name(device: int | str) -> str:
@@ -99,7 +109,10 @@ def _name(device: int | str) -> str:
 def _devices(diff: PlanDiff, *, color: bool) -> Iterator[str]:
     names = max((len(_name(change.device)) for change in diff.devices), default=0)
     for change in diff.devices:
-        before, after = _amount(change.before_bytes, change.reserved_before), _amount(change.after_bytes, change.reserved_after)
+        before, after = (
+            _amount(change.before_bytes, change.reserved_before),
+            _amount(change.after_bytes, change.reserved_after),
+        )
         gained = (change.after_bytes or 0) - (change.before_bytes or 0)
         sign = f"{'+' if gained > 0 else '-'}{format_bytes(abs(gained))}" if gained else "same"
         if color and gained:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Placement, Plan
 
@@ -43,13 +43,25 @@ def _together(one: Placement, other: Placement) -> bool:
     return one.home == other.home and one.executes_on == other.executes_on
 
 
-def _run(placements: Sequence[Placement], start: int, end: int, spans: dict[str, tuple[int, int]], inventory: Inventory) -> Run:
+def _run(
+    placements: Sequence[Placement],
+    start: int,
+    end: int,
+    spans: dict[str, tuple[int, int]],
+    inventory: Inventory,
+) -> Run:
     first, last = placements[0].path, placements[-1].path
     while first and _inside(parent := first.rpartition(".")[0], start, end, spans, inventory):
         first = parent
     while last and _inside(parent := last.rpartition(".")[0], start, end, spans, inventory):
         last = parent
-    return Run(first, last, placements[0].home, placements[0].executes_on, sum(placement.nbytes for placement in placements))
+    return Run(
+        first,
+        last,
+        placements[0].home,
+        placements[0].executes_on,
+        sum(placement.nbytes for placement in placements),
+    )
 
 
 def _inside(path: str, start: int, end: int, spans: dict[str, tuple[int, int]], inventory: Inventory) -> bool:

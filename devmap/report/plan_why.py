@@ -6,15 +6,15 @@ import json
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from devmap.config.naming import device_name
-from devmap.config.size import format_bytes
+from devmap.config.values.device import device_name
+from devmap.config.values.size import format_bytes
 from devmap.report.plan import NARROWEST, shortened, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.planning.binding import Left
-    from devmap.planning.why import Explanation, Part, WithMore
+    from devmap.planning.why.deciding_factors import Left
+    from devmap.planning.why.explanation import Explanation, Part, WithMore
 
 __all__ = ["render_explanation", "render_explanation_json"]
 
@@ -22,7 +22,10 @@ __all__ = ["render_explanation", "render_explanation_json"]
 def render_explanation(explanation: Explanation, *, width: int = 100, color: bool = False) -> str:
     """The text of an explanation, no line longer than `width` (at least 60), ending in a line end."""
     width = max(width, NARROWEST)
-    lines = [titled(shortened(_subject(explanation), width), color=color), *_paragraph(_weight(explanation), width)]
+    lines = [
+        titled(shortened(_subject(explanation), width), color=color),
+        *_paragraph(_weight(explanation), width),
+    ]
     if not explanation.fits:
         lines += _without_plan(explanation, width, color=color)
     for part in explanation.parts:
@@ -47,7 +50,10 @@ def render_explanation_json(explanation: Explanation) -> str:
         "placed_with": explanation.placed_with,
         "weights": explanation.weight_bytes,
         "buffers": explanation.buffer_bytes,
-        "charges": [{"what": charge.what, "bytes": charge.nbytes, "arithmetic": charge.arithmetic} for charge in explanation.charges],
+        "charges": [
+            {"what": charge.what, "bytes": charge.nbytes, "arithmetic": charge.arithmetic}
+            for charge in explanation.charges
+        ],
         "strategy": explanation.strategy,
         "fits": explanation.fits,
         "parts": [_part_document(part) for part in explanation.parts],
@@ -83,7 +89,9 @@ def _weight(explanation: Explanation) -> str:
         text += f" It is placed with '{explanation.placed_with}' ({explanation.placed_class}), which goes whole to one device."
     if explanation.charges:
         whom = f"'{explanation.placed_with}'" if explanation.placed_with else "it"
-        listed = ", ".join(f"{format_bytes(charge.nbytes)} of {charge.what}" for charge in explanation.charges)
+        listed = ", ".join(
+            f"{format_bytes(charge.nbytes)} of {charge.what}" for charge in explanation.charges
+        )
         text += f" For {whom} the workload keeps {listed}."
     return text
 
@@ -103,7 +111,10 @@ def _part(part: Part, explanation: Explanation, width: int, *, color: bool) -> I
         else f"runs on {device_name(part.executes_on)}"
     )
     verb = "lives" if whole or part.first == part.last else "live"
-    yield from (titled(line, color=color) for line in wrap(f"{it} {verb} on {device_name(part.home)} and {runs}", width))
+    yield from (
+        titled(line, color=color)
+        for line in wrap(f"{it} {verb} on {device_name(part.home)} and {runs}", width)
+    )
     whose = "its turn" if part.first == part.last else f"the turn of '{part.first}'"
     yield from _paragraph(f"When {whose} came:", width)
     yield from _left(part.left)
@@ -115,7 +126,13 @@ def _left(left: Sequence[Left]) -> Iterator[str]:
     names = max((len(device_name(one.device)) for one in left), default=0)
     for one in left:
         room = "no limit" if one.left_bytes is None else f"{format_bytes(one.left_bytes)} left"
-        verdict = "fits" if one.fits else "does not fit" if one.left_bytes is None or one.needed_bytes > one.left_bytes else "not allowed"
+        verdict = (
+            "fits"
+            if one.fits
+            else "does not fit"
+            if one.left_bytes is None or one.needed_bytes > one.left_bytes
+            else "not allowed"
+        )
         yield f"    {device_name(one.device):<{names}}  {room:>14}, {format_bytes(one.needed_bytes):>9} needed: {verdict}"
 
 
@@ -124,10 +141,15 @@ def _without_plan(explanation: Explanation, width: int, *, color: bool) -> Itera
     yield titled("It has no place: there is no plan", color=color)
     yield from _paragraph(f"{explanation.problem[:1].upper()}{explanation.problem[1:]}.", width)
     which = (
-        "It is among what found no place." if explanation.homeless else "It is not what found no place, but one plan places all or nothing."
+        "It is among what found no place."
+        if explanation.homeless
+        else "It is not what found no place, but one plan places all or nothing."
     )
     yield from _paragraph(
-        f"{which} What each device had left when the first of that was to be placed:" if explanation.left else which, width
+        f"{which} What each device had left when the first of that was to be placed:"
+        if explanation.left
+        else which,
+        width,
     )
     yield from _left(explanation.left)
     for change in explanation.changes:
@@ -171,11 +193,18 @@ def _part_document(part: Part) -> dict[str, object]:
         "bytes": part.nbytes,
         "left": _left_document(part.left),
         "binds": [
-            {"kind": bind.kind, "device": None if bind.device is None else bind.device.plain, "sentence": bind.sentence}
+            {
+                "kind": bind.kind,
+                "device": None if bind.device is None else bind.device.plain,
+                "sentence": bind.sentence,
+            }
             for bind in part.binds
         ],
     }
 
 
 def _left_document(left: Sequence[Left]) -> list[dict[str, object]]:
-    return [{"device": one.device.plain, "left": one.left_bytes, "needed": one.needed_bytes, "fits": one.fits} for one in left]
+    return [
+        {"device": one.device.plain, "left": one.left_bytes, "needed": one.needed_bytes, "fits": one.fits}
+        for one in left
+    ]

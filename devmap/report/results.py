@@ -40,7 +40,9 @@ class Results:
 
     def summary(self) -> str:
         """One line: `2 errors, 1 warning in 1 file (1 ignored)`."""
-        parts = [counted(len(self.of(severity)), severity.value) for severity in Severity if self.of(severity)]
+        parts = [
+            counted(len(self.of(severity)), severity.value) for severity in Severity if self.of(severity)
+        ]
         ignored = len(self.findings) - len(self.open)
         tail = f" ({ignored} ignored)" if ignored else ""
         where = f" in {counted(len(self.files), 'file')}" if self.files else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.size import format_bytes
+from devmap.config.values.size import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from devmap.api.running import DeviceLedger, Run
-    from devmap.runtime.counters import Stats
+    from devmap.runtime.streaming.counters import Stats
 
 __all__ = ["render_ledgers", "render_run", "render_stats"]
 
@@ -18,7 +18,10 @@ __all__ = ["render_ledgers", "render_run", "render_stats"]
 def render_run(run: Run) -> str:
     """Where the plan came from, loading, each pass, what moved, and what simulated devices held."""
     passes = ", ".join(_seconds(seconds) for seconds in run.pass_seconds)
-    lines = [*_origin(run), f"loaded in {_seconds(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}"]
+    lines = [
+        *_origin(run),
+        f"loaded in {_seconds(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}",
+    ]
     return "\n".join(lines) + "\n" + render_stats(run.stats) + render_ledgers(run.ledgers)
 
 
@@ -50,9 +53,17 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
         return
     yield f"streamed:  from {_by_device(stats.streamed_home_bytes)}, into slots of {_by_device(stats.slot_bytes)}"
     files = f", {format_bytes(stats.file_bytes)} read from files" if stats.file_bytes else ""
-    disk = f", of which disks gave {format_bytes(stats.disk_bytes)}" if files and stats.disk_bytes is not None else ""
+    disk = (
+        f", of which disks gave {format_bytes(stats.disk_bytes)}"
+        if files and stats.disk_bytes is not None
+        else ""
+    )
     yield f"moved:     {format_bytes(stats.streamed_bytes)} in {stats.passes} passes{files}{disk}"
-    waited = f"{stats.stalls} calls waited {_seconds(stats.stall_seconds)}{_causes(stats)}" if stats.stalls else "no call waited"
+    waited = (
+        f"{stats.stalls} calls waited {_seconds(stats.stall_seconds)}{_causes(stats)}"
+        if stats.stalls
+        else "no call waited"
+    )
     yield f"prefetch:  {stats.hits:,} blocks were there or on the way, {stats.misses:,} were not; {waited}"
     if stats.order_misses:
         yield f"order:     {stats.order_misses:,} calls came in another order than recorded"
@@ -65,12 +76,19 @@ _CAUSES = {"disk": "for reads", "host": "for copies into pinned memory", "copy":
 
 
 def _causes(stats: Stats) -> str:
-    found = [f"{_seconds(seconds)} {_CAUSES[cause]}" for cause, seconds in stats.stall_seconds_by_cause.items() if seconds > 0]
+    found = [
+        f"{_seconds(seconds)} {_CAUSES[cause]}"
+        for cause, seconds in stats.stall_seconds_by_cause.items()
+        if seconds > 0
+    ]
     return f" ({', '.join(found)})" if found else ""
 
 
 def _by_device(figures: Mapping[int | str, int]) -> str:
-    return ", ".join(f"{format_bytes(nbytes)} on {_named(device)}" for device, nbytes in figures.items()) or "nothing"
+    return (
+        ", ".join(f"{format_bytes(nbytes)} on {_named(device)}" for device, nbytes in figures.items())
+        or "nothing"
+    )
 
 
 def _named(device: int | str) -> str:

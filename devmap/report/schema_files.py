@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from devmap.config.schema import config_schema, render_schema
+from devmap.config.model.json_schema import config_schema, render_schema
 from devmap.report.findings_schema import findings_schema
 
 __all__ = ["schema_texts", "write_schemas"]
@@ -12,7 +12,10 @@ __all__ = ["schema_texts", "write_schemas"]
 
 def schema_texts() -> dict[str, str]:
     """The text of each file of `schema/`, by its name."""
-    return {"devmap.schema.json": render_schema(config_schema()), "findings.schema.json": render_schema(findings_schema())}
+    return {
+        "devmap.schema.json": render_schema(config_schema()),
+        "findings.schema.json": render_schema(findings_schema()),
+    }
 
 
 def write_schemas(folder: Path) -> None:

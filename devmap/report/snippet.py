@@ -55,4 +55,8 @@ def _visible(character: str) -> str:
     if character == "\t":
         return _TAB
     # Control characters and bidirectional marks would let a file rewrite the report about itself.
-    return character if character.isprintable() or unicodedata.category(character) in {"Zs", "Mn", "Me"} else "\ufffd"
+    return (
+        character
+        if character.isprintable() or unicodedata.category(character) in {"Zs", "Mn", "Me"}
+        else "\ufffd"
+    )

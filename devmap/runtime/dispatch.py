@@ -10,29 +10,28 @@ import torch
 from devmap.devices.registry import backend_for
 from devmap.errors import LoadError
 from devmap.inventory.bulk import collector_paused
-from devmap.runtime.agreement import disagreements, shortages
-from devmap.runtime.arrange import Arrangement, Block, arrange, cover
-from devmap.runtime.counters import Counters
-from devmap.runtime.engine import Engine
 from devmap.runtime.handle import Handle
 from devmap.runtime.hooks import install
-from devmap.runtime.prepare import is_prepared, make_units, prepare
-from devmap.runtime.progress import Progress, silent
-from devmap.runtime.readers import Readers
-from devmap.runtime.requests import REQUEST_BYTES
-from devmap.runtime.residents import Resident, bind_residents, load_residents
-from devmap.runtime.survey import Survey, survey
-from devmap.runtime.weights import Weight, Weights
+from devmap.runtime.preflight import disagreements, shortages
+from devmap.runtime.residents import Progress, Resident, bind_residents, load_residents, silent
+from devmap.runtime.storage.module_scan import Survey, survey
+from devmap.runtime.storage.read_requests import REQUEST_BYTES
+from devmap.runtime.storage.readers import Readers
+from devmap.runtime.storage.weights import Weight, Weights
+from devmap.runtime.streaming.arrange import Arrangement, Block, arrange, cover
+from devmap.runtime.streaming.counters import Counters
+from devmap.runtime.streaming.engine import Engine
+from devmap.runtime.streaming.prepare import is_prepared, make_units, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
-    from devmap.runtime.units import Unit
+    from devmap.runtime.streaming.streamed_block import Unit
 
 __all__ = ["dispatch", "load_model"]
 
@@ -40,7 +39,9 @@ _BUFFER_BYTES = 64 << 20
 """Of host memory that resident weights pass through."""
 
 
-def dispatch(model: nn.Module, plan: Plan, *, inventory: Inventory | None = None, progress: Progress | None = None) -> nn.Module:
+def dispatch(
+    model: nn.Module, plan: Plan, *, inventory: Inventory | None = None, progress: Progress | None = None
+) -> nn.Module:
     """Place a module's weights as a plan says, and hook it so that it runs that way.
 
     Weights that are real are placed from where they are; those on meta are read from the inventory's checkpoint. Returns the
@@ -73,7 +74,11 @@ def _dispatch(model: nn.Module, plan: Plan, inventory: Inventory | None, progres
         arrangement = arrange(found, covering, weights, plan)
         problems += shortages(arrangement, weights, plan)
     if problems:
-        raise LoadError(f"the plan cannot be applied: {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems, help=_HELP)
+        raise LoadError(
+            f"the plan cannot be applied: {len(problems)} problem{'s' * (len(problems) > 1)}",
+            problems=problems,
+            help=_HELP,
+        )
     with torch.no_grad(), torch.inference_mode(mode=False):
         _apply(model, plan, found, weights, arrangement, progress)
     return model
@@ -83,12 +88,19 @@ _HELP = "resolve the config again for this checkpoint, and look at the checkpoin
 
 
 def _apply(
-    model: nn.Module, plan: Plan, found: Survey, weights: Mapping[str, Weight], arrangement: Arrangement, progress: Progress
+    model: nn.Module,
+    plan: Plan,
+    found: Survey,
+    weights: Mapping[str, Weight],
+    arrangement: Arrangement,
+    progress: Progress,
 ) -> None:
     readers = Readers(scratch_bytes=max(1 << 16, min(REQUEST_BYTES, plan.host_memory_bytes // 16)))
     engine = Engine(readers, Counters())
     try:
-        residents = [Resident(weights[name], device, spots) for (name, device), spots in arrangement.residents.items()]
+        residents = [
+            Resident(weights[name], device, spots) for (name, device), spots in arrangement.residents.items()
+        ]
         report = _Report(progress, [each.weight for each in residents], arrangement.blocks)
         placed = load_residents(
             residents,
@@ -105,7 +117,14 @@ def _apply(
     bind_residents(residents, placed)
     for unit in units.values():
         unit.unbind()
-    handle = Handle(plan, model, found.spots, _bytes_by_device(residents, arrangement.in_place_bytes), tuple(units.values()), engine)
+    handle = Handle(
+        plan,
+        model,
+        found.spots,
+        _bytes_by_device(residents, arrangement.in_place_bytes),
+        tuple(units.values()),
+        engine,
+    )
     _finish(model, handle, arrangement, units)
 
 
@@ -114,7 +133,9 @@ class _Report:
 
     def __init__(self, progress: Progress, residents: Sequence[Weight], blocks: Sequence[Block]) -> None:
         self._progress = progress
-        self._total = sum(weight.nbytes for weight in residents) + sum(block.nbytes for block in blocks if is_prepared(block))
+        self._total = sum(weight.nbytes for weight in residents) + sum(
+            block.nbytes for block in blocks if is_prepared(block)
+        )
         self._done = 0
         progress(0, self._total)
 
@@ -138,7 +159,10 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
         handle.engine = None
     else:
         executing = {place.path: place.executes_on for place in handle.plan.placements}
-        torch_device = {device: backend_for(device).torch_device for device in {*arrangement.regions.values(), *executing.values()}}
+        torch_device = {
+            device: backend_for(device).torch_device
+            for device in {*arrangement.regions.values(), *executing.values()}
+        }
         values = {}
         for unit in units.values():
             for binding in unit.bindings:
@@ -161,11 +185,13 @@ def _value(engine: Engine, unit: Unit, name: str) -> Callable[[], torch.Tensor]:
     return lambda: engine.value(unit.home, name)
 
 
-def load_model(model_on_meta: nn.Module, plan: Plan, inventory: Inventory, *, progress: Progress | None = None) -> nn.Module:
+def load_model(
+    model_on_meta: nn.Module, plan: Plan, inventory: Inventory, *, progress: Progress | None = None
+) -> nn.Module:
     """Read a checkpoint's weights to where the plan wants them; disk weights stay in the checkpoint's own files.
 
     Args:
-        model_on_meta: as `devmap.runtime.build.build_on_meta` makes it; returned with its weights.
+        model_on_meta: as `devmap.runtime.meta_build.build_on_meta` makes it; returned with its weights.
         plan: resolved for this model.
         inventory: with the checkpoint's files and the mapping of its tensors to the model's.
         progress: called with bytes done and bytes in total.
@@ -176,5 +202,8 @@ def load_model(model_on_meta: nn.Module, plan: Plan, inventory: Inventory, *, pr
         StreamError: when a weight cannot be read.
     """
     if inventory.checkpoint is None or inventory.mapping is None:
-        raise LoadError("this inventory has no checkpoint behind it", help="read it with devmap.Inventory.from_checkpoint(path)")
+        raise LoadError(
+            "this inventory has no checkpoint behind it",
+            help="read it with devmap.Inventory.from_checkpoint(path)",
+        )
     return dispatch(model_on_meta, plan, inventory=inventory, progress=progress)

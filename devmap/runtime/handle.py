@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from devmap.config.device import parse_device
-from devmap.config.naming import device_name
-from devmap.config.size import format_bytes
-from devmap.runtime.counters import Stats, binding
-from devmap.runtime.guard import StreamedWeight
+from devmap.config.values.device import device_name, parse_device
+from devmap.config.values.size import format_bytes
+from devmap.runtime.streaming.counters import Stats, binding
+from devmap.runtime.streaming.streamed_weight import StreamedWeight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devmap.plan.model import Plan
-    from devmap.runtime.engine import Engine
     from devmap.runtime.hooks import Hooks
-    from devmap.runtime.survey import Spot
-    from devmap.runtime.units import Unit
+    from devmap.runtime.storage.module_scan import Spot
+    from devmap.runtime.streaming.engine import Engine
+    from devmap.runtime.streaming.streamed_block import Unit
 
 __all__ = ["Handle"]
 
@@ -41,9 +40,16 @@ class Handle:
     def __repr__(self) -> str:
         """What lives where, and how much of it is streamed."""
         homes = {device: format_bytes(nbytes) for device, nbytes in self.resident_bytes.items()}
-        held = ", ".join(f"{nbytes} on {device_name(parse_device(device))}" for device, nbytes in homes.items()) or "nothing resident"
+        held = (
+            ", ".join(f"{nbytes} on {device_name(parse_device(device))}" for device, nbytes in homes.items())
+            or "nothing resident"
+        )
         streamed = sum(unit.layout.nbytes for unit in self.units)
-        return f"<devmap: {held}; {len(self.units)} blocks streamed, {format_bytes(streamed)}>" if self.units else f"<devmap: {held}>"
+        return (
+            f"<devmap: {held}; {len(self.units)} blocks streamed, {format_bytes(streamed)}>"
+            if self.units
+            else f"<devmap: {held}>"
+        )
 
     def stats(self) -> Stats:
         """The counters as they are now."""
@@ -117,7 +123,17 @@ class Handle:
                     value, gradient = self.engine.value(unit.home, spot.owner), binding.requires_grad
                 else:
                     value, gradient = now.detach().to("cpu"), now.requires_grad
-                same = isinstance(now, nn.Parameter) and not isinstance(now, StreamedWeight) and now.device == value.device
-                made[spot.owner] = now if same else nn.Parameter(value, requires_grad=gradient) if spot.kind == "parameter" else value
+                same = (
+                    isinstance(now, nn.Parameter)
+                    and not isinstance(now, StreamedWeight)
+                    and now.device == value.device
+                )
+                made[spot.owner] = (
+                    now
+                    if same
+                    else nn.Parameter(value, requires_grad=gradient)
+                    if spot.kind == "parameter"
+                    else value
+                )
             found.append((spot, made[spot.owner]))
         return found

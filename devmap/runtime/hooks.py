@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from devmap.errors import UsageError
-from devmap.runtime.guard import StreamedWeight
 from devmap.runtime.inputs import CACHES, Moves, first_device
+from devmap.runtime.streaming.streamed_weight import StreamedWeight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
-    from devmap.runtime.engine import Engine
-    from devmap.runtime.units import Unit
+    from devmap.runtime.streaming.engine import Engine
+    from devmap.runtime.streaming.streamed_block import Unit
 
 __all__ = ["Hooks", "install"]
 
@@ -104,7 +104,9 @@ def _hook_root(model: nn.Module, engine: Engine, moves: Moves, hooks: Hooks) -> 
 
 
 def _mover(moves: Moves, device: torch.device) -> Callable[..., Any]:
-    def move(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:  # noqa: ARG001 - torch's signature
+    def move(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:  # noqa: ARG001 - torch's signature
         return moves.arguments(device, args, kwargs)
 
     return move
@@ -119,7 +121,9 @@ def _bringer(engine: Engine, unit: Unit) -> Callable[..., None]:
 
 def _releaser(engine: Engine, unit: Unit) -> Callable[..., None]:
     def release(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - torch's signature
-        engine.leave(unit, failed=output is None)  # None is also how torch calls this hook when the forward raised
+        engine.leave(
+            unit, failed=output is None
+        )  # None is also how torch calls this hook when the forward raised
 
     return release
 
@@ -146,18 +150,26 @@ def _no_state(module: nn.Module, state: Mapping[str, object], prefix: str, *_: o
         for key in _streamed(part):
             name = f"{path}.{key}" if path else key
             if name in state:
-                raise UsageError(f"a state dict with '{name}' cannot be loaded: this weight is streamed", help=_PLAIN_FIRST)
+                raise UsageError(
+                    f"a state dict with '{name}' cannot be loaded: this weight is streamed", help=_PLAIN_FIRST
+                )
 
 
-def _refuse(model: nn.Module, modules: Mapping[str, nn.Module], hooked: Iterable[str], hooks: Hooks, *, streams: bool) -> None:
+def _refuse(
+    model: nn.Module, modules: Mapping[str, nn.Module], hooked: Iterable[str], hooks: Hooks, *, streams: bool
+) -> None:
     """Let what would break the placement raise: `.to()` and its like everywhere, copies and pickles of a streamed model."""
 
     def no_move(*_: object, **__: object) -> None:
-        raise UsageError("this model is placed on several devices by devmap; it cannot be moved or converted as a whole", help=_PLAIN_FIRST)
+        raise UsageError(
+            "this model is placed on several devices by devmap; it cannot be moved or converted as a whole",
+            help=_PLAIN_FIRST,
+        )
 
     def no_copy(*_: object, **__: object) -> None:
         raise UsageError(
-            "a model with streamed weights cannot be copied or pickled", help=f"save it with save_pretrained(), or {_PLAIN_FIRST}"
+            "a model with streamed weights cannot be copied or pickled",
+            help=f"save it with save_pretrained(), or {_PLAIN_FIRST}",
         )
 
     paths = {""}

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CACHES", "Moves", "first_device"]
 
-CACHES = frozenset({"past_key_values", "past_key_value", "layer_past", "cache_params", "past_buckets_states", "mems"})
+CACHES = frozenset(
+    {"past_key_values", "past_key_value", "layer_past", "cache_params", "past_buckets_states", "mems"}
+)
 """Keywords of caches that a model changes in place: moving one would give the caller's copy no update."""
 
 
@@ -28,7 +30,9 @@ class Moves:
     """
 
     caches: Collection[str] = CACHES
-    _moved: dict[tuple[int, torch.device], tuple[torch.Tensor, int, torch.Tensor]] = field(default_factory=dict)
+    _moved: dict[tuple[int, torch.device], tuple[torch.Tensor, int, torch.Tensor]] = field(
+        default_factory=dict
+    )
     _passes: int = 0
 
     def begin(self) -> None:
@@ -60,7 +64,11 @@ class Moves:
             return value if value.device == device else self._tensor(value, device, remember=remember)
         if type(value) is tuple or type(value) is list:
             moved = [self._one(item, device, remember=remember) for item in value]
-            return value if all(new is old for new, old in zip(moved, value, strict=True)) else type(value)(moved)
+            return (
+                value
+                if all(new is old for new, old in zip(moved, value, strict=True))
+                else type(value)(moved)
+            )
         if isinstance(value, dict):
             return self._mapping(value, device)
         if isinstance(value, PackedSequence):
@@ -79,7 +87,9 @@ class Moves:
             return values
         if type(values) is dict:
             return {**values, **changed}
-        if isinstance(values, OrderedDict):  # transformers' model outputs, whose attributes follow their items
+        if isinstance(
+            values, OrderedDict
+        ):  # transformers' model outputs, whose attributes follow their items
             result = copy.copy(values)
             for key, value in changed.items():
                 result[key] = value
@@ -104,7 +114,9 @@ def first_device(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device
         if isinstance(value, torch.Tensor):
             return value.device
     for value in values:
-        nested = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        nested = (
+            value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        )
         found = first_device(tuple(nested), {})
         if found is not None:
             return found

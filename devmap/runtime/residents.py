@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 
 from devmap.devices.cpu import pageable
 from devmap.devices.registry import backend_for
-from devmap.runtime.homes import mapped
-from devmap.runtime.paging import can_populate
-from devmap.runtime.parts import parts_of
-from devmap.runtime.requests import Recipe, direct_ranges, merge, recipe_of
-from devmap.runtime.staging import host_slab
-from devmap.runtime.weights import flat_bytes, lay_out
+from devmap.runtime.storage.chunks import parts_of
+from devmap.runtime.storage.homes import mapped
+from devmap.runtime.storage.page_cache import can_populate
+from devmap.runtime.storage.read_requests import Recipe, direct_ranges, merge, recipe_of
+from devmap.runtime.storage.weights import flat_bytes, lay_out
+from devmap.runtime.streaming.ring import host_slab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
     from devmap.devices.backend import Backend
-    from devmap.runtime.readers import Readers, Reading
-    from devmap.runtime.survey import Spot
-    from devmap.runtime.weights import Weight
+    from devmap.runtime.storage.module_scan import Spot
+    from devmap.runtime.storage.readers import Readers, Reading
+    from devmap.runtime.storage.weights import Weight
 
-__all__ = ["Resident", "bind_residents", "load_residents"]
+__all__ = ["Progress", "Resident", "bind_residents", "load_residents", "silent"]
 
 
 _PAGES_BYTES = 32 << 20
@@ -53,7 +53,12 @@ class _Step:
 
 
 def load_residents(
-    residents: Sequence[Resident], readers: Readers, *, buffer_bytes: int, limit_bytes: int, report: Callable[[int], None]
+    residents: Sequence[Resident],
+    readers: Readers,
+    *,
+    buffer_bytes: int,
+    limit_bytes: int,
+    report: Callable[[int], None],
 ) -> Mapping[tuple[str, Device], torch.Tensor]:
     """Bring every resident weight to its device; `report(nbytes)` is told of each part that arrived.
 
@@ -92,8 +97,20 @@ def load_residents(
         else:
             by_device.setdefault(device, []).append((weight, flat))
     for device, waiting in by_device.items():
-        _run(list(_steps(_in_file_order(waiting), buffer_bytes)), backends[device], readers, report, limit_bytes=limit_bytes)
-    _fill([(weight, readers.start(recipe_of(lay_out([weight])), flat)) for weight, flat in _in_file_order(to_host)], report)
+        _run(
+            list(_steps(_in_file_order(waiting), buffer_bytes)),
+            backends[device],
+            readers,
+            report,
+            limit_bytes=limit_bytes,
+        )
+    _fill(
+        [
+            (weight, readers.start(recipe_of(lay_out([weight])), flat))
+            for weight, flat in _in_file_order(to_host)
+        ],
+        report,
+    )
     _bring_pages(on_pages, readers, report)
     return placed
 
@@ -121,7 +138,9 @@ def _bring_pages(weights: Sequence[Weight], readers: Readers, report: Callable[[
     ranges = [each for weight in weights for each in direct_ranges(weight) or ()]
     requests = list(merge(ranges, request_bytes=_PAGES_BYTES))
     pages = {request.path: readers.files.pages(request.path, streamed=False) for request in requests}
-    under_way = [readers.populate(Recipe((request,), ()), pages, again=False, after=None) for request in requests]
+    under_way = [
+        readers.populate(Recipe((request,), ()), pages, again=False, after=None) for request in requests
+    ]
     try:
         for request, reading in zip(requests, under_way, strict=True):
             reading.wait()
@@ -159,12 +178,23 @@ def _steps(waiting: Sequence[tuple[Weight, torch.Tensor]], buffer_bytes: int) ->
 def _together(batch: Sequence[tuple[Weight, torch.Tensor]]) -> _Step:
     layout = lay_out([weight for weight, _ in batch])
     offsets = {field.weight.name: field.offset for field in layout.fields}
-    return _Step(recipe_of(layout), layout.nbytes, tuple((flat, offsets[weight.name]) for weight, flat in batch))
+    return _Step(
+        recipe_of(layout), layout.nbytes, tuple((flat, offsets[weight.name]) for weight, flat in batch)
+    )
 
 
-def _run(steps: Sequence[_Step], backend: Backend, readers: Readers, report: Callable[[int], None], *, limit_bytes: int) -> None:
+def _run(
+    steps: Sequence[_Step],
+    backend: Backend,
+    readers: Readers,
+    report: Callable[[int], None],
+    *,
+    limit_bytes: int,
+) -> None:
     size = max(step.nbytes for step in steps)
-    buffers = [host_slab(backend, size).tensor for _ in range(2 if len(steps) > 1 and 2 * size <= limit_bytes else 1)]
+    buffers = [
+        host_slab(backend, size).tensor for _ in range(2 if len(steps) > 1 and 2 * size <= limit_bytes else 1)
+    ]
     reading: Reading | None = None
     try:
         for index, step in enumerate(steps):
@@ -193,3 +223,17 @@ def bind_residents(residents: Sequence[Resident], placed: Mapping[tuple[str, Dev
             tensor = nn.Parameter(tensor, requires_grad=wants_gradient)
         for spot in resident.spots:
             spot.table[spot.key] = tensor
+
+
+# How loading says how far it is.
+
+
+class Progress(Protocol):
+    """Called now and then while a model is loaded, always from the loading thread; the last call has `done_bytes == total_bytes`."""
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        """Bytes in place so far, of all bytes that have to be brought there."""
+
+
+def silent(done_bytes: int, total_bytes: int) -> None:
+    """Says nothing."""

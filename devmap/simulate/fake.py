@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
     from devmap.plan.model import Plan
 
 __all__ = ["SimulatedUse", "Simulation", "simulate"]
@@ -90,7 +90,11 @@ def simulate(
     """
     register()
     ledgers = {use.device: Ledger(str(use.device), 1 << 63) for use in plan.devices}
-    counted = {torch_device(device): ledger for device, ledger in ledgers.items() if device.is_accelerator or device.plain == "cpu"}
+    counted = {
+        torch_device(device): ledger
+        for device, ledger in ledgers.items()
+        if device.is_accelerator or device.plain == "cpu"
+    }
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         weights, weight_bytes = _fake_weights(model, plan)
         start = torch_device(plan.placements[0].executes_on) if plan.placements else torch.device("cpu")
@@ -98,9 +102,13 @@ def simulate(
             made = (
                 inputs
                 if inputs is not None
-                else made_up_inputs(model, batch_size=batch_size, sequence_length=sequence_length, device=start)
+                else made_up_inputs(
+                    model, batch_size=batch_size, sequence_length=sequence_length, device=start
+                )
             )
-            made = tree_map_only(torch.Tensor, lambda tensor: torch.empty_like(tensor, device=start), dict(made))
+            made = tree_map_only(
+                torch.Tensor, lambda tensor: torch.empty_like(tensor, device=start), dict(made)
+            )
             torch.func.functional_call(model, weights, kwargs=made)
     uses = {
         use.device: SimulatedUse(

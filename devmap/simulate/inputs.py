@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["made_up_inputs"]
 
 
-def made_up_inputs(model: nn.Module, *, batch_size: int, sequence_length: int, device: torch.device) -> dict[str, torch.Tensor]:
+def made_up_inputs(
+    model: nn.Module, *, batch_size: int, sequence_length: int, device: torch.device
+) -> dict[str, torch.Tensor]:
     """Keyword arguments for one forward pass, all zeros. Audio and pictures have the length that the model was made for.
 
     Raises:
@@ -28,11 +30,15 @@ def made_up_inputs(model: nn.Module, *, batch_size: int, sequence_length: int, d
             f"devmap does not know what input {type(model).__name__} takes",
             help="pass the forward's keyword arguments as `inputs`",
         )
-    dtype = next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), torch.float32)
+    dtype = next(
+        (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), torch.float32
+    )
     inputs = {"input_ids": ids}
     if main == "input_features":
         inputs = {
-            "input_features": torch.zeros((batch_size, config.num_mel_bins, 2 * config.max_source_positions), dtype=dtype, device=device)
+            "input_features": torch.zeros(
+                (batch_size, config.num_mel_bins, 2 * config.max_source_positions), dtype=dtype, device=device
+            )
         }
     elif main == "pixel_values":
         vision = getattr(config, "vision_config", config)

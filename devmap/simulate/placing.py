@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.config.device import Device
+    from devmap.config.values.device import Device
     from devmap.plan.model import Placement, Plan
 
 __all__ = ["executing_devices", "placement_of", "torch_device"]

@@ -12,9 +12,9 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import devmap
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.runtime.handle import Handle
-from devmap.runtime.meta import build_empty
+from devmap.runtime.meta_build import build_empty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,13 @@ IDS = torch.tensor([[1, 5, 9, 2]])
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with random weights, saved as transformers saves it."""
     torch.manual_seed(0)
-    figures = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 50}
+    figures = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "vocab_size": 50,
+    }
     folder = tmp_path_factory.mktemp("llama")
     LlamaForCausalLM(LlamaConfig(**figures)).save_pretrained(folder)
     return folder
@@ -59,7 +65,9 @@ def test_load_by_path_gives_the_plain_model_s_numbers(checkpoint: Path) -> None:
 
 def test_load_by_config_object_with_an_override_streams_over_simulated_devices(checkpoint: Path) -> None:
     plain = LlamaForCausalLM.from_pretrained(checkpoint).eval()
-    config = devmap.read_config(config_beside(checkpoint), overrides=["max_memory={0: 120KB, cpu: 60KB, disk: 1MB}"])
+    config = devmap.read_config(
+        config_beside(checkpoint), overrides=["max_memory={0: 120KB, cpu: 60KB, disk: 1MB}"]
+    )
     with devmap.testing.simulated_devices({0: "120KB"}, activations=False):
         model = devmap.load(config, progress=False)
         homes = {placement.home for placement in handle_of(model).plan.placements}
@@ -70,7 +78,10 @@ def test_load_by_config_object_with_an_override_streams_over_simulated_devices(c
 
 def test_progress_is_told_of_every_byte(checkpoint: Path) -> None:
     calls: list[tuple[int, int]] = []
-    devmap.load(config_beside(checkpoint), progress=lambda done_bytes, total_bytes: calls.append((done_bytes, total_bytes)))
+    devmap.load(
+        config_beside(checkpoint),
+        progress=lambda done_bytes, total_bytes: calls.append((done_bytes, total_bytes)),
+    )
     assert calls[-1][0] == calls[-1][1] > 0
     assert calls == sorted(calls)
 
@@ -89,13 +100,19 @@ def test_a_model_that_does_not_fit_says_what_is_missing(checkpoint: Path) -> Non
 
 
 def test_a_factory_runs_only_when_code_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))\n"
+    source = (
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))\n"
+    )
     (tmp_path / "my_factory.py").write_text(source, encoding="utf-8")
     plain = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
-    save_file({name: tensor.contiguous() for name, tensor in plain.state_dict().items()}, tmp_path / "model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in plain.state_dict().items()},
+        tmp_path / "model.safetensors",
+    )
     path = tmp_path / "own.devmap.yaml"
     path.write_text(
-        "version: 1\nmodel: {checkpoint: model.safetensors, factory: 'my_factory:build'}\nmax_memory: {cpu: 1MB}\n", encoding="utf-8"
+        "version: 1\nmodel: {checkpoint: model.safetensors, factory: 'my_factory:build'}\nmax_memory: {cpu: 1MB}\n",
+        encoding="utf-8",
     )
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(devmap.UsageError, match="runs code"):
@@ -117,7 +134,9 @@ def test_load_into_a_given_module(checkpoint: Path) -> None:
 def test_dispatch_spreads_a_live_module_and_remove_gives_it_back(checkpoint: Path) -> None:
     model = LlamaForCausalLM.from_pretrained(checkpoint).eval()
     expected = logits(model)
-    config = devmap.read_config(config_beside(checkpoint), overrides=["max_memory={0: 80KB, 1: 80KB, cpu: 1MB}"])
+    config = devmap.read_config(
+        config_beside(checkpoint), overrides=["max_memory={0: 80KB, 1: 80KB, cpu: 1MB}"]
+    )
     with devmap.testing.simulated_devices({0: "80KB", 1: "80KB"}, activations=False):
         plan = devmap.resolve(config, devmap.Inventory.from_module(model))
         spread = devmap.dispatch(model, plan)
@@ -143,13 +162,19 @@ class Rotary(nn.Module):
         return found
 
 
-def test_progress_of_mapped_weights_moves_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_mapped_weights_moves_part_by_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("devmap.runtime.residents._PAGES_BYTES", 1 << 16)
     save_file({"weight": torch.zeros(256, 256), "bias": torch.ones(256)}, tmp_path / "model.safetensors")
     path = tmp_path / "one.devmap.yaml"
-    path.write_text("version: 1\nmodel: {checkpoint: model.safetensors}\nmax_memory: {cpu: 1MB}\n", encoding="utf-8")
+    path.write_text(
+        "version: 1\nmodel: {checkpoint: model.safetensors}\nmax_memory: {cpu: 1MB}\n", encoding="utf-8"
+    )
     done: list[int] = []
-    devmap.load(path, model=nn.Linear(256, 256, device="meta"), progress=lambda done_bytes, _: done.append(done_bytes))
+    devmap.load(
+        path, model=nn.Linear(256, 256, device="meta"), progress=lambda done_bytes, _: done.append(done_bytes)
+    )
     assert done == sorted(done)
     assert done[-1] == 4 * 256 * 257
     assert len(done) > 4

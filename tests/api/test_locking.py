@@ -13,7 +13,7 @@ import devmap
 from devmap.api import loading
 from devmap.api.locking import choose_plan
 from devmap.api.running import run
-from devmap.config.device import CPU, Device, Tier
+from devmap.config.values.device import CPU, Device, Tier
 from devmap.errors import LockError
 from devmap.plan.lock import Lock, lock_of, write_lock
 from devmap.planning.locked_plan import fault_of, plan_of_lock
@@ -46,11 +46,17 @@ def test_a_fresh_lock_gives_the_plan_that_it_was_made_from(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("parsed", "model", "words"),
     [
-        (config(max_memory=BUDGETS, device_map="balanced"), MODEL, "is stale: it was made from another state of the config"),
+        (
+            config(max_memory=BUDGETS, device_map="balanced"),
+            MODEL,
+            "is stale: it was made from another state of the config",
+        ),
         (config(max_memory=BUDGETS), chain(8, 8), "was made for another model"),
     ],
 )
-def test_a_stale_lock_is_an_error_and_is_never_replaced_in_silence(parsed: Any, model: Any, words: str, tmp_path: Path) -> None:
+def test_a_stale_lock_is_an_error_and_is_never_replaced_in_silence(
+    parsed: Any, model: Any, words: str, tmp_path: Path
+) -> None:
     path = tmp_path / "x.devmap.yaml"
     locked(path)
     with pytest.raises(LockError, match=words) as caught:
@@ -68,7 +74,9 @@ def test_an_edited_lock_is_an_error(tmp_path: Path) -> None:
         choose_plan(parsed, MODEL, path)
 
 
-def test_a_lock_is_passed_over_where_overrides_change_what_it_was_made_from_and_only_there(tmp_path: Path) -> None:
+def test_a_lock_is_passed_over_where_overrides_change_what_it_was_made_from_and_only_there(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "x.devmap.yaml"
     parsed = locked(path)
     other = choose_plan(config(max_memory=BUDGETS, device_map="balanced"), MODEL, path, overridden=True)
@@ -82,7 +90,12 @@ def test_the_lock_s_map_is_applied_where_this_devmap_plans_differently() -> None
     moved = rewritten(lock, device_map={"m0": 0, "m1": 0, "m2": "cpu"}, executes_on={"m2": 0})
     assert fault_of(moved, parsed, MODEL) == ""
     with pytest.raises(LockError, match="it would execute streamed blocks on other devices"):
-        plan_of_lock(rewritten(lock, device_map={"m0": 0, "m1": 0, "m2": "cpu"}, executes_on={"m2": 1}), parsed, MODEL, machine=None)
+        plan_of_lock(
+            rewritten(lock, device_map={"m0": 0, "m1": 0, "m2": "cpu"}, executes_on={"m2": 1}),
+            parsed,
+            MODEL,
+            machine=None,
+        )
     plan = plan_of_lock(moved, parsed, MODEL, machine=None)
     assert plan.device_map == {"m0": 0, "m1": 0, "m2": "cpu"}
     assert [placement.executes_on for placement in plan.placements] == [Device(Tier.ACCELERATOR, 0)] * 3
@@ -99,9 +112,15 @@ def rewritten(lock: Lock, **changes: Any) -> Lock:
 def tiny(tmp_path: Path) -> Path:
     """A config of two layers, with its lock."""
     plain = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
-    save_file({name: tensor.contiguous() for name, tensor in plain.state_dict().items()}, tmp_path / "model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in plain.state_dict().items()},
+        tmp_path / "model.safetensors",
+    )
     path = tmp_path / "x.devmap.yaml"
-    path.write_text("version: 1\nmodel: {checkpoint: model.safetensors}\nmax_memory: {cpu: 1MB, disk: 1MB}\n", encoding="utf-8")
+    path.write_text(
+        "version: 1\nmodel: {checkpoint: model.safetensors}\nmax_memory: {cpu: 1MB, disk: 1MB}\n",
+        encoding="utf-8",
+    )
     write_lock(devmap.resolve(devmap.read_config(path)), tmp_path / "x.devmap.lock.yaml")
     return path
 
@@ -127,9 +146,14 @@ def test_load_applies_a_ready_plan_and_resolves_nothing(tiny: Path, monkeypatch:
     assert handle.plan is plan
 
 
-def test_run_resolves_once_and_says_which_lock_it_used(minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_resolves_once_and_says_which_lock_it_used(
+    minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.devmap.yaml"
-    path.write_text(f"version: 1\nmodel: {{checkpoint: '{minilm_folder}'}}\nmax_memory: {{0: 60MB, cpu: 100MB}}\n", encoding="utf-8")
+    path.write_text(
+        f"version: 1\nmodel: {{checkpoint: '{minilm_folder}'}}\nmax_memory: {{0: 60MB, cpu: 100MB}}\n",
+        encoding="utf-8",
+    )
     plan = devmap.resolve(devmap.read_config(path))
     write_lock(plan, tmp_path / "x.devmap.lock.yaml")
     calls = []
@@ -146,4 +170,9 @@ def test_run_resolves_once_and_says_which_lock_it_used(minilm_folder: Path, tmp_
     assert done.plan == plan
     assert run(path, simulated=True, passes=1, progress=False, use_lock=False).lock is None
     assert len(calls) == 2
-    assert run(path, simulated=True, passes=1, progress=False, overrides=["max_memory.cpu=90MB"]).lock_passed_over == done.lock
+    assert (
+        run(
+            path, simulated=True, passes=1, progress=False, overrides=["max_memory.cpu=90MB"]
+        ).lock_passed_over
+        == done.lock
+    )

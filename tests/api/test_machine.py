@@ -7,10 +7,10 @@ import pytest
 import devmap
 from devmap.api.machine import machine_of, needs_machine
 from devmap.api.measuring import machine_text
-from devmap.config.device import CPU, DISK, parse_device
-from devmap.config.machine_file import parse_machine
-from devmap.config.model import MachineDevice, MachineProfile, PlacementConfig
-from devmap.config.size import Bytes
+from devmap.config.model.machine_file import parse_machine
+from devmap.config.model.placement_config import MachineDevice, MachineProfile, PlacementConfig
+from devmap.config.values.device import CPU, DISK, parse_device
+from devmap.config.values.size import Bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 PROFILE = MachineProfile(
     name="bench",
     devices={
-        parse_device(0): MachineDevice(memory=Bytes(24_000_000_000), flops={"float16": 1.65e14}, host_to_device=2.5e10),
+        parse_device(0): MachineDevice(
+            memory=Bytes(24_000_000_000), flops={"float16": 1.65e14}, host_to_device=2.5e10
+        ),
         CPU: MachineDevice(memory=Bytes(64_000_000_000), memory_bandwidth=4.2e10),
         DISK: MachineDevice(memory=Bytes(1_000_000_000_000), disk=3.5e9),
     },

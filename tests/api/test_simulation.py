@@ -31,7 +31,9 @@ def test_devices_that_are_not_there_replace_those_of_the_config(minilm_folder: P
 
 def test_a_pass_that_is_too_long_for_the_memory_does_not_fit(minilm_folder: Path) -> None:
     config = EXAMPLES / "all-minilm-l6-v2.devmap.yaml"
-    simulation = simulate_config(config, overrides=[f"model.checkpoint={minilm_folder}"], batch_size=64, sequence_length=512)
+    simulation = simulate_config(
+        config, overrides=[f"model.checkpoint={minilm_folder}"], batch_size=64, sequence_length=512
+    )
     assert not simulation.fits
     assert "too much" in render_simulation(simulation)
 

@@ -32,9 +32,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("output_format", ["text", "json", "sarif", "github"])
-def test_output_is_the_same_to_the_byte_with_one_process_and_with_three(folder: Path, output_format: str) -> None:
+def test_output_is_the_same_to_the_byte_with_one_process_and_with_three(
+    folder: Path, output_format: str
+) -> None:
     shown = [
-        subprocess.run([*DEVMAP, ".", "--format", output_format, "--jobs", jobs], cwd=folder, capture_output=True, check=False)
+        subprocess.run(
+            [*DEVMAP, ".", "--format", output_format, "--jobs", jobs],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+        )
         for jobs in ("1", "3")
     ]
     assert shown[0].stdout == shown[1].stdout
@@ -43,7 +50,9 @@ def test_output_is_the_same_to_the_byte_with_one_process_and_with_three(folder: 
     assert [run.stderr for run in shown] == [b"", b""]
 
 
-def test_processes_that_are_no_copies_of_this_one_find_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_are_no_copies_of_this_one_find_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     settings = Settings(per_path_ignores={"b*": ("DM2",)})
     files = sorted(path.name for path in folder.glob("b*.devmap.yaml"))
@@ -135,7 +144,9 @@ def _as_at_a_terminal() -> None:
 def test_workers_end_soon_after_the_command_was_killed(folder: Path) -> None:
     for number in range(3_000):
         shutil.copy(folder / "half-covered.devmap.yaml", folder / f"copy-{number}.devmap.yaml")
-    process = subprocess.Popen([*DEVMAP, ".", "--jobs", "3"], cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [*DEVMAP, ".", "--jobs", "3"], cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     _wait_for(lambda: len(_members(process.pid)) == 4, "three workers and the command")
     process.kill()
     process.wait()
@@ -144,7 +155,9 @@ def test_workers_end_soon_after_the_command_was_killed(folder: Path) -> None:
 
 def _members(session: int) -> list[int]:
     """The living processes of a session."""
-    listed = subprocess.run(["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True, check=False
+    ).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if "Z" not in line.split()[1]]
 
 

@@ -10,7 +10,10 @@ from devmap.inventory.model import Inventory, Tensor
 
 INVENTORY = Inventory(
     modules={"": "Model", "block": "Block", "block.up": "Linear", "block.down": "Linear", "head": "Linear"},
-    tensors={name: Tensor(name, (1000,), "float32") for name in ("block.up.weight", "block.down.weight", "head.weight")},
+    tensors={
+        name: Tensor(name, (1000,), "float32")
+        for name in ("block.up.weight", "block.down.weight", "head.weight")
+    },
     no_split_module_classes=("Block",),
 )
 
@@ -21,7 +24,9 @@ def test_a_map_that_fits_passes() -> None:
 
 def test_one_error_lists_every_problem() -> None:
     with pytest.raises(DeviceMapError) as caught:
-        check_device_map(INVENTORY, {"block.up": 0, "block.down": 1, "haed": 0}, max_memory={0: "1KB", 1: "8KB"})
+        check_device_map(
+            INVENTORY, {"block.up": 0, "block.down": 1, "haed": 0}, max_memory={0: "1KB", 1: "8KB"}
+        )
     codes = {problem.code for problem in caught.value.problems}
     assert {"DM201", "DM202", "DM203"} <= codes
     assert len(caught.value.problems) >= 4

@@ -47,7 +47,9 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
 def test_excluded_files_are_left_out_of_folders_alone(tmp_path: Path) -> None:
     make(tmp_path, "x.devmap.yaml", "y.devmap.yaml")
     assert find_configs([tmp_path], excluded=lambda name: "x." in name) == [str(tmp_path / "y.devmap.yaml")]
-    assert find_configs([tmp_path / "x.devmap.yaml"], excluded=lambda _name: True) == [str(tmp_path / "x.devmap.yaml")]
+    assert find_configs([tmp_path / "x.devmap.yaml"], excluded=lambda _name: True) == [
+        str(tmp_path / "x.devmap.yaml")
+    ]
 
 
 def test_nothing_found_is_a_usage_error(tmp_path: Path) -> None:

@@ -24,19 +24,44 @@ if TYPE_CHECKING:
 GOOD = "version: 1\nmodel: {}\nmax_memory: {0: 1GB}\n"
 
 
-def rule(code: str, name: str, reports: Iterable[Report] = (), *, severity: Severity = Severity.ERROR, optional: bool = False) -> Rule:
-    return Rule(code, name, severity, "sum", "why", GOOD, GOOD, check=lambda _context: iter(tuple(reports)), optional=optional)
+def rule(
+    code: str,
+    name: str,
+    reports: Iterable[Report] = (),
+    *,
+    severity: Severity = Severity.ERROR,
+    optional: bool = False,
+) -> Rule:
+    return Rule(
+        code,
+        name,
+        severity,
+        "sum",
+        "why",
+        GOOD,
+        GOOD,
+        check=lambda _context: iter(tuple(reports)),
+        optional=optional,
+    )
 
 
-def run(text: str, *rules: Rule, name: str = "x.devmap.yaml", profiles: tuple[str, ...] = (), **settings: Any) -> list[Finding]:
+def run(
+    text: str, *rules: Rule, name: str = "x.devmap.yaml", profiles: tuple[str, ...] = (), **settings: Any
+) -> list[Finding]:
     context = Context(parse_document(text.encode(), name))
-    variants = {profile: Context(parse_document(text.encode(), name, profile=profile)) for profile in profiles}
+    variants = {
+        profile: Context(parse_document(text.encode(), name, profile=profile)) for profile in profiles
+    }
     options = Settings(**settings)
     return list(check(context, settings=options, rules=(*rules, *META_RULES), profiles=variants))
 
 
 def brief(findings: Iterable[Finding]) -> list[tuple[str, int, int]]:
-    return [(finding.code, finding.position.start.line, finding.position.start.column) for finding in findings if finding.position]
+    return [
+        (finding.code, finding.position.start.line, finding.position.start.column)
+        for finding in findings
+        if finding.position
+    ]
 
 
 KEY = rule("DM201", "unmatched-key", [Report("no such key", ("max_memory", "0"), on_key=True)])
@@ -52,13 +77,17 @@ def test_reports_are_placed_on_keys_or_values_and_sorted_by_place() -> None:
 
 
 def test_at_one_place_errors_come_before_warnings() -> None:
-    warning = rule("DM203", "a-warning", [Report("w", ("max_memory", "0"), on_key=True)], severity=Severity.WARNING)
+    warning = rule(
+        "DM203", "a-warning", [Report("w", ("max_memory", "0"), on_key=True)], severity=Severity.WARNING
+    )
     error = rule("DM204", "an-error", [Report("e", ("max_memory", "0"), on_key=True)])
     assert [finding.code for finding in run(GOOD, warning, error)] == ["DM204", "DM203"]
 
 
 def test_what_is_said_twice_is_said_once() -> None:
-    twice = rule("DM205", "twice", [Report("x", ("model",)), Report("x", ("model",)), Report("y", ("model",))])
+    twice = rule(
+        "DM205", "twice", [Report("x", ("model",)), Report("x", ("model",)), Report("y", ("model",))]
+    )
     assert [finding.message for finding in run(GOOD, twice)] == ["x", "y"]
 
 
@@ -76,7 +105,17 @@ def test_a_rule_that_fails_is_a_finding_and_the_others_still_run() -> None:
 
 
 def test_faults_of_several_families_come_out_together_and_none_is_lost() -> None:
-    duplicate = Rule("DM006", "dup", Severity.ERROR, "s", "w", GOOD, GOOD, check=lambda c: fault_reports(c, "DM006"), suppressible=False)
+    duplicate = Rule(
+        "DM006",
+        "dup",
+        Severity.ERROR,
+        "s",
+        "w",
+        GOOD,
+        GOOD,
+        check=lambda c: fault_reports(c, "DM006"),
+        suppressible=False,
+    )
     text = "version: 1\nversion: 1\nmodel: {x: 1}\nmax_memory: {0: 8gb}\n"
     assert brief(run(text, duplicate)) == [("DM006", 2, 1), ("DM101", 3, 9), ("DM104", 4, 17)]
 
@@ -96,8 +135,12 @@ def test_faults_of_several_families_come_out_together_and_none_is_lost() -> None
         ({"per_path_ignores": {"x.devmap.yaml": ("DM201",)}}, ["DM301", "DM202"]),
     ],
 )
-def test_rules_are_selected_by_code_name_and_prefix_and_the_more_exact_word_wins(options: dict[str, Any], codes: list[str]) -> None:
-    extra = rule("DM302", "optional-rule", [Report("opt", ("max_memory", "0"))], severity=Severity.NOTE, optional=True)
+def test_rules_are_selected_by_code_name_and_prefix_and_the_more_exact_word_wins(
+    options: dict[str, Any], codes: list[str]
+) -> None:
+    extra = rule(
+        "DM302", "optional-rule", [Report("opt", ("max_memory", "0"))], severity=Severity.NOTE, optional=True
+    )
     assert [finding.code for finding in run(GOOD, KEY, VALUE, MODEL, extra, **options)] == codes
 
 
@@ -110,29 +153,51 @@ def test_a_selector_that_means_no_rule_is_a_usage_error_with_a_suggestion() -> N
 def test_nothing_silences_what_keeps_a_config_from_being_read() -> None:
     text = "# devmap: ignore-file[DM1]\nversion: 1\nmodel: {x: 1}  # devmap: ignore[DM101]\n"
     unknown = Rule(
-        "DM101", "unknown-key", Severity.ERROR, "s", "w", GOOD, GOOD, check=lambda c: fault_reports(c, "DM101"), suppressible=False
+        "DM101",
+        "unknown-key",
+        Severity.ERROR,
+        "s",
+        "w",
+        GOOD,
+        GOOD,
+        check=lambda c: fault_reports(c, "DM101"),
+        suppressible=False,
     )
     findings = run(text, unknown, ignore=("DM101",))
-    assert [(finding.code, finding.suppressed) for finding in findings if finding.code == "DM101"] == [("DM101", None)]
+    assert [(finding.code, finding.suppressed) for finding in findings if finding.code == "DM101"] == [
+        ("DM101", None)
+    ]
 
 
 @pytest.mark.parametrize("word", ["DM201", "unmatched-key", "DM2", "DM301, DM201"])
 def test_a_comment_on_the_line_suppresses_with_its_reason(word: str) -> None:
     text = GOOD.replace("1GB}", f"1GB}}  # devmap: ignore[{word}] it is known")
     findings = run(text, KEY, MODEL)
-    assert [(finding.code, finding.suppressed) for finding in findings if finding.code == "DM201"] == [("DM201", "it is known")]
+    assert [(finding.code, finding.suppressed) for finding in findings if finding.code == "DM201"] == [
+        ("DM201", "it is known")
+    ]
     assert [finding.suppressed for finding in findings if finding.code == "DM301"] == [None]
 
 
 def test_a_comment_at_the_head_suppresses_in_the_whole_file() -> None:
-    assert [finding.suppressed for finding in run(f"# devmap: ignore-file[DM201, DM3]\n{GOOD}", KEY, MODEL)] == ["", ""]
+    assert [
+        finding.suppressed for finding in run(f"# devmap: ignore-file[DM201, DM3]\n{GOOD}", KEY, MODEL)
+    ] == ["", ""]
 
 
 @pytest.mark.parametrize(
     ("text", "column", "message"),
     [
-        (GOOD.replace("model: {}", "model: {}  # devmap: ignore[DM201]"), 29, "this line has nothing that 'ignore[DM201]' suppresses"),
-        (f"# devmap: ignore-file[DM301]\n{GOOD}", 23, "this file has nothing that 'ignore[DM301]' suppresses"),
+        (
+            GOOD.replace("model: {}", "model: {}  # devmap: ignore[DM201]"),
+            29,
+            "this line has nothing that 'ignore[DM201]' suppresses",
+        ),
+        (
+            f"# devmap: ignore-file[DM301]\n{GOOD}",
+            23,
+            "this file has nothing that 'ignore[DM301]' suppresses",
+        ),
         (GOOD.replace("model: {}", "model: {}  # devmap: ignore"), 12, "this comment names no rule"),
         (GOOD + "# devmap: ignore-file[DM201]\n", 1, "'ignore-file' counts only at the head of the file"),
     ],
@@ -146,15 +211,34 @@ def test_a_comment_that_suppresses_nothing_is_a_finding(text: str, column: int, 
 @pytest.mark.parametrize(
     ("word", "message", "label", "fixed"),
     [
-        ("unmatched-kye", "no rule is called 'unmatched-kye'", "did you mean 'unmatched-key'?", "ignore[unmatched-key] x"),
+        (
+            "unmatched-kye",
+            "no rule is called 'unmatched-kye'",
+            "did you mean 'unmatched-key'?",
+            "ignore[unmatched-key] x",
+        ),
         ("nothing", "no rule is called 'nothing'", "", ""),
         ("DM101", "'DM101' cannot be suppressed", "", ""),
     ],
 )
-def test_a_comment_that_names_no_rule_to_suppress_has_a_rule_of_its_own(word: str, message: str, label: str, fixed: str) -> None:
-    unknown = Rule("DM101", "unknown-key", Severity.ERROR, "s", "w", GOOD, GOOD, check=lambda _context: (), suppressible=False)
+def test_a_comment_that_names_no_rule_to_suppress_has_a_rule_of_its_own(
+    word: str, message: str, label: str, fixed: str
+) -> None:
+    unknown = Rule(
+        "DM101",
+        "unknown-key",
+        Severity.ERROR,
+        "s",
+        "w",
+        GOOD,
+        GOOD,
+        check=lambda _context: (),
+        suppressible=False,
+    )
     text = GOOD.replace("model: {}", f"model: {{}}  # devmap: ignore[{word}] x")
-    (found,) = [finding for finding in run(text, rule("DM201", "unmatched-key"), unknown) if finding.code == "DM903"]
+    (found,) = [
+        finding for finding in run(text, rule("DM201", "unmatched-key"), unknown) if finding.code == "DM903"
+    ]
     assert (found.message, found.label) == (message, label)
     assert found.position is not None
     assert found.position.start.column == 29
@@ -189,7 +273,17 @@ def brought(*codes: str) -> Rule:
     """A rule whose parts fire on the model, each with a code of its own."""
     whole = Rule("DM603", "policy-violated", Severity.ERROR, "s", "w", GOOD, GOOD, check=lambda _context: ())
     parts = tuple(
-        Rule(code, f"rule-{code.lower()}", Severity.ERROR, "s", "w", "", "", lambda _c: [Report("no", ("model",))], part_of=whole)
+        Rule(
+            code,
+            f"rule-{code.lower()}",
+            Severity.ERROR,
+            "s",
+            "w",
+            "",
+            "",
+            lambda _c: [Report("no", ("model",))],
+            part_of=whole,
+        )
         for code in codes
     )
     return dataclasses.replace(whole, parts=lambda _context: parts)
@@ -209,20 +303,31 @@ def brought(*codes: str) -> Rule:
         ({"ignore": ("INF001",)}, ["PRD001", "PRD002"]),
     ],
 )
-def test_rules_that_a_config_brings_are_selected_one_by_one_and_together(options: dict[str, Any], codes: list[str]) -> None:
+def test_rules_that_a_config_brings_are_selected_one_by_one_and_together(
+    options: dict[str, Any], codes: list[str]
+) -> None:
     assert [finding.code for finding in run(GOOD, brought("PRD001", "PRD002"), **options)] == codes
 
 
-@pytest.mark.parametrize(("word", "open_codes"), [("PRD001", ["PRD002"]), ("DM603", []), ("policy-violated", [])])
-def test_rules_that_a_config_brings_are_suppressed_one_by_one_and_together(word: str, open_codes: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("word", "open_codes"), [("PRD001", ["PRD002"]), ("DM603", []), ("policy-violated", [])]
+)
+def test_rules_that_a_config_brings_are_suppressed_one_by_one_and_together(
+    word: str, open_codes: list[str]
+) -> None:
     text = GOOD.replace("model: {}", f"model: {{}}  # devmap: ignore[{word}] agreed")
-    assert [finding.code for finding in run(text, brought("PRD001", "PRD002")) if finding.suppressed is None] == open_codes
+    assert [
+        finding.code for finding in run(text, brought("PRD001", "PRD002")) if finding.suppressed is None
+    ] == open_codes
 
 
 def test_a_comment_for_a_rule_that_did_not_run_is_left_alone() -> None:
     text = GOOD.replace("model: {}", "model: {}  # devmap: ignore[DM301]")
     assert run(text, KEY, rule("DM301", "bad-model"), ignore=("DM301",), select=("DM2",))[0].code == "DM201"
-    assert run("version: 2\nmodel: {}  # devmap: ignore[DM201]\n", rule("DM201", "unmatched-key"))[0].code == "DM109"
+    assert (
+        run("version: 2\nmodel: {}  # devmap: ignore[DM201]\n", rule("DM201", "unmatched-key"))[0].code
+        == "DM109"
+    )
 
 
 def test_taking_an_unused_comment_away_is_offered_as_a_fix() -> None:
@@ -230,7 +335,10 @@ def test_taking_an_unused_comment_away_is_offered_as_a_fix() -> None:
     (found,) = list(run(text, rule("DM201", "unmatched-key")))
     assert found.edit is not None
     line = text.splitlines()[1]
-    assert line[: found.edit.position.start.column - 1] + line[found.edit.position.end.column - 1 :] == "model: {}"
+    assert (
+        line[: found.edit.position.start.column - 1] + line[found.edit.position.end.column - 1 :]
+        == "model: {}"
+    )
 
 
 def test_a_profile_adds_what_only_it_has_and_uses_comments() -> None:

@@ -11,7 +11,9 @@ import devmap_validators
 from devmap.cli.exits import guarded
 from devmap.cli.validate_command import command
 
-WRONG = "version: 1\nmodel: {manifest: example.manifest.yaml}\nmax_memry: {0: 4GB}\nworkload: {batch_size: 0}\n"
+WRONG = (
+    "version: 1\nmodel: {manifest: example.manifest.yaml}\nmax_memry: {0: 4GB}\nworkload: {batch_size: 0}\n"
+)
 
 
 @pytest.fixture(autouse=True)

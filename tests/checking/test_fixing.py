@@ -14,8 +14,8 @@ from devmap.api.fixing import fix
 from devmap.api.validation import validate
 from devmap.checking.fixing import apply_edits, fixable
 from devmap.checking.settings import Settings
-from devmap.config.faults import Edit
-from devmap.config.source import Place, Position, Source
+from devmap.config.yaml.faults import Edit
+from devmap.config.yaml.source import Place, Position, Source
 from devmap.findings.model import Finding, Severity
 from devmap.report.fixes import fixes_summary, render_diff
 
@@ -53,14 +53,20 @@ def mended(folder: Path, content: bytes) -> bytes:
             "max_memory: {0: 4GB, 1: 1GB}\ndevice_map:\n  '': 0\n  model.layers.0: 1\n",
         ),
         ("max_memory: {0: 04000000000}\n", "max_memory: {0: 4000000000}\n"),
-        ("max_memory: {0: 4GB}\noffload: {buffers: no}\n", "max_memory: {0: 4GB}\noffload: {buffers: false}\n"),
+        (
+            "max_memory: {0: 4GB}\noffload: {buffers: no}\n",
+            "max_memory: {0: 4GB}\noffload: {buffers: false}\n",
+        ),
         ("max_memory: {gpu0: 4GB}\n", "max_memory: {0: 4GB}\n"),
         ("max_memory: {'cuda: 0': 4GB}\n", "max_memory: {'cuda:0': 4GB}\n"),
         (
             "max_memory: {0: 4GB}\nno_split_module_classes: [LlamaDecoderLayr]\n",
             "max_memory: {0: 4GB}\nno_split_module_classes: [LlamaDecoderLayer]\n",
         ),
-        ("max_memory: {0: 4GB}\nforbid: {cpu: [lm_heads]}\n", "max_memory: {0: 4GB}\nforbid: {cpu: [lm_head]}\n"),
+        (
+            "max_memory: {0: 4GB}\nforbid: {cpu: [lm_heads]}\n",
+            "max_memory: {0: 4GB}\nforbid: {cpu: [lm_head]}\n",
+        ),
         ("max_memory: {0: 4GB}  # devmap: ignore[DM404] old\n", "max_memory: {0: 4GB}\n"),
         ("max_memory: {0: 4GB}\noffload: {folder: 7}\n", "max_memory: {0: 4GB}\noffload: {folder: '7'}\n"),
         (
@@ -68,7 +74,10 @@ def mended(folder: Path, content: bytes) -> bytes:
             "max_memory: {0: 4GB, 1: 1GB}\ndevice_map: {'': 0, '*.norm': 1}\n",
         ),
         ("max_memory: {0:4GB}\n", "max_memory: {0: 4GB}\n"),
-        ("max_memry: {0: 04000000000}\nworklod: infrence\n", "max_memory: {0: 4000000000}\nworkload: inference\n"),
+        (
+            "max_memry: {0: 04000000000}\nworklod: infrence\n",
+            "max_memory: {0: 4000000000}\nworkload: inference\n",
+        ),
     ],
 )
 def test_what_is_plain_is_fixed(wrong: str, right: str, folder: Path) -> None:
@@ -110,7 +119,11 @@ def test_each_fault_that_hid_another_is_fixed_in_turn(folder: Path) -> None:
     )
     after = mended(folder, text.encode()).decode()
     assert after.count("'model.*.") == 12
-    assert [finding for finding in validate([str(folder / "c.devmap.yaml")], settings=SETTINGS).findings if finding.code < "DM1"] == []
+    assert [
+        finding
+        for finding in validate([str(folder / "c.devmap.yaml")], settings=SETTINGS).findings
+        if finding.code < "DM1"
+    ] == []
 
 
 def test_a_parents_fault_is_fixed_where_the_parent_is_checked_too(folder: Path) -> None:
@@ -127,7 +140,9 @@ def test_a_parents_fault_is_fixed_where_the_parent_is_checked_too(folder: Path) 
     assert (both.fixed, [Path(change.file).name for change in both.changes]) == (1, ["base.devmap.yaml"])
 
 
-def test_a_diff_shows_what_would_change_and_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diff_shows_what_would_change_and_writes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     text = f"version: 1\r\n{MODEL}\r\nmax_memry: {{0: 4GB}}\r\nworklod: inference"
     Path("c.devmap.yaml").write_bytes(text.encode())
@@ -168,7 +183,9 @@ def finding_at(source: Source, first: int, last: int, replacement: str, code: st
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4), st.text("xyz", max_size=3)), max_size=8))
-def test_of_edits_that_overlap_the_first_is_taken_and_the_rest_of_the_text_stays(spans: list[tuple[int, int, str]]) -> None:
+def test_of_edits_that_overlap_the_first_is_taken_and_the_rest_of_the_text_stays(
+    spans: list[tuple[int, int, str]],
+) -> None:
     text = "0123456789"
     source = Source("a", text)
     findings = [finding_at(source, start, min(start + length, 11), new) for start, length, new in spans]
@@ -226,13 +243,20 @@ def _scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(lines=st.lists(_tokens(), min_size=2, max_size=7), complete=st.booleans(), ends=st.sampled_from(["\n", "\r\n"]), mark=st.booleans())
+@given(
+    lines=st.lists(_tokens(), min_size=2, max_size=7),
+    complete=st.booleans(),
+    ends=st.sampled_from(["\n", "\r\n"]),
+    mark=st.booleans(),
+)
 def test_a_fix_is_idempotent_brings_no_new_finding_and_leaves_the_rest_of_the_bytes(
     lines: list[str], complete: bool, ends: str, mark: bool, scratch: Path
 ) -> None:
     head = ["version: 1\n", f"{MODEL}\n"] if complete else []
     kept = [line for line in lines if line not in head]
-    content = ("\ufeff" if mark else "").encode() + "".join(dict.fromkeys([*head, *kept])).replace("\n", ends).encode()
+    content = ("\ufeff" if mark else "").encode() + "".join(dict.fromkeys([*head, *kept])).replace(
+        "\n", ends
+    ).encode()
     config = scratch / "c.devmap.yaml"
     config.write_bytes(content)
     first = fix([str(config)], settings=Settings())
@@ -240,12 +264,20 @@ def test_a_fix_is_idempotent_brings_no_new_finding_and_leaves_the_rest_of_the_by
     assert fix([str(config)], settings=Settings()).changes == ()
     assert config.read_bytes() == after
     assert [finding for finding in first.after.findings if finding.code == "DM902"] == []
-    if not [finding for finding in first.before.findings if finding.code < "DM2" and finding.severity is Severity.ERROR]:
+    if not [
+        finding
+        for finding in first.before.findings
+        if finding.code < "DM2" and finding.severity is Severity.ERROR
+    ]:
         planned = not [finding for finding in first.before.findings if finding.severity is Severity.ERROR]
         seen = {finding.code for finding in first.before.findings}
         new = {finding.code for finding in first.after.findings} - seen
         assert not {code for code in new if code < "DM4" or planned}
-    untouched = [line for line in content.split(ends.encode()) if line.strip() and line not in after.split(ends.encode())]
+    untouched = [
+        line
+        for line in content.split(ends.encode())
+        if line.strip() and line not in after.split(ends.encode())
+    ]
     assert len(untouched) <= first.fixed
     assert after.count(b"\r") == after.count(b"\r\n")
     assert after.startswith(b"\xef\xbb\xbf") == mark

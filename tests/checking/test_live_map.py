@@ -63,7 +63,9 @@ def _full(model: nn.Module, device_map: Mapping[str, int | str], classes: list[s
 @given(trees(), st.data())
 def test_what_surely_fits_passes_the_whole_check(model: nn.Module, data: st.DataObject) -> None:
     paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
-    keys = data.draw(st.sets(st.sampled_from([*paths, *dict(model.named_parameters(remove_duplicate=False)), "nowhere"])))
+    keys = data.draw(
+        st.sets(st.sampled_from([*paths, *dict(model.named_parameters(remove_duplicate=False)), "nowhere"]))
+    )
     keys |= data.draw(st.sampled_from([set(), {""}, set(paths)]))
     device_map: dict[str, int | str] = {key: data.draw(st.sampled_from(VALUES)) for key in sorted(keys)}
     classes = data.draw(st.sampled_from([None, [], ["Block"], ["Part", "Block"]]))
@@ -81,7 +83,14 @@ def test_what_surely_fits_passes_the_whole_check(model: nn.Module, data: st.Data
 def _llama(**figures: object) -> nn.Module:
     with torch.device("meta"):
         model: nn.Module = LlamaForCausalLM(
-            LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, vocab_size=100, **figures)
+            LlamaConfig(
+                hidden_size=64,
+                intermediate_size=96,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                vocab_size=100,
+                **figures,
+            )
         )
     return model
 

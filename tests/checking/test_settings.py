@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devmap.checking.settings import Settings, find_settings
-from devmap.config.yaml_reader import Limits
+from devmap.config.yaml.reader import Limits
 from devmap.errors import UsageError
 from devmap.findings.model import Severity
 

@@ -78,14 +78,18 @@ def test_validate_shows_place_and_fix_of_a_misspelt_key(folder: Path) -> None:
 
 
 def test_validate_reads_standard_input_under_a_name(folder: Path) -> None:  # noqa: ARG001 - stands in the folder
-    outcome = devmap_command("validate", "-", "--stdin-filename", "editor.devmap.yaml", "--format", "concise", stdin="version: 1\n")
+    outcome = devmap_command(
+        "validate", "-", "--stdin-filename", "editor.devmap.yaml", "--format", "concise", stdin="version: 1\n"
+    )
     assert outcome.status == 1
     assert outcome.stdout.startswith("editor.devmap.yaml:1:1: error[DM102]")
 
 
 def test_validate_writes_json_to_a_file_and_text_to_the_screen(folder: Path) -> None:
     (folder / "bad.devmap.yaml").write_text("version: 1\n", encoding="utf-8")
-    outcome = devmap_command("validate", "bad.devmap.yaml", "--format", "json", "--output-file", "report.json")
+    outcome = devmap_command(
+        "validate", "bad.devmap.yaml", "--format", "json", "--output-file", "report.json"
+    )
     assert outcome.status == 1
     assert "error[DM102" in outcome.stdout
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -147,13 +151,20 @@ def test_resolve_prints_a_map_that_covers_the_model(folder: Path) -> None:
 def test_resolve_prints_yaml_that_reads_back_as_the_same_map(folder: Path) -> None:
     as_json = json.loads(devmap_command("resolve", "good.devmap.yaml", "--format", "json").stdout)
     as_yaml = devmap_command("resolve", "good.devmap.yaml").stdout
-    config = GOOD.replace("device_map: balanced", "device_map:\n" + "".join(f"  {line}\n" for line in as_yaml.splitlines()).rstrip())
+    config = GOOD.replace(
+        "device_map: balanced",
+        "device_map:\n" + "".join(f"  {line}\n" for line in as_yaml.splitlines()).rstrip(),
+    )
     (folder / "manual.devmap.yaml").write_text(config, encoding="utf-8")
     assert json.loads(devmap_command("resolve", "manual.devmap.yaml", "--format", "json").stdout) == as_json
 
 
-def test_resolve_says_what_is_missing_when_nothing_fits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
-    outcome = devmap_command("resolve", "good.devmap.yaml", "--set", "max_memory.0=1GB", "--set", "max_memory.1=1GB")
+def test_resolve_says_what_is_missing_when_nothing_fits(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # noqa: ARG001
+    outcome = devmap_command(
+        "resolve", "good.devmap.yaml", "--set", "max_memory.0=1GB", "--set", "max_memory.1=1GB"
+    )
     assert outcome.status == 1
     assert "fits with" in capsys.readouterr().err
 
@@ -171,7 +182,9 @@ def test_plan_shows_devices_and_runs(folder: Path) -> None:  # noqa: ARG001 - st
 
 def test_diff_shows_what_moves_between_a_config_and_a_lock(folder: Path) -> None:
     devmap_command("resolve", "good.devmap.yaml", "--lock")
-    (folder / "other.devmap.yaml").write_text(GOOD.replace("balanced", "auto").replace("10GB", "9GB"), encoding="utf-8")
+    (folder / "other.devmap.yaml").write_text(
+        GOOD.replace("balanced", "auto").replace("10GB", "9GB"), encoding="utf-8"
+    )
     outcome = devmap_command("diff", "good.devmap.lock.yaml", "other.devmap.yaml")
     assert outcome.status == 0
     assert "model.layers" in outcome.stdout
@@ -185,7 +198,9 @@ def test_inspect_shows_a_tree_and_writes_a_manifest(folder: Path, minilm_folder:
     assert shown.status == 0
     assert "6 x BertLayer" in shown.stdout
     assert devmap_command("inspect", str(minilm_folder), "-o", "x.manifest.yaml").status == 0
-    assert devmap.Inventory.from_manifest(folder / "x.manifest.yaml") == devmap.Inventory.from_checkpoint(minilm_folder)
+    assert devmap.Inventory.from_manifest(folder / "x.manifest.yaml") == devmap.Inventory.from_checkpoint(
+        minilm_folder
+    )
 
 
 def test_inspect_of_nothing_says_what_to_do(folder: Path) -> None:  # noqa: ARG001 - stands in the folder
@@ -230,7 +245,12 @@ def test_schema_is_the_published_file() -> None:
 
 def test_run_loads_streams_and_prints_counters(minilm_folder: Path) -> None:
     outcome = devmap_command(
-        "run", str(EXAMPLES / "all-minilm-l6-v2.devmap.yaml"), "--simulated", "--quiet", "--set", f"model.checkpoint={minilm_folder}"
+        "run",
+        str(EXAMPLES / "all-minilm-l6-v2.devmap.yaml"),
+        "--simulated",
+        "--quiet",
+        "--set",
+        f"model.checkpoint={minilm_folder}",
     )
     assert outcome.status == 0
     assert "sim:0" in outcome.stdout

@@ -35,11 +35,20 @@ def test_the_status_of_a_command_is_kept() -> None:
 
 
 def test_an_error_says_what_is_wrong_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    guarded(lambda: raising(ResolutionError("the plan lacks 3 bytes", help="offer a disk", changes=["max_memory.0: 23GB"])))
-    assert capsys.readouterr().err == "error: the plan lacks 3 bytes\n  fits with: max_memory.0: 23GB\nhelp: offer a disk\n"
+    guarded(
+        lambda: raising(
+            ResolutionError("the plan lacks 3 bytes", help="offer a disk", changes=["max_memory.0: 23GB"])
+        )
+    )
+    assert (
+        capsys.readouterr().err
+        == "error: the plan lacks 3 bytes\n  fits with: max_memory.0: 23GB\nhelp: offer a disk\n"
+    )
 
 
-def test_a_bug_is_reported_as_one_without_a_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_as_one_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("DEVMAP_DEBUG", raising=False)
     guarded(lambda: raising(RuntimeError("boom")))
     shown = capsys.readouterr().err
@@ -47,7 +56,9 @@ def test_a_bug_is_reported_as_one_without_a_traceback(capsys: pytest.CaptureFixt
     assert "Traceback" not in shown
 
 
-def test_a_bug_shows_its_traceback_when_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_shows_its_traceback_when_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DEVMAP_DEBUG", "1")
     guarded(lambda: raising(RuntimeError("boom")))
     assert "Traceback" in capsys.readouterr().err

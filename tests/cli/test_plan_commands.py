@@ -46,7 +46,9 @@ def test_plan_explains_one_module(folder: Path) -> None:
     assert outcome.returncode == 0, outcome.stderr
     assert "It lives on device 1" in outcome.stdout
     assert "with 1.0 GB more" in outcome.stdout
-    document = json.loads(devmap_in(folder, "plan", "a.devmap.yaml", "--why", "model.layers.20", "--format", "json").stdout)
+    document = json.loads(
+        devmap_in(folder, "plan", "a.devmap.yaml", "--why", "model.layers.20", "--format", "json").stdout
+    )
     assert document["parts"][0]["home"] == 1
 
 
@@ -78,12 +80,16 @@ def test_plan_keeps_to_the_width_of_the_terminal(folder: Path, columns: str) -> 
 
 
 def test_a_plan_as_json_is_a_side_of_a_diff(folder: Path) -> None:
-    (folder / "before.json").write_text(devmap_in(folder, "plan", "a.devmap.yaml", "--format", "json").stdout, encoding="utf-8")
+    (folder / "before.json").write_text(
+        devmap_in(folder, "plan", "a.devmap.yaml", "--format", "json").stdout, encoding="utf-8"
+    )
     outcome = devmap_in(folder, "diff", "before.json", "a.devmap.yaml", "--profile-after", "one")
     assert outcome.returncode == 0, outcome.stderr
     assert "model.layers.16 to lm_head  device 1 -> device 0" in outcome.stdout
     assert devmap_in(folder, "diff", "before.json", "a.devmap.yaml").stdout.startswith("nothing moves")
-    document = json.loads(devmap_in(folder, "diff", "before.json", "a.devmap.yaml", "--format", "json").stdout)
+    document = json.loads(
+        devmap_in(folder, "diff", "before.json", "a.devmap.yaml", "--format", "json").stdout
+    )
     assert document["moves"] == []
 
 

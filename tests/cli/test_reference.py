@@ -32,7 +32,9 @@ def reference() -> str:
     for name in COMMANDS:
         command = cli.get_command(None, name)  # type: ignore[arg-type]  # our group does not look at it
         assert command is not None
-        context = click.Context(command, info_name=f"devmap {name}", terminal_width=100, help_option_names=["-h", "--help"])
+        context = click.Context(
+            command, info_name=f"devmap {name}", terminal_width=100, help_option_names=["-h", "--help"]
+        )
         parts.append(f"\n## devmap {name}\n\n```\n{command.get_help(context)}\n```\n")
     return "".join(parts)
 
@@ -40,7 +42,9 @@ def reference() -> str:
 def fresh_reference() -> str:
     """The reference from a process of its own: click keeps a command's help option as its first caller asked for it."""
     script = "from tests.cli.test_reference import reference; print(reference(), end='')"
-    return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, encoding="utf-8", cwd=ROOT).stdout
+    return subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, encoding="utf-8", cwd=ROOT
+    ).stdout
 
 
 def test_the_reference_of_the_commands_is_fresh(request: pytest.FixtureRequest) -> None:

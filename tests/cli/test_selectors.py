@@ -29,14 +29,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 def validate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "devmap", "validate", *words], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "devmap", "validate", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("option", ["--ignore", "--extend-select"])
 def test_a_misspelt_code_of_a_policy_is_named_with_the_right_one(folder: Path, option: str) -> None:
     told = validate(folder, "plain.devmap.yaml", option, "PDR001")
     assert told.returncode == 0
-    assert "warning: no rule is called 'PDR001', and no policy of these configs has one: did you mean 'PRD001'?" in told.stderr
+    assert (
+        "warning: no rule is called 'PDR001', and no policy of these configs has one: did you mean 'PRD001'?"
+        in told.stderr
+    )
 
 
 def test_nothing_is_checked_under_a_name_that_means_nothing(folder: Path) -> None:
@@ -62,7 +71,9 @@ def test_a_code_of_a_policy_that_comes_with_devmap_is_known_whoever_names_it(fol
 def test_what_is_not_utf_8_ends_no_command(folder: Path) -> None:
     """The example of DM002 holds a byte of another encoding; strict streams, as in most locales, cannot say it."""
     command = [sys.executable, "-m", "devmap", "explain", "DM002"]
-    told = subprocess.run(command, env={"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, check=False, cwd=folder)
+    told = subprocess.run(
+        command, env={"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, check=False, cwd=folder
+    )
     assert (told.returncode, told.stderr) == (0, b"")
     assert "caf?.manifest.yaml" in told.stdout.decode()
     (folder / "latin.devmap.yaml").write_bytes(b"version: 1\n# caf\xe9\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devmap.config.comments import read_suppressions
-from devmap.config.source import Source
+from devmap.config.yaml.comments import read_suppressions
+from devmap.config.yaml.source import Source
 
 
 def read(text: str) -> list[tuple[int, int, tuple[str, ...], str, bool, bool]]:
@@ -55,17 +55,26 @@ def test_what_is_no_comment_suppresses_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: 'b'  # devmap: ignore[DM204]\n", "a: {b: 'c', d: \"e\"} # devmap: ignore[DM204]\n", "- |\n  x\n# devmap: ignore[DM204]\n"]
+    "text",
+    [
+        "a: 'b'  # devmap: ignore[DM204]\n",
+        "a: {b: 'c', d: \"e\"} # devmap: ignore[DM204]\n",
+        "- |\n  x\n# devmap: ignore[DM204]\n",
+    ],
 )
 def test_a_comment_after_a_quoted_value_is_one(text: str) -> None:
     assert [words for _, _, words, *_ in read(text)] == [("DM204",)]
 
 
-@pytest.mark.parametrize("text", ["# devmap: ignore\na: 1\n", "# devmap: ignore[]\na: 1\n", "# devmap: ignore DM204\na: 1\n"])
+@pytest.mark.parametrize(
+    "text", ["# devmap: ignore\na: 1\n", "# devmap: ignore[]\na: 1\n", "# devmap: ignore DM204\na: 1\n"]
+)
 def test_a_comment_without_rules_has_no_selectors(text: str) -> None:
     assert [words for _, _, words, *_ in read(text)] == [()]
 
 
 def test_a_word_knows_its_place() -> None:
     (comment,) = read_suppressions(Source("x", "a: 1 # devmap: ignore[DM201, no-such]\n"))
-    assert [(selector.position.start.column, selector.position.end.column) for selector in comment.selectors] == [(23, 28), (30, 37)]
+    assert [
+        (selector.position.start.column, selector.position.end.column) for selector in comment.selectors
+    ] == [(23, 28), (30, 37)]

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.config.device import CPU, Device, Tier
 from devmap.config.document import load_document, parse_document, read_config
+from devmap.config.values.device import CPU, Device, Tier
 from devmap.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from devmap.config.document import Document
 
-BASE = (
-    "version: 1\nmodel: {checkpoint: ./weights, manifest: m.yaml}\nmax_memory: {0: 20GB, cpu: 100GB}\npolicies: [production, ./own.yaml]\n"
-)
+BASE = "version: 1\nmodel: {checkpoint: ./weights, manifest: m.yaml}\nmax_memory: {0: 20GB, cpu: 100GB}\npolicies: [production, ./own.yaml]\n"
 GPU = Device(Tier.ACCELERATOR, 0)
 
 
@@ -35,12 +33,15 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 def places(document: Document) -> list[tuple[str, str, int, int]]:
     return [
-        (fault.code, Path(fault.position.file).name, fault.position.start.line, fault.position.start.column) for fault in document.faults
+        (fault.code, Path(fault.position.file).name, fault.position.start.line, fault.position.start.column)
+        for fault in document.faults
     ]
 
 
 def test_the_child_wins_mappings_merge_and_lists_replace(tree: Path) -> None:
-    path = write(tree, "child.devmap.yaml", "extends: base.devmap.yaml\nmax_memory: {0: 10GB}\npolicies: [inference]\n")
+    path = write(
+        tree, "child.devmap.yaml", "extends: base.devmap.yaml\nmax_memory: {0: 10GB}\npolicies: [inference]\n"
+    )
     config = read_config(path)
     assert config.max_memory == {GPU: 10 * 10**9, CPU: 100 * 10**9}
     assert config.policies == ["inference"]
@@ -48,7 +49,11 @@ def test_the_child_wins_mappings_merge_and_lists_replace(tree: Path) -> None:
 
 
 def test_relative_paths_of_a_parent_start_from_the_parents_folder(tree: Path) -> None:
-    path = write(tree / "team" / "jobs", "child.devmap.yaml", "extends: ../../base.devmap.yaml\noffload: {folder: ./spill}\n")
+    path = write(
+        tree / "team" / "jobs",
+        "child.devmap.yaml",
+        "extends: ../../base.devmap.yaml\noffload: {folder: ./spill}\n",
+    )
     config = read_config(path)
     assert config.model.checkpoint == "../../weights"
     assert config.model.manifest == "../../m.yaml"
@@ -65,7 +70,9 @@ def test_relative_paths_inside_a_parents_profile_are_turned_too(tree: Path) -> N
 
 def test_a_chain_of_parents_is_followed(tree: Path) -> None:
     write(tree / "team", "middle.devmap.yaml", "extends: ../base.devmap.yaml\nmax_memory: {cpu: 50GB}\n")
-    path = write(tree / "team" / "jobs", "child.devmap.yaml", "extends: ../middle.devmap.yaml\nmax_memory: {0: 1GB}\n")
+    path = write(
+        tree / "team" / "jobs", "child.devmap.yaml", "extends: ../middle.devmap.yaml\nmax_memory: {0: 1GB}\n"
+    )
     config = read_config(path)
     assert config.max_memory == {GPU: 10**9, CPU: 50 * 10**9}
     assert config.model.checkpoint == "../../weights"
@@ -107,7 +114,10 @@ def test_what_is_wrong_in_a_parent_is_placed_in_the_parents_file(tree: Path) -> 
         ("DM101", "child.devmap.yaml", 2, 11),
         ("DM104", "base.devmap.yaml", 4, 6),
     ]
-    assert [Path(source.name).name for source in document.sources] == ["child.devmap.yaml", "base.devmap.yaml"]
+    assert [Path(source.name).name for source in document.sources] == [
+        "child.devmap.yaml",
+        "base.devmap.yaml",
+    ]
 
 
 def test_a_parent_that_is_no_yaml_gives_its_own_fault_alone(tree: Path) -> None:
@@ -118,7 +128,9 @@ def test_a_parent_that_is_no_yaml_gives_its_own_fault_alone(tree: Path) -> None:
 
 def test_a_wrong_value_that_the_child_replaces_is_no_fault(tree: Path) -> None:
     write(tree, "base.devmap.yaml", "version: 1\nmodel: {}\nmax_memory: {0: 8gb}\n")
-    document = load_document(write(tree, "child.devmap.yaml", "extends: base.devmap.yaml\nmax_memory: {0: 8GB}\n"))
+    document = load_document(
+        write(tree, "child.devmap.yaml", "extends: base.devmap.yaml\nmax_memory: {0: 8GB}\n")
+    )
     assert document.faults == ()
 
 
@@ -153,12 +165,19 @@ def test_faults_of_every_profile_are_placed_inside_it_whether_it_is_picked_or_no
 
 
 def test_an_unknown_profile_names_the_near_one() -> None:
-    (fault,) = parse_document(b"version: 1\nmodel: {}\nprofiles: {laptop: {}}\n", "x", profile="labtop").faults
+    (fault,) = parse_document(
+        b"version: 1\nmodel: {}\nprofiles: {laptop: {}}\n", "x", profile="labtop"
+    ).faults
     assert (fault.code, fault.label, fault.position.start.line) == ("DM111", "did you mean 'laptop'?", 3)
 
 
 def test_overrides_change_values_at_any_depth() -> None:
-    overrides = ["max_memory.cpu=64GB", "device_map[model.layers[0-3]]=cpu", "workload.batch_size=4", "device_map.lm_head=0"]
+    overrides = [
+        "max_memory.cpu=64GB",
+        "device_map[model.layers[0-3]]=cpu",
+        "workload.batch_size=4",
+        "device_map.lm_head=0",
+    ]
     document = parse_document(b"version: 1\nmodel: {}\nmax_memory: {0: 1GB}\n", "x", overrides=overrides)
     assert document.config is not None
     assert document.config.max_memory == {GPU: 10**9, CPU: 64 * 10**9}

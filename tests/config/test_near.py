@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.config.near import near_words, sure_word
+from devmap.config.values.words import near_words, sure_word
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -26,7 +26,9 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
         ("", ("a",), None),
     ],
 )
-def test_only_what_can_be_nothing_else_is_sure(word: str, known: tuple[str, ...], expected: str | None) -> None:
+def test_only_what_can_be_nothing_else_is_sure(
+    word: str, known: tuple[str, ...], expected: str | None
+) -> None:
     assert sure_word(word, known) == expected
 
 
@@ -35,7 +37,9 @@ def test_a_sure_word_is_known_and_has_the_same_digits(word: str, known: list[str
     found = sure_word(word, known)
     if found is not None:
         assert found in known
-        assert [letter for letter in found if letter.isdigit()] == [letter for letter in word if letter.isdigit()]
+        assert [letter for letter in found if letter.isdigit()] == [
+            letter for letter in word if letter.isdigit()
+        ]
 
 
 def test_three_at_most_are_suggested_the_nearest_first() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from devmap.config.positions import locate
-from devmap.config.renaming import rename, requote
-from devmap.config.yaml_reader import read_yaml
+from devmap.config.yaml.edits import rename, requote
+from devmap.config.yaml.positions import locate
+from devmap.config.yaml.reader import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,10 @@ def test_a_word_is_replaced_as_it_was_written(text: str, old: str, new: str, rep
     assert (edit.replacement if edit is not None else None) == replacement
 
 
-@pytest.mark.parametrize(("text", "replacement"), [("a: 1.10\n", "'1.10'"), ("a: 7\n", "'7'"), ("a: &x 7\n", None), ("a: [7]\n", None)])
+@pytest.mark.parametrize(
+    ("text", "replacement"),
+    [("a: 1.10\n", "'1.10'"), ("a: 7\n", "'7'"), ("a: &x 7\n", None), ("a: [7]\n", None)],
+)
 def test_quotes_go_round_plain_scalars_alone(text: str, replacement: str | None) -> None:
     edit = requote(locate(("a",), read_yaml(text.encode(), "x").positions))
     assert (edit.replacement if edit is not None else None) == replacement

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from devmap.config.document import parse_document
-from devmap.config.schema import config_schema
+from devmap.config.model.json_schema import config_schema
 from devmap.report.schema_files import schema_texts, write_schemas
 
 FOLDER = Path(__file__).parents[2] / "schema"
@@ -22,12 +22,16 @@ VALIDATOR = Draft202012Validator(config_schema())
 
 @pytest.mark.parametrize("name", sorted(schema_texts()))
 def test_the_published_schema_is_fresh(name: str) -> None:
-    assert (FOLDER / name).read_text(encoding="utf-8") == schema_texts()[name], "run: python -m devmap.report.schema_files"
+    assert (FOLDER / name).read_text(encoding="utf-8") == schema_texts()[name], (
+        "run: python -m devmap.report.schema_files"
+    )
 
 
 def test_write_schemas_writes_every_schema(tmp_path: Path) -> None:
     write_schemas(tmp_path / "new")
-    assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()} == schema_texts()
+    assert {
+        path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()
+    } == schema_texts()
 
 
 @pytest.mark.parametrize("name", sorted(schema_texts()))
@@ -69,7 +73,8 @@ target = st.sampled_from([0, 1, "cpu", "disk", "cuda:1", "balanced", "auto", "0"
 words = st.sampled_from(["a", "./b"])
 whole = st.integers(1, 64)
 rates = st.fixed_dictionaries(
-    {"memory": size}, optional={"flops": st.dictionaries(dtype, st.floats(1, 1e15), max_size=2), "disk": st.floats(1, 1e12)}
+    {"memory": size},
+    optional={"flops": st.dictionaries(dtype, st.floats(1, 1e15), max_size=2), "disk": st.floats(1, 1e12)},
 )
 
 
@@ -100,12 +105,18 @@ parts: dict[str, st.SearchStrategy[Any]] = {
     "same_device": st.lists(st.lists(path, max_size=2), max_size=2),
     "forbid": by_one_device(st.lists(path, max_size=2)),
 }  # fmt: skip
-models = st.fixed_dictionaries({}, optional={"checkpoint": words, "manifest": words, "factory": st.just("pkg.mod:build"), "dtype": dtype})
+models = st.fixed_dictionaries(
+    {}, optional={"checkpoint": words, "manifest": words, "factory": st.just("pkg.mod:build"), "dtype": dtype}
+)
 # A profile may leave the memory of a device to its config: the schema, which sees the profile alone, cannot ask for it.
 profiles = st.dictionaries(
-    words, st.fixed_dictionaries({}, optional={key: part for key, part in parts.items() if key != "machine"}), max_size=2
+    words,
+    st.fixed_dictionaries({}, optional={key: part for key, part in parts.items() if key != "machine"}),
+    max_size=2,
 )
-configs = st.fixed_dictionaries({"version": st.just(1), "model": models}, optional={**parts, "profiles": profiles})
+configs = st.fixed_dictionaries(
+    {"version": st.just(1), "model": models}, optional={**parts, "profiles": profiles}
+)
 
 
 @given(configs)
@@ -114,7 +125,25 @@ def test_what_validate_accepts_the_schema_accepts(config: dict[str, Any]) -> Non
 
 
 wrong: st.SearchStrategy[Any] = st.sampled_from(
-    [None, True, -1, 1.5, "8gb", "x y", "101%", "a..b", "gpu", [], [[]], [3], {}, {"foo": 1}, {"0": "8gb"}, {"cpu": None}, {"name": 3}]
+    [
+        None,
+        True,
+        -1,
+        1.5,
+        "8gb",
+        "x y",
+        "101%",
+        "a..b",
+        "gpu",
+        [],
+        [[]],
+        [3],
+        {},
+        {"foo": 1},
+        {"0": "8gb"},
+        {"cpu": None},
+        {"name": 3},
+    ]
 )
 
 
@@ -132,7 +161,9 @@ def test_each_error_of_shape_is_refused_by_both(config: dict[str, Any], data: st
 
 
 def places(node: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
+    keys: list[Any] = (
+        list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
+    )
     found = [(*here, key) for key in keys]
     return found + [spot for key in keys for spot in places(node[key], (*here, key))]
 
@@ -142,13 +173,17 @@ def test_a_misspelt_key_is_refused_by_both(key: str) -> None:
     assert agree({"version": 1, "model": {}, key: 1}) == (False, False)
 
 
-@pytest.mark.parametrize("config", [{"model": {}}, {"version": 1}, {"version": 2, "model": {}}, {"version": True, "model": {}}, {}])
+@pytest.mark.parametrize(
+    "config", [{"model": {}}, {"version": 1}, {"version": 2, "model": {}}, {"version": True, "model": {}}, {}]
+)
 def test_what_is_missing_or_of_another_version_is_refused_by_both(config: dict[str, Any]) -> None:
     assert agree(config) == (False, False)
 
 
 def test_a_config_that_extends_another_may_leave_out_what_that_one_has(tmp_path: Path) -> None:
-    (tmp_path / "base.devmap.yaml").write_text("version: 1\nmodel: {}\nmachine: {devices: {0: {memory: 1GB}}}\n")
+    (tmp_path / "base.devmap.yaml").write_text(
+        "version: 1\nmodel: {}\nmachine: {devices: {0: {memory: 1GB}}}\n"
+    )
     child: dict[str, Any] = {"extends": "base.devmap.yaml", "machine": {"devices": {"0": {"disk": 1e9}}}}
     document = parse_document(json.dumps(child).encode(), str(tmp_path / "x.devmap.yaml"))
     assert document.config is not None

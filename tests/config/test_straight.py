@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from devmap.config.document import load_document
-from devmap.config.model import MachineProfile, PlacementConfig
-from devmap.config.straight import straight
-from devmap.config.values import as_plain
+from devmap.config.model.placement_config import MachineProfile, PlacementConfig
+from devmap.config.model.straight import straight
+from devmap.config.values.fields import as_plain
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted([*(ROOT / "examples").glob("**/*.devmap.yaml"), *(ROOT / "tests" / "faults").glob("*.devmap.yaml")])
+CONFIGS = sorted(
+    [*(ROOT / "examples").glob("**/*.devmap.yaml"), *(ROOT / "tests" / "faults").glob("*.devmap.yaml")]
+)
 
 SCALARS = st.sampled_from(
     [None, True, False, 0, 1, -1, 2_000_000, 1.5, -0.0, float("inf"), float("nan"), "", "0", "1", "cpu", "disk", "cuda:1", "20GB", "15%",
@@ -29,7 +31,11 @@ KEYS = st.sampled_from(
      "optimizer", "trainable", "folder", "buffers", "host_memory", "default", "devices", "name", "memory", "flops", "memory_bandwidth",
      "disk", "0", "cuda:1", "cpu", "", "model.norm", "bfloat16", "verison"]
 )  # fmt: skip
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=6)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=6,
+)
 DEVICES = st.sampled_from(["0", "1", "cuda:2", "cpu", "disk"])
 SIZES = st.sampled_from([0, 7, "20GB", "1.5 GiB", "90%"])
 PATHS = st.sampled_from(["", "model", "model.layers[0-3]", "model.*.mlp"])
@@ -71,18 +77,27 @@ def hold_together(values: object) -> PlacementConfig | None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.fixed_dictionaries({"version": st.just(1), "model": VALUES}, optional={name: VALUES for name in RIGHT if name != "model"}))
+@given(
+    st.fixed_dictionaries(
+        {"version": st.just(1), "model": VALUES}, optional={name: VALUES for name in RIGHT if name != "model"}
+    )
+)
 def test_whatever_is_read_straight_is_what_pydantic_reads(values: dict[str, Any]) -> None:
     hold_together(values)
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.fixed_dictionaries({"version": st.just(1), "model": RIGHT["model"]}, optional={k: v for k, v in RIGHT.items() if k != "model"}),
+    st.fixed_dictionaries(
+        {"version": st.just(1), "model": RIGHT["model"]},
+        optional={k: v for k, v in RIGHT.items() if k != "model"},
+    ),
     st.sampled_from([None, *RIGHT]),
     SCALARS,
 )
-def test_a_right_config_is_read_straight_and_one_wrong_value_is_not(values: dict[str, Any], spoilt: str | None, value: object) -> None:
+def test_a_right_config_is_read_straight_and_one_wrong_value_is_not(
+    values: dict[str, Any], spoilt: str | None, value: object
+) -> None:
     assert hold_together(values) is not None
     if spoilt is not None:
         hold_together({**values, spoilt: value})
@@ -97,7 +112,12 @@ def test_each_checked_in_config_is_read_alike(path: Path) -> None:
 
 
 def test_a_machine_is_read_straight_too() -> None:
-    values = {"devices": {"0": {"memory": "24GB", "flops": {"float16": 1e12}, "memory_bandwidth": 1e12}, "cpu": {"memory": 64}}}
+    values = {
+        "devices": {
+            "0": {"memory": "24GB", "flops": {"float16": 1e12}, "memory_bandwidth": 1e12},
+            "cpu": {"memory": 64},
+        }
+    }
     assert straight(MachineProfile, values) == MachineProfile.model_validate(values)
     assert straight(MachineProfile, {"devices": {"0": {"memory": "24GB", "memory_bandwidth": 0.0}}}) is None
 
@@ -108,13 +128,15 @@ def test_no_validator_is_built_for_a_right_config() -> None:
 
     program = (
         "import json, sys\n"
-        "from devmap.config.model import PlacementConfig\n"
-        "from devmap.config.straight import straight\n"
+        "from devmap.config.model.placement_config import PlacementConfig\n"
+        "from devmap.config.model.straight import straight\n"
         "from devmap.plan.fingerprint import config_fingerprint\n"
         "config = straight(PlacementConfig, json.loads(sys.argv[1]))\n"
         "config_fingerprint(config.placed_in(config.folder))\n"
         "print(type(PlacementConfig.__pydantic_validator__).__name__, 'importlib.metadata' in sys.modules)\n"
     )
-    values = json.dumps({"version": 1, "model": {"manifest": "m"}, "device_map": {"": "balanced"}, "max_memory": {"0": "1GB"}})
+    values = json.dumps(
+        {"version": 1, "model": {"manifest": "m"}, "device_map": {"": "balanced"}, "max_memory": {"0": "1GB"}}
+    )
     told = subprocess.run([sys.executable, "-c", program, values], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["MockValSer", "False"]

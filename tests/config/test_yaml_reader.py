@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.config.yaml_reader import Limits, read_yaml
+from devmap.config.yaml.reader import Limits, read_yaml
 
 if TYPE_CHECKING:
-    from devmap.config.yaml_reader import ParsedYaml
+    from devmap.config.yaml.reader import ParsedYaml
 
 
 def read(text: str | bytes, limits: Limits | None = None) -> ParsedYaml:
@@ -86,7 +86,9 @@ FAULTS = [
 @pytest.mark.parametrize(("code", "line", "column", "text"), FAULTS)
 def test_a_fault_has_its_code_and_its_place(code: str, line: int, column: int, text: str | bytes) -> None:
     parsed = read(text)
-    assert [(fault.code, fault.position.start.line, fault.position.start.column) for fault in parsed.faults] == [(code, line, column)]
+    assert [
+        (fault.code, fault.position.start.line, fault.position.start.column) for fault in parsed.faults
+    ] == [(code, line, column)]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,11 @@ def test_lines_and_columns_are_counted_in_code_points_whatever_ends_a_line(end: 
 def test_every_node_has_its_key_and_its_value() -> None:
     parsed = read("a: &x {b: 1}\nc:\n  - d\n  - *x\ne: {<<: *x, f: 1}\n")
     places = {
-        path: (node.value.start.line, node.value.start.column, node.key and (node.key.start.line, node.key.start.column))
+        path: (
+            node.value.start.line,
+            node.value.start.column,
+            node.key and (node.key.start.line, node.key.start.column),
+        )
         for path, node in parsed.positions.items()
     }
     assert places["a", "b"] == (1, 11, (1, 8))
@@ -187,9 +193,12 @@ HOSTILE = {
     "brackets": b"a: " + b"[" * 100_000,
     "braces": b"a: " + b"{a: " * 100_000,
     "dashes": b"- " * 100_000,
-    "alias bomb": b"a: &b0 [x]\n" + b"".join(b"k%d: &b%d [%s]\n" % (i, i, b",".join([b"*b%d" % (i - 1)] * 9)) for i in range(1, 10)),
-    "merge bomb": b"k0: &m0 {x: 1}\n" + b"".join(b"k%d: &m%d {<<: [*m%d, *m%d]}\n" % (i, i, i - 1, i - 1) for i in range(1, 25)),
-    "merge chain": b"k0: &m0 {x: 1}\n" + b"".join(b"k%d: &m%d {<<: *m%d, y%d: 1}\n" % (i, i, i - 1, i) for i in range(1, 3000)),
+    "alias bomb": b"a: &b0 [x]\n"
+    + b"".join(b"k%d: &b%d [%s]\n" % (i, i, b",".join([b"*b%d" % (i - 1)] * 9)) for i in range(1, 10)),
+    "merge bomb": b"k0: &m0 {x: 1}\n"
+    + b"".join(b"k%d: &m%d {<<: [*m%d, *m%d]}\n" % (i, i, i - 1, i - 1) for i in range(1, 25)),
+    "merge chain": b"k0: &m0 {x: 1}\n"
+    + b"".join(b"k%d: &m%d {<<: *m%d, y%d: 1}\n" % (i, i, i - 1, i) for i in range(1, 3000)),
     "scalar": b"a: " + b"x" * 50_000_000,
     "keys": b"\n".join(b"k%d: 1" % i for i in range(90_000)),
     "tags": b"a: [" + b"!x," * 300_000,
@@ -229,7 +238,9 @@ def hold_inside(parsed: ParsedYaml) -> None:
     assert parsed.faults or isinstance(parsed.data, dict)
     lines = parsed.source.lines
     spans = [fault.position for fault in parsed.faults]
-    spans += [node.value for node in parsed.positions.values()] + [node.key for node in parsed.positions.values() if node.key]
+    spans += [node.value for node in parsed.positions.values()] + [
+        node.key for node in parsed.positions.values() if node.key
+    ]
     for span in spans:
         assert 1 <= span.start.line <= len(lines)
         assert span.end.line == span.start.line
@@ -256,7 +267,9 @@ plain = st.recursive(
     | st.integers(-(10**30), 10**30)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text("abé🙂 01:-", max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abé.*0", max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abé.*0", max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

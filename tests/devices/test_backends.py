@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import devmap
-from devmap.config.device import CPU, DISK, parse_device
+from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.devices import accelerator, registry
 from devmap.devices.accelerator import AcceleratorBackend
 from devmap.devices.cpu import CpuBackend
@@ -45,7 +45,11 @@ def test_every_backend_keeps_the_protocol(simulated: bool) -> None:
         backend = backend_for(parse_device(0) if simulated else CPU)
         slab, host = backend.allocate(8), backend.pinned_allocate(8)
         assert (slab.dtype, slab.shape, slab.device) == (torch.uint8, (8,), backend.torch_device)
-        assert (host.tensor.dtype, host.tensor.shape, host.tensor.device) == (torch.uint8, (8,), torch.device("cpu"))
+        assert (host.tensor.dtype, host.tensor.shape, host.tensor.device) == (
+            torch.uint8,
+            (8,),
+            torch.device("cpu"),
+        )
         assert host.is_pinned is simulated
         assert bool(host.reason) is not simulated
         stream, event = backend.stream(), backend.event()
@@ -196,7 +200,9 @@ def test_copies_take_virtual_time_by_the_rate(backend: Backend) -> None:
 
 def test_slabs_past_the_budget_are_refused(backend: Backend) -> None:
     assert backend.memory().total_bytes == 1_000_000
-    with pytest.raises(devmap.OutOfMemoryError, match="sim:1: out of memory: 1,001 bytes asked, 1,000 of 1,000 free"):
+    with pytest.raises(
+        devmap.OutOfMemoryError, match="sim:1: out of memory: 1,001 bytes asked, 1,000 of 1,000 free"
+    ):
         backend_for(parse_device(1)).allocate(1001)
     host = [backend.pinned_allocate(3000), backend_for(CPU).pinned_allocate(2000)]
     assert backend_for(CPU).memory().free_bytes == 0
@@ -219,7 +225,9 @@ def test_a_kind_or_an_index_that_is_not_there_is_named(monkeypatch: pytest.Monke
     with pytest.raises(devmap.DeviceError, match="nosuch:0 is not there"):
         backend_for(parse_device("nosuch:0"))
     monkeypatch.setattr(registry, "device_count", lambda kind: 2)  # noqa: ARG005 - the function's parameter
-    with pytest.raises(devmap.DeviceError, match="cuda:2 is not there: this machine has 2 cuda devices") as caught:
+    with pytest.raises(
+        devmap.DeviceError, match="cuda:2 is not there: this machine has 2 cuda devices"
+    ) as caught:
         backend_for(parse_device("cuda:2"))
     assert caught.value.help == "use indices 0 to 1"
 
@@ -280,7 +288,13 @@ def test_pinned_memory_is_counted_as_torch_hands_it_out(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(is_integrated=0))
     for backend in (CudaBackend(0), AcceleratorBackend(torch.device("xpu:0"))):
         assert backend.pins
-        assert [backend.pinned_bytes(nbytes) for nbytes in (1, 2, 3, 64 << 20, (64 << 20) + 1)] == [1, 2, 4, 64 << 20, 128 << 20]
+        assert [backend.pinned_bytes(nbytes) for nbytes in (1, 2, 3, 64 << 20, (64 << 20) + 1)] == [
+            1,
+            2,
+            4,
+            64 << 20,
+            128 << 20,
+        ]
     assert not AcceleratorBackend(torch.device("mps", 0)).pins
     assert not CpuBackend().pins
 
@@ -311,7 +325,11 @@ def test_cuda_memory_counts_what_the_allocator_keeps_as_free(monkeypatch: pytest
     monkeypatch.setattr(torch, "empty", full)
     with pytest.raises(devmap.OutOfMemoryError) as caught:
         backend.allocate(600)
-    assert (caught.value.requested_bytes, caught.value.used_bytes, caught.value.budget_bytes) == (600, 600, 1000)
+    assert (caught.value.requested_bytes, caught.value.used_bytes, caught.value.budget_bytes) == (
+        600,
+        600,
+        1000,
+    )
 
 
 def test_cuda_streams_and_events_are_driven_as_torch_documents(monkeypatch: pytest.MonkeyPatch) -> None:

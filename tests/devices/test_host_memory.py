@@ -23,7 +23,9 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-MEMINFO = f"MemTotal: {16 * GIB // 1024} kB\nMemFree: {2 * GIB // 1024} kB\nMemAvailable: {12 * GIB // 1024} kB\n"
+MEMINFO = (
+    f"MemTotal: {16 * GIB // 1024} kB\nMemFree: {2 * GIB // 1024} kB\nMemAvailable: {12 * GIB // 1024} kB\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,15 @@ MEMINFO = f"MemTotal: {16 * GIB // 1024} kB\nMemFree: {2 * GIB // 1024} kB\nMemA
     [
         ({}, 16, 12),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n"}, 16, 12),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{4 * GIB}\n", "sys/fs/cgroup/memory.current": f"{GIB}\n"}, 4, 3),
+        (
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": f"{4 * GIB}\n",
+                "sys/fs/cgroup/memory.current": f"{GIB}\n",
+            },
+            4,
+            3,
+        ),
         (
             {
                 "proc/self/cgroup": "0::/app/job\n",
@@ -54,9 +64,25 @@ MEMINFO = f"MemTotal: {16 * GIB // 1024} kB\nMemFree: {2 * GIB // 1024} kB\nMemA
             1,
         ),
         ({"proc/self/cgroup": "0::/gone\n", "sys/fs/cgroup/memory.max": f"{3 * GIB}"}, 3, 3),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{GIB}", "sys/fs/cgroup/memory.current": f"{2 * GIB}"}, 1, 0),
+        (
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": f"{GIB}",
+                "sys/fs/cgroup/memory.current": f"{2 * GIB}",
+            },
+            1,
+            0,
+        ),
     ],
-    ids=["no group", "no limit", "version 2", "a parent's limit, caches given back", "version 1", "inside a container", "over its limit"],
+    ids=[
+        "no group",
+        "no limit",
+        "version 2",
+        "a parent's limit, caches given back",
+        "version 1",
+        "inside a container",
+        "over its limit",
+    ],
 )
 def test_the_lowest_limit_holds(tmp_path: Path, files: dict[str, str], total: int, free: int) -> None:
     memory = host_memory(root=write(tmp_path, {"proc/meminfo": MEMINFO, **files}))

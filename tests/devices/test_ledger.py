@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import devmap
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.devices.registry import backend_for
 from devmap.testing import simulated_devices
 
@@ -44,7 +44,12 @@ def test_an_allocation_past_the_budget_raises_with_the_figures_and_does_not_coun
         with pytest.raises(devmap.OutOfMemoryError) as caught:
             torch.zeros(200, device="sim:0")
         error = caught.value
-        assert (error.device, error.requested_bytes, error.used_bytes, error.budget_bytes) == ("sim:0", 800, 400, 1000)
+        assert (error.device, error.requested_bytes, error.used_bytes, error.budget_bytes) == (
+            "sim:0",
+            800,
+            400,
+            1000,
+        )
         assert isinstance(error, MemoryError)
         assert devices[0].used_bytes == 400
         assert torch.zeros(150, device="sim:0").shape == (150,)
@@ -119,12 +124,17 @@ def test_an_out_argument_that_grows_counts_what_it_became() -> None:
 def test_a_handle_says_what_its_device_held() -> None:
     with simulated_devices({0: "60MB"}) as devices:
         backend_for(parse_device(0)).allocate(1_500_000)
-        assert str(devices[0]) == "sim:0: at most 1.5 MB of weights and slots, 0 B of activations; budget 60.0 MB"
+        assert (
+            str(devices[0])
+            == "sim:0: at most 1.5 MB of weights and slots, 0 B of activations; budget 60.0 MB"
+        )
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=30), st.integers(100, 1000))
-def test_the_ledger_equals_the_live_bytes_and_never_passes_the_budget(steps: list[tuple[bool, int]], budget: int) -> None:
+def test_the_ledger_equals_the_live_bytes_and_never_passes_the_budget(
+    steps: list[tuple[bool, int]], budget: int
+) -> None:
     with simulated_devices({0: budget}) as devices:
         live: list[torch.Tensor] = []
         peak = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from devmap.config.device import CPU, DISK, parse_device
+from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.devices import probe, rates
 from devmap.devices.cpu import CpuBackend
 from devmap.devices.probe import measure, this_machine
@@ -49,7 +49,14 @@ def test_measuring_gives_rates_and_says_what_it_did(tmp_path: Path) -> None:
         assert rate > 1e6
     assert host.flops is not None
     assert host.flops["float32"] > 1e6
-    assert [sentence.partition(":")[0] for sentence in found.sentences] == ["sim", "sim", "sim", "cpu", "cpu", "disk"]
+    assert [sentence.partition(":")[0] for sentence in found.sentences] == [
+        "sim",
+        "sim",
+        "sim",
+        "cpu",
+        "cpu",
+        "disk",
+    ]
     assert f"in {tmp_path}" in found.sentences[-1]
     assert "8 in flight" in found.sentences[-1]
 
@@ -63,7 +70,9 @@ def test_measuring_a_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert found.is_cold is hasattr(os, "posix_fadvise")
 
 
-def test_a_system_without_advice_says_that_the_cache_may_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_advice_says_that_the_cache_may_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
     monkeypatch.delattr(os, "preadv", raising=False)
     assert not rates.disk_rates(tmp_path, seconds=0.1, file_bytes=1_000_000).is_cold

@@ -26,7 +26,10 @@ def test_contexts_follow_each_other_in_one_process() -> None:
 
 def test_nested_contexts_are_refused_and_the_outer_one_goes_on() -> None:
     with simulated_devices({0: 1000}):
-        with pytest.raises(devmap.DeviceError, match="in use already") as caught, simulated_devices({1: 1000}):
+        with (
+            pytest.raises(devmap.DeviceError, match="in use already") as caught,
+            simulated_devices({1: 1000}),
+        ):
             pass
         assert "name all devices in one call" in caught.value.help
         assert torch.ones(2, device="sim:0").sum().item() == 2
@@ -87,5 +90,11 @@ def test_another_backend_in_the_process_is_named() -> None:
         except devmap.DeviceError as error:
             print(error)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     assert "which this process uses for 'other'" in done.stdout

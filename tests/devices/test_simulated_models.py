@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-_SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
 
 
 def ids() -> torch.Tensor:
@@ -36,7 +42,10 @@ def both() -> dict[str, torch.Tensor]:
 
 
 def audio() -> dict[str, torch.Tensor]:
-    return {"input_features": torch.randn(2, 16, 40, generator=torch.Generator().manual_seed(2)), "decoder_input_ids": ids()}
+    return {
+        "input_features": torch.randn(2, 16, 40, generator=torch.Generator().manual_seed(2)),
+        "decoder_input_ids": ids(),
+    }
 
 
 def whisper() -> Any:
@@ -62,8 +71,16 @@ def whisper() -> Any:
 MODELS: dict[str, tuple[Callable[[], Any], str, Callable[[], dict[str, torch.Tensor]]]] = {
     "bert": (lambda: transformers.BertConfig(**_SMALL), "BertModel", text),
     "llama": (lambda: transformers.LlamaConfig(**_SMALL, num_key_value_heads=2), "LlamaForCausalLM", text),
-    "gpt2": (lambda: transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4), "GPT2LMHeadModel", text),
-    "t5": (lambda: transformers.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2), "T5ForConditionalGeneration", both),
+    "gpt2": (
+        lambda: transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4),
+        "GPT2LMHeadModel",
+        text,
+    ),
+    "t5": (
+        lambda: transformers.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2),
+        "T5ForConditionalGeneration",
+        both,
+    ),
     "mixtral": (
         lambda: transformers.MixtralConfig(**_SMALL, num_key_value_heads=2, num_local_experts=4),
         "MixtralForCausalLM",

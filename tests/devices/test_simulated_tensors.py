@@ -150,8 +150,12 @@ IN_PLACE: dict[str, Callable[[torch.Tensor], object]] = {
     "set a slice": lambda x: x.__setitem__((slice(1, 3), 0), 5.0),
     "set by mask": lambda x: x.__setitem__(x > 0, 0.0),
     "set by index": lambda x: x.__setitem__(torch.tensor([0, 2]).to(x.device), x[1].clone()),
-    "index_put": lambda x: x.index_put_((torch.tensor([0]).to(x.device),), torch.ones(6, 8).to(x.device), accumulate=True),
-    "index_copy": lambda x: x.index_copy_(1, torch.tensor([0]).to(x.device), torch.ones(4, 1, 8).to(x.device)),
+    "index_put": lambda x: x.index_put_(
+        (torch.tensor([0]).to(x.device),), torch.ones(6, 8).to(x.device), accumulate=True
+    ),
+    "index_copy": lambda x: x.index_copy_(
+        1, torch.tensor([0]).to(x.device), torch.ones(4, 1, 8).to(x.device)
+    ),
     "scatter": lambda x: x.scatter_(1, torch.zeros(4, 1, 8, dtype=torch.long, device=x.device), 9.0),
     "copy from the host": lambda x: x.copy_(torch.ones(4, 6, 8)),
     "a view of it": lambda x: x[:, 1].mul_(3),
@@ -196,7 +200,10 @@ def test_copies_cross_devices_both_ways() -> None:
     ],
 )
 def test_tensors_of_two_devices_do_not_mix(mix: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    with pytest.raises(RuntimeError, match=r"Expected all tensors to be on the same device, but found at least two devices, .*, in aten\."):
+    with pytest.raises(
+        RuntimeError,
+        match=r"Expected all tensors to be on the same device, but found at least two devices, .*, in aten\.",
+    ):
         mix(numbers(3, 3))
 
 

@@ -85,7 +85,9 @@ def test_any_schedule_is_in_order_and_never_beats_its_bound(steps: list[tuple[in
     for number, (index, seconds, other) in enumerate(steps):
         if other is not None:
             streams[index].wait(streams[other].mark())
-        streams[index].enqueue(lambda index=index, number=number: ran.append((index, number)), seconds=seconds)  # type: ignore[misc]
+        streams[index].enqueue(
+            lambda index=index, number=number: ran.append((index, number)), seconds=seconds
+        )  # type: ignore[misc]
     clock.synchronize()
     assert sorted(number for _, number in ran) == list(range(len(steps)))
     for index in range(3):

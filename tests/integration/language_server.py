@@ -31,7 +31,15 @@ def server_command() -> list[str]:
         needs = "this test runs the real yaml-language-server: put it on PATH, or have Node.js with npm and a registry that it reaches"
         assert npm is not None, f"npm is not installed; {needs}"
         folder.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"yaml-language-server@{VERSION}"]
+        command = [
+            npm,
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            str(folder),
+            f"yaml-language-server@{VERSION}",
+        ]
         result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, f"npm could not install it; {needs}\n{result.stderr}"
     return [str(program), "--stdio"]
@@ -42,7 +50,9 @@ class LanguageServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._process = subprocess.Popen(server_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            server_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
@@ -56,13 +66,21 @@ class LanguageServer:
         capabilities = {
             "textDocument": {
                 "hover": {"contentFormat": ["markdown"]},
-                "completion": {"completionItem": {"snippetSupport": True, "documentationFormat": ["markdown"]}},
+                "completion": {
+                    "completionItem": {"snippetSupport": True, "documentationFormat": ["markdown"]}
+                },
                 "publishDiagnostics": {},
             },
             "workspace": {"configuration": True},
         }
         roots = [{"uri": self._folder.as_uri(), "name": self._folder.name}]
-        self.request("initialize", processId=None, rootUri=self._folder.as_uri(), capabilities=capabilities, workspaceFolders=roots)
+        self.request(
+            "initialize",
+            processId=None,
+            rootUri=self._folder.as_uri(),
+            capabilities=capabilities,
+            workspaceFolders=roots,
+        )
         self._notify("initialized")
         return self
 
@@ -89,7 +107,10 @@ class LanguageServer:
         """Open a file and return the diagnostics that the server publishes for it."""
         uri = path.as_uri()
         text = path.read_text(encoding="utf-8")
-        self._notify("textDocument/didOpen", textDocument={"uri": uri, "languageId": "yaml", "version": 1, "text": text})
+        self._notify(
+            "textDocument/didOpen",
+            textDocument={"uri": uri, "languageId": "yaml", "version": 1, "text": text},
+        )
         end = time.monotonic() + _SECONDS
         while uri not in self._diagnostics:
             self._take(end, f"diagnostics of {path.name}")
@@ -106,7 +127,9 @@ class LanguageServer:
         try:
             message = self._arrived.get(timeout=max(end - time.monotonic(), 0.001))
         except queue.Empty:
-            raise AssertionError(f"yaml-language-server gave no answer in {_SECONDS:.0f} s: {waited_for}") from None
+            raise AssertionError(
+                f"yaml-language-server gave no answer in {_SECONDS:.0f} s: {waited_for}"
+            ) from None
         assert message is not None, f"yaml-language-server ended: {waited_for}"
         if message.get("method") == "textDocument/publishDiagnostics":
             self._diagnostics[message["params"]["uri"]] = message["params"]["diagnostics"]

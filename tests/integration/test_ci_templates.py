@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from devmap.config.yaml_reader import read_yaml
+from devmap.config.yaml.reader import read_yaml
 
 ROOT = Path(__file__).parent.parent.parent
 ACTION = ROOT / "validators" / "github" / "action.yml"
@@ -62,7 +62,11 @@ def run_step(name: str, values: dict[str, str], *, cwd: Path, temporary: Path) -
         "HOME": str(temporary),
         "RUNNER_TEMP": str(temporary),
         "GITHUB_OUTPUT": str(outputs),
-        **{key: value for key, value in os.environ.items() if key.startswith("PIP_") or key.lower().endswith("_proxy")},
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if key.startswith("PIP_") or key.lower().endswith("_proxy")
+        },
         **{key: expanded(value, values) for key, value in step["env"].items()},
     }
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
@@ -101,27 +105,38 @@ def project(tmp_path: Path) -> Path:
     bad.mkdir()
     text = (tmp_path / "llama-3-70b.2xa100.devmap.yaml").read_text(encoding="utf-8")
     text = re.sub(r"(?m)^device_map:.*$", "device_map: {model.layer.0: 0, '': balanced}", text)
-    (bad / "bad.devmap.yaml").write_text(text.replace("llama-3-70b.manifest", "../llama-3-70b.manifest"), encoding="utf-8")
+    (bad / "bad.devmap.yaml").write_text(
+        text.replace("llama-3-70b.manifest", "../llama-3-70b.manifest"), encoding="utf-8"
+    )
     return tmp_path
 
 
-def run_action(installed: Path, project: Path, tmp_path_factory: pytest.TempPathFactory, **inputs: str) -> Ran:
+def run_action(
+    installed: Path, project: Path, tmp_path_factory: pytest.TempPathFactory, **inputs: str
+) -> Ran:
     declared = {key: str(given.get("default", "")) for key, given in yaml_of(ACTION)["inputs"].items()}
     given = declared | {key.replace("_", "-"): value for key, value in inputs.items()}
-    values = {f"inputs.{key}": value for key, value in given.items()} | {"steps.install.outputs.devmap": str(installed)}
+    values = {f"inputs.{key}": value for key, value in given.items()} | {
+        "steps.install.outputs.devmap": str(installed)
+    }
     return run_step("validate", values, cwd=project, temporary=tmp_path_factory.mktemp("step"))
 
 
 def test_the_environment_of_the_action_has_no_torch(installed: Path) -> None:
     listed = subprocess.run(
-        [str(installed.parent / "python"), "-m", "pip", "list", "--format", "json"], check=True, capture_output=True, text=True
+        [str(installed.parent / "python"), "-m", "pip", "list", "--format", "json"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     names = {entry["name"].lower() for entry in json.loads(listed.stdout)}
     assert "torch-devmap" in names
     assert "torch" not in names
 
 
-def test_the_action_passes_a_good_config(installed: Path, project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_action_passes_a_good_config(
+    installed: Path, project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     ran = run_action(installed, project, tmp_path_factory, paths="llama-3-70b.2xa100.devmap.yaml")
     assert (ran.status, ran.outputs) == (0, {"status": "0"}), ran.log
     assert "::error" not in ran.log
@@ -130,23 +145,37 @@ def test_the_action_passes_a_good_config(installed: Path, project: Path, tmp_pat
 def test_the_action_annotates_a_bad_config_writes_sarif_and_fails(
     installed: Path, project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    ran = run_action(installed, project, tmp_path_factory, paths="not so good\nllama-3-70b.2xa100.devmap.yaml", sarif_file="out.sarif")
+    ran = run_action(
+        installed,
+        project,
+        tmp_path_factory,
+        paths="not so good\nllama-3-70b.2xa100.devmap.yaml",
+        sarif_file="out.sarif",
+    )
     assert (ran.status, ran.outputs) == (1, {"status": "1"}), ran.log
     assert re.search(r"::error file=not so good/bad\.devmap\.yaml,line=\d+,.*title=DM201", ran.log)
     log = json.loads((project / "out.sarif").read_text(encoding="utf-8"))
-    schema = json.loads((ROOT / "tests" / "report" / "sarif-2.1.0-structure.json").read_text(encoding="utf-8"))
+    schema = json.loads(
+        (ROOT / "tests" / "report" / "sarif-2.1.0-structure.json").read_text(encoding="utf-8")
+    )
     Draft202012Validator(schema).validate(log)
     assert [result["ruleId"] for result in log["runs"][0]["results"]] == ["DM201"]
 
 
-def test_the_action_takes_options_and_a_devmap_that_is_there(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_action_takes_options_and_a_devmap_that_is_there(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     own = Path(sys.executable).parent / "devmap"
-    ran = run_action(Path("/nowhere"), project, tmp_path_factory, devmap=str(own), args="--ignore=DM2\n--locked")
+    ran = run_action(
+        Path("/nowhere"), project, tmp_path_factory, devmap=str(own), args="--ignore=DM2\n--locked"
+    )
     assert "DM201" not in ran.log
     assert "DM505" in ran.log  # --locked: there is no lock
 
 
-def test_the_action_says_that_it_could_not_run(installed: Path, project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_action_says_that_it_could_not_run(
+    installed: Path, project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     ran = run_action(installed, project, tmp_path_factory, paths="absent", sarif_file="out.sarif")
     assert (ran.status, ran.outputs) == (2, {"status": "2"})
     assert not (project / "out.sarif").exists()
@@ -160,21 +189,31 @@ def test_each_input_reaches_a_script_and_is_described() -> None:
         assert f"inputs.{name} " in text
 
 
-def run_job(section: str, project: Path, *, python: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_job(
+    section: str, project: Path, *, python: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """A section of the GitLab job as its runner does it: one bash, lines in order, the first failure ends it."""
     job = yaml_of(JOB)["devmap-validate"]
     environment = {
         "PATH": f"{python.parent}{os.pathsep}/usr/bin{os.pathsep}/bin",
         "HOME": str(project),
-        **{key: value for key, value in os.environ.items() if key.startswith("PIP_") or key.lower().endswith("_proxy")},
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if key.startswith("PIP_") or key.lower().endswith("_proxy")
+        },
         **{key: str(value) for key, value in job["variables"].items()},
         **variables,
     }
     script = "\n".join(["set -eo pipefail", *job[section]])
-    return subprocess.run(["bash", "-c", script], check=False, capture_output=True, text=True, cwd=project, env=environment)
+    return subprocess.run(
+        ["bash", "-c", script], check=False, capture_output=True, text=True, cwd=project, env=environment
+    )
 
 
-def test_the_gitlab_job_installs_checks_and_writes_the_code_quality_report(installed: Path, checkout: Path, project: Path) -> None:
+def test_the_gitlab_job_installs_checks_and_writes_the_code_quality_report(
+    installed: Path, checkout: Path, project: Path
+) -> None:
     prepared = run_job("before_script", project, python=installed, DEVMAP_PACKAGE=str(checkout))
     assert prepared.returncode == 0, prepared.stderr
     good = run_job("script", project, python=installed, DEVMAP_PATHS="llama-3-70b.2xa100.devmap.yaml")

@@ -22,8 +22,15 @@ PATH = f"{BIN}{os.pathsep}/usr/bin{os.pathsep}/bin"
 def proposed(words: str, *, cwd: Path) -> list[str]:
     """What the console script answers a bash that asks for the last of some words: each as `type,value`."""
     count = len(words.split(" ")) - 1
-    environment = {"PATH": PATH, "COMP_WORDS": words, "COMP_CWORD": str(count), "_DEVMAP_COMPLETE": "bash_complete"}
-    result = subprocess.run([str(BIN / "devmap")], check=False, capture_output=True, text=True, cwd=cwd, env=environment)
+    environment = {
+        "PATH": PATH,
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(count),
+        "_DEVMAP_COMPLETE": "bash_complete",
+    }
+    result = subprocess.run(
+        [str(BIN / "devmap")], check=False, capture_output=True, text=True, cwd=cwd, env=environment
+    )
     assert result.stderr == ""
     return result.stdout.split()
 
@@ -90,10 +97,22 @@ class Terminal:
 
     def __init__(self, cwd: Path) -> None:
         self._ours, theirs = pty.openpty()
-        environment = {"PATH": PATH, "TERM": "dumb", "PS1": "> ", "HISTFILE": "/dev/null", "INPUTRC": "/dev/null"}
+        environment = {
+            "PATH": PATH,
+            "TERM": "dumb",
+            "PS1": "> ",
+            "HISTFILE": "/dev/null",
+            "INPUTRC": "/dev/null",
+        }
         command = ["bash", "--norc", "--noprofile", "-i"]
         self._process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=environment, start_new_session=True
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=cwd,
+            env=environment,
+            start_new_session=True,
         )
         os.close(theirs)
 

@@ -65,7 +65,10 @@ def test_each_mistake_is_marked_in_its_place(server: LanguageServer, folder: Pat
         for problem in server.open(folder / "bad.devmap.yaml")
     }
     lines = ["", *BAD.splitlines()]
-    marked = {lines[line][column:].partition(",")[0].partition(":")[0].rstrip("}"): message for (line, column), message in found.items()}
+    marked = {
+        lines[line][column:].partition(",")[0].partition(":")[0].rstrip("}"): message
+        for (line, column), message in found.items()
+    }
     assert set(marked) == {"dtyp", "balancd", "8gb", "workloads"}
     assert "not allowed" in marked["dtyp"]
     assert "not allowed" in marked["workloads"]
@@ -111,7 +114,9 @@ def test_keys_are_proposed_with_their_description(server: LanguageServer, folder
         ("  dty", "The dtype that the model runs in"),
     ],
 )
-def test_hovering_over_a_key_shows_its_description(server: LanguageServer, folder: Path, after: str, says: str) -> None:
+def test_hovering_over_a_key_shows_its_description(
+    server: LanguageServer, folder: Path, after: str, says: str
+) -> None:
     path = folder / "hover.devmap.yaml"
     modeline = (folder / "bad.devmap.yaml").read_text(encoding="utf-8").splitlines(keepends=True)[0]
     text = "version: 1\nmodel:\n  checkpoint: a\n  dtype: bfloat16\ndevice_map: balanced\nmax_memory: {0: 8GB}\nworkload: server\n"
@@ -122,7 +127,11 @@ def test_hovering_over_a_key_shows_its_description(server: LanguageServer, folde
 
 def test_the_problem_matcher_of_the_documentation_reads_what_concise_prints(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent.parent / "docs" / "editors.md").read_text(encoding="utf-8")
-    task = json.loads(next(block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if "problemMatcher" in block))
+    task = json.loads(
+        next(
+            block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if "problemMatcher" in block
+        )
+    )
     pattern = task["problemMatcher"]["pattern"]
     config = tmp_path / "x.devmap.yaml"
     config.write_text(BAD, encoding="utf-8")

@@ -29,12 +29,16 @@ def loaded(tmp_path: Path, text: str, *options: str) -> str:
     config = tmp_path / "x.devmap.yaml"
     config.write_text(text, encoding="utf-8")
     script = _SCRIPT.format(arguments=["validate", *options, str(config)])
-    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
     return next(line for line in result.stdout.splitlines() if line.startswith("LOADED"))
 
 
 @pytest.mark.parametrize("output_format", ["text", "concise", "json", "sarif", "github", "gitlab"])
-def test_a_good_config_needs_neither_rich_nor_jsonschema_nor_the_schema_of_its_own_shape(output_format: str, tmp_path: Path) -> None:
+def test_a_good_config_needs_neither_rich_nor_jsonschema_nor_the_schema_of_its_own_shape(
+    output_format: str, tmp_path: Path
+) -> None:
     assert loaded(tmp_path, GOOD, "--format", output_format) == "LOADED [] SCHEMAS [] STATUS 0"
 
 

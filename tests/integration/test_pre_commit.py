@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from devmap.config.yaml_reader import read_yaml
-from devmap.config.yaml_writer import render_yaml
+from devmap.config.yaml.reader import read_yaml
+from devmap.config.yaml.writer import render_yaml
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFEST = ROOT / ".pre-commit-hooks.yaml"
@@ -41,14 +41,22 @@ def run(*command: str, cwd: Path, home: Path) -> subprocess.CompletedProcess[str
         "HOME": str(home),
         "PRE_COMMIT_HOME": str(home / "pre-commit"),
         "GIT_CONFIG_GLOBAL": os.devnull,
-        **{f"GIT_{who}_{what}": f"{who}@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        **{
+            f"GIT_{who}_{what}": f"{who}@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
     }
     return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, env=environment)
 
 
 def committed(folder: Path, home: Path) -> Path:
     """The folder as a git repository with everything in one commit."""
-    for command in (("git", "init", "--quiet"), ("git", "add", "--all"), ("git", "commit", "--quiet", "--message", "all")):
+    for command in (
+        ("git", "init", "--quiet"),
+        ("git", "add", "--all"),
+        ("git", "commit", "--quiet", "--message", "all"),
+    ):
         result = run(*command, cwd=folder, home=home)
         assert result.returncode == 0, result.stderr
     return folder
@@ -60,7 +68,9 @@ def scratch(tmp_path: Path) -> Path:
 
     The hook is ours but for `language: system`, which takes devmap from this environment: no network in a test.
     """
-    hook = {key: value for key, value in the_hook().items() if key != "additional_dependencies"} | {"language": "system"}
+    hook = {key: value for key, value in the_hook().items() if key != "additional_dependencies"} | {
+        "language": "system"
+    }
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     listed = render_yaml({"hooks": [hook]}).split("\n", 1)[1]
@@ -69,7 +79,11 @@ def scratch(tmp_path: Path) -> Path:
     head = run("git", "rev-parse", "HEAD", cwd=hooks, home=tmp_path).stdout.strip()
     user = tmp_path / "user"
     user.mkdir()
-    for name in ("llama-3-70b.2xa100.devmap.yaml", "llama-3-70b.2xa100.devmap.lock.yaml", "llama-3-70b.manifest.yaml"):
+    for name in (
+        "llama-3-70b.2xa100.devmap.yaml",
+        "llama-3-70b.2xa100.devmap.lock.yaml",
+        "llama-3-70b.manifest.yaml",
+    ):
         shutil.copy(ROOT / "examples" / name, user)
     config = f"repos:\n- repo: {hooks}\n  rev: {head}\n  hooks:\n  - id: devmap-validate\n"
     (user / ".pre-commit-config.yaml").write_text(config, encoding="utf-8")
@@ -81,7 +95,9 @@ def test_the_manifest_is_one_that_pre_commit_reads(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
-def test_the_hook_passes_a_good_config_and_is_not_given_locks_and_manifests(scratch: Path, tmp_path: Path) -> None:
+def test_the_hook_passes_a_good_config_and_is_not_given_locks_and_manifests(
+    scratch: Path, tmp_path: Path
+) -> None:
     with (scratch / ".pre-commit-config.yaml").open("a", encoding="utf-8") as config:
         config.write("    args: [--format=text]\n")  # which says how many files it was given
     result = run("pre-commit", "run", "--all-files", "--verbose", cwd=scratch, home=tmp_path)
@@ -92,12 +108,18 @@ def test_the_hook_passes_a_good_config_and_is_not_given_locks_and_manifests(scra
 def test_the_hook_fails_a_commit_with_a_bad_config_and_says_where(scratch: Path, tmp_path: Path) -> None:
     assert run("pre-commit", "install", cwd=scratch, home=tmp_path).returncode == 0
     config = scratch / "llama-3-70b.2xa100.devmap.yaml"
-    text = re.sub(r"(?m)^device_map:.*$", "device_map: {model.layer.0: 0, '': balanced}", config.read_text(encoding="utf-8"))
+    text = re.sub(
+        r"(?m)^device_map:.*$",
+        "device_map: {model.layer.0: 0, '': balanced}",
+        config.read_text(encoding="utf-8"),
+    )
     config.write_text(text, encoding="utf-8")
     result = run("git", "commit", "--all", "--message", "a misspelt layer", cwd=scratch, home=tmp_path)
     assert result.returncode == 1
     line = next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith("device_map:"))
-    assert f"{config.name}:{line}:14: error[DM201] 'model.layer.0' is no module of this model" in result.stderr
+    assert (
+        f"{config.name}:{line}:14: error[DM201] 'model.layer.0' is no module of this model" in result.stderr
+    )
     assert run("git", "log", "--oneline", cwd=scratch, home=tmp_path).stdout.count("\n") == 1
 
 
@@ -124,7 +146,9 @@ def closure(names: tuple[str, ...]) -> set[str]:
         name = left.pop().lower().replace("_", "-")
         if name not in found:
             found.add(name)
-            requirements = [line for line in importlib.metadata.requires(name) or [] if "extra ==" not in line]
+            requirements = [
+                line for line in importlib.metadata.requires(name) or [] if "extra ==" not in line
+            ]
             left += [re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0] for requirement in requirements]
     return found
 
@@ -134,9 +158,14 @@ def test_the_hook_s_environment_holds_what_validate_needs_and_no_torch() -> None
     versions = dict((*line.lower().split("=="), "")[:2] for line in pinned)
     assert option == "--no-deps"
     assert set(versions) == closure(NEEDED)
-    declared = {re.split(r"[<>=\[ ;]", line, maxsplit=1)[0] for line in importlib.metadata.requires("torch-devmap") or []}
+    declared = {
+        re.split(r"[<>=\[ ;]", line, maxsplit=1)[0]
+        for line in importlib.metadata.requires("torch-devmap") or []
+    }
     assert set(NEEDED) <= declared
-    core = next(line for line in importlib.metadata.requires("pydantic") or [] if line.startswith("pydantic-core"))
+    core = next(
+        line for line in importlib.metadata.requires("pydantic") or [] if line.startswith("pydantic-core")
+    )
     if versions["pydantic"] == importlib.metadata.version("pydantic"):
         assert core == f"pydantic-core=={versions['pydantic-core']}"
     assert versions["pydantic"], "pydantic fits one version of its core alone, so both are pinned"
@@ -163,12 +192,18 @@ raise SystemExit(cli.main(["validate", "--format", "concise", *{paths!r}], stand
 
 
 @pytest.mark.parametrize(("policies", "code"), [("", None), ("policies: [production]\n", "PRD")])
-def test_validate_runs_where_nothing_else_is_installed(policies: str, code: str | None, tmp_path: Path, minilm_folder: Path) -> None:
+def test_validate_runs_where_nothing_else_is_installed(
+    policies: str, code: str | None, tmp_path: Path, minilm_folder: Path
+) -> None:
     config = tmp_path / "x.devmap.yaml"
     budgets = "max_memory: {0: 1GB, cpu: 1GB}\nheadroom: 20%\n"
-    config.write_text(f"version: 1\nmodel: {{checkpoint: {minilm_folder}}}\n{budgets}{policies}", encoding="utf-8")
+    config.write_text(
+        f"version: 1\nmodel: {{checkpoint: {minilm_folder}}}\n{budgets}{policies}", encoding="utf-8"
+    )
     script = _WITHOUT_THE_REST.format(allowed=closure(NEEDED) | {"torch-devmap"}, paths=[str(config)])
-    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=ROOT)
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=ROOT
+    )
     assert (result.returncode, result.stderr) == (int(code is not None), "")
     assert (code is None) == (result.stdout == "")
     assert (code or "") in result.stdout

@@ -18,7 +18,12 @@ BAD = f"{GOOD}device_map: {{model.layer.0: 0, '': balanced}}\n"
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
     """A project with a good and a bad config, a lock that is no config, and one test."""
     shutil.copy(EXAMPLES / "llama-3-70b.manifest.yaml", pytester.path)
-    files = {"good.devmap.yaml": GOOD, "bad.devmap.yml": BAD, "good2.devmap.lock.yaml": "", "test_own.py": "def test_own(): pass\n"}
+    files = {
+        "good.devmap.yaml": GOOD,
+        "bad.devmap.yml": BAD,
+        "good2.devmap.lock.yaml": "",
+        "test_own.py": "def test_own(): pass\n",
+    }
     for name, text in files.items():
         (pytester.path / name).write_text(text, encoding="utf-8")
     pytester.makeini("[pytest]\n")
@@ -53,7 +58,8 @@ def test_a_config_can_be_named_by_its_node(project: pytest.Pytester) -> None:
 def test_without_the_option_nothing_of_devmap_is_loaded(project: pytest.Pytester) -> None:
     own = "import sys\ndef test_own():\n    assert {name for name in sys.modules if name.startswith('devmap')} <= {allowed}\n"
     text = (
-        own.replace("{allowed}", "{'devmap', 'devmap.pytest_plugin'}") + "    assert not {'pydantic', 'yaml', 'torch'} & set(sys.modules)\n"
+        own.replace("{allowed}", "{'devmap', 'devmap.pytest_plugin'}")
+        + "    assert not {'pydantic', 'yaml', 'torch'} & set(sys.modules)\n"
     )
     (project.path / "test_own.py").write_text(text, encoding="utf-8")
     run(project).assert_outcomes(passed=1)

@@ -37,10 +37,19 @@ def _families() -> dict[str, Any]:
 
 
 FAMILIES = _families()
-CLASSES = [(model_type, name) for model_type in known_families() for name in (family_of(model_type) or pytest.fail(model_type)).classes]
+CLASSES = [
+    (model_type, name)
+    for model_type in known_families()
+    for name in (family_of(model_type) or pytest.fail(model_type)).classes
+]
 
 
-def build(model_type: str, class_name: str, changes: dict[str, object] | None = None, dtype: torch.dtype = torch.float32) -> Any:
+def build(
+    model_type: str,
+    class_name: str,
+    changes: dict[str, object] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
     config = transformers.CONFIG_MAPPING[model_type](**{**FAMILIES[model_type].tiny, **(changes or {})})
     torch.manual_seed(0)
     return getattr(transformers, class_name)._from_config(config, dtype=dtype)
@@ -49,7 +58,9 @@ def build(model_type: str, class_name: str, changes: dict[str, object] | None = 
 def built_again(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
     """What transformers builds on meta from the saved config.json."""
     with torch.device("meta"):
-        return getattr(transformers, class_name)._from_config(transformers.AutoConfig.from_pretrained(folder), dtype=dtype)
+        return getattr(transformers, class_name)._from_config(
+            transformers.AutoConfig.from_pretrained(folder), dtype=dtype
+        )
 
 
 def assert_equal(first: Inventory, second: Inventory) -> None:
@@ -79,7 +90,11 @@ def assembled(inventory: Inventory, name: str) -> torch.Tensor:
             part = part[tuple(slice(*edge) for edge in piece.take)]
         if piece.permute is not None:
             part = part.permute(piece.permute)
-        box = tuple(slice(*edge) for edge in piece.put) if piece.put is not None else tuple(slice(None) for _ in tensor.shape)
+        box = (
+            tuple(slice(*edge) for edge in piece.put)
+            if piece.put is not None
+            else tuple(slice(None) for _ in tensor.shape)
+        )
         result[box] = part.reshape(result[box].shape)
         covered[box] += 1
     assert (covered == 1).all(), name
@@ -98,14 +113,14 @@ def assert_loads_as_transformers(inventory: Inventory, model: Any) -> None:
 
 
 def test_the_table_covers_the_promised_families() -> None:
-    promised = (
-        "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe gemma2 gemma3_text bloom gpt2 gptj gpt_neox opt falcon t5 bert whisper"
-    )
+    promised = "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe gemma2 gemma3_text bloom gpt2 gptj gpt_neox opt falcon t5 bert whisper"
     assert set(promised.split()) <= set(known_families())
 
 
 @pytest.mark.parametrize(("model_type", "class_name"), CLASSES)
-def test_headers_alone_equal_the_module_for_every_class(tmp_path: Path, model_type: str, class_name: str) -> None:
+def test_headers_alone_equal_the_module_for_every_class(
+    tmp_path: Path, model_type: str, class_name: str
+) -> None:
     build(model_type, class_name, dtype=torch.bfloat16).save_pretrained(tmp_path)
     found = Inventory.from_checkpoint(tmp_path)
     assert_equal(found, read_module(built_again(tmp_path, class_name, torch.bfloat16)))
@@ -114,16 +129,27 @@ def test_headers_alone_equal_the_module_for_every_class(tmp_path: Path, model_ty
 
 
 @pytest.mark.parametrize("model_type", known_families())
-def test_headers_equal_the_module_for_every_variant_and_with_ties_switched(tmp_path: Path, model_type: str) -> None:
+def test_headers_equal_the_module_for_every_variant_and_with_ties_switched(
+    tmp_path: Path, model_type: str
+) -> None:
     family = family_of(model_type)
     assert family is not None
     class_name = next(
-        (name for name in family.classes if name.endswith(("CausalLM", "ConditionalGeneration", "LMHeadModel"))), family.base_class
+        (
+            name
+            for name in family.classes
+            if name.endswith(("CausalLM", "ConditionalGeneration", "LMHeadModel"))
+        ),
+        family.base_class,
     )
-    for number, changes in enumerate([*FAMILIES[model_type].variants, {"tie_word_embeddings": True}, {"tie_word_embeddings": False}]):
+    for number, changes in enumerate(
+        [*FAMILIES[model_type].variants, {"tie_word_embeddings": True}, {"tie_word_embeddings": False}]
+    ):
         folder = tmp_path / str(number)
         build(model_type, class_name, changes).save_pretrained(folder)
-        assert_equal(Inventory.from_checkpoint(folder), read_module(built_again(folder, class_name, torch.float32)))
+        assert_equal(
+            Inventory.from_checkpoint(folder), read_module(built_again(folder, class_name, torch.float32))
+        )
 
 
 @pytest.mark.parametrize("model_type", known_families())
@@ -150,7 +176,8 @@ def test_through_transformers_equals_the_table(tmp_path: Path, model_type: str) 
 
 
 @pytest.mark.parametrize(
-    ("saved", "loaded"), [("BertModel", "BertForMaskedLM"), ("BertForMaskedLM", "BertModel"), ("LlamaModel", "LlamaForCausalLM")]
+    ("saved", "loaded"),
+    [("BertModel", "BertForMaskedLM"), ("BertForMaskedLM", "BertModel"), ("LlamaModel", "LlamaForCausalLM")],
 )
 def test_a_prefix_that_is_lacking_or_too_much_is_repaired(tmp_path: Path, saved: str, loaded: str) -> None:
     model_type = "bert" if "Bert" in saved else "llama"
@@ -174,8 +201,13 @@ def test_renamed_keys_of_old_checkpoints_are_found(tmp_path: Path) -> None:
     build("bert", "BertModel").save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
-    save_file({name.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for name, tensor in tensors.items()}, path)
-    assert_loads_as_transformers(Inventory.from_checkpoint(tmp_path), transformers.BertModel.from_pretrained(tmp_path))
+    save_file(
+        {name.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for name, tensor in tensors.items()},
+        path,
+    )
+    assert_loads_as_transformers(
+        Inventory.from_checkpoint(tmp_path), transformers.BertModel.from_pretrained(tmp_path)
+    )
 
 
 def test_a_lost_layer_and_a_foreign_tensor_are_named(tmp_path: Path) -> None:
@@ -185,7 +217,9 @@ def test_a_lost_layer_and_a_foreign_tensor_are_named(tmp_path: Path) -> None:
     save_file({**tensors, "model.layers.9.mlp.up_proj.weight": torch.zeros(1), "odd": torch.zeros(1)}, path)
     found = Inventory.from_checkpoint(tmp_path)
     assert found.mapping is not None
-    assert set(found.mapping.missing) == {f"model.layers.1.mlp.{name}_proj.weight" for name in ("gate", "up", "down")}
+    assert set(found.mapping.missing) == {
+        f"model.layers.1.mlp.{name}_proj.weight" for name in ("gate", "up", "down")
+    }
     assert set(found.mapping.unmapped) == {"odd", "model.layers.9.mlp.up_proj.weight"}
     assert len(found.notes) == 2
 
@@ -201,7 +235,9 @@ def test_a_manifest_gives_an_equal_inventory_for_every_family(model_type: str) -
 def test_an_unknown_architecture_keeps_its_repeated_blocks_whole_and_says_so(tmp_path: Path) -> None:
     build("llama", "LlamaForCausalLM").save_pretrained(tmp_path)
     config = tmp_path / "config.json"
-    config.write_text(config.read_text().replace('"llama"', '"acme"').replace("LlamaForCausalLM", "AcmeForCausalLM"))
+    config.write_text(
+        config.read_text().replace('"llama"', '"acme"').replace("LlamaForCausalLM", "AcmeForCausalLM")
+    )
     found = Inventory.from_checkpoint(tmp_path)
     assert found.no_split_module_classes == ("Block_model_layers",)
     assert [path for path, name in found.modules.items() if name == "Block_model_layers"] == [

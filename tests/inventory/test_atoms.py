@@ -19,7 +19,10 @@ def test_every_tensor_is_in_exactly_one_atom_in_order(inventory: Inventory) -> N
 @given(inventories())
 def test_atoms_count_the_bytes_of_the_whole_model_a_tied_one_once(inventory: Inventory) -> None:
     assert sum(atom.nbytes for atom in atoms(inventory)) == inventory.nbytes
-    assert sum(atom.nbytes for atom in atoms(inventory, no_split_module_classes=["Block", "Linear"])) == inventory.nbytes
+    assert (
+        sum(atom.nbytes for atom in atoms(inventory, no_split_module_classes=["Block", "Linear"]))
+        == inventory.nbytes
+    )
 
 
 @given(inventories())
@@ -43,6 +46,11 @@ def test_the_run_dtype_changes_parameters_and_leaves_buffers() -> None:
 
 def test_a_tensor_on_a_module_that_is_split_is_an_atom_of_its_own() -> None:
     inventory = Inventory(
-        {"": "M", "a": "Linear"}, {"scale": Tensor("scale", (2,), "int8"), "a.weight": Tensor("a.weight", (4,), "int8")}, ties=()
+        {"": "M", "a": "Linear"},
+        {"scale": Tensor("scale", (2,), "int8"), "a.weight": Tensor("a.weight", (4,), "int8")},
+        ties=(),
     )
-    assert [(atom.path, atom.is_tensor, atom.nbytes) for atom in atoms(inventory)] == [("scale", True, 2), ("a", False, 4)]
+    assert [(atom.path, atom.is_tensor, atom.nbytes) for atom in atoms(inventory)] == [
+        ("scale", True, 2),
+        ("a", False, 4),
+    ]

@@ -32,7 +32,11 @@ def messages(error: pytest.ExceptionInfo[CheckpointError]) -> str:
 
 
 def test_a_file_gives_shapes_dtypes_and_offsets_of_its_bytes(tmp_path: Path) -> None:
-    tensors = {"b": torch.arange(6, dtype=torch.int16).reshape(2, 3), "a": torch.ones(4, dtype=torch.bfloat16), "e": torch.zeros(0, 3)}
+    tensors = {
+        "b": torch.arange(6, dtype=torch.int16).reshape(2, 3),
+        "a": torch.ones(4, dtype=torch.bfloat16),
+        "e": torch.zeros(0, 3),
+    }
     save_file(tensors, tmp_path / "x.safetensors", metadata={"format": "pt"})
     found = read_headers(tmp_path / "x.safetensors")
     assert {name: (stored.shape, stored.dtype, stored.nbytes) for name, stored in found.tensors.items()} == {
@@ -107,14 +111,18 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path, content: bytes
         ({"a": entry("F32", [2], 4, 12)}, 12, "gap of 4 bytes before 'a'"),
     ],
 )
-def test_a_header_that_disagrees_with_itself_or_its_file_is_refused(tmp_path: Path, header: object, body: int, expected: str) -> None:
+def test_a_header_that_disagrees_with_itself_or_its_file_is_refused(
+    tmp_path: Path, header: object, body: int, expected: str
+) -> None:
     with pytest.raises(CheckpointError) as caught:
         read_headers(write(tmp_path / "x.safetensors", header, bytes(body)))
     assert expected in messages(caught)
 
 
 def test_all_faults_of_all_files_are_in_one_error(tmp_path: Path) -> None:
-    write(tmp_path / "m-1.safetensors", {"a": entry("F99", [2], 0, 8), "b": entry("F32", [3], 0, 8)}, bytes(8))
+    write(
+        tmp_path / "m-1.safetensors", {"a": entry("F99", [2], 0, 8), "b": entry("F32", [3], 0, 8)}, bytes(8)
+    )
     (tmp_path / "m-2.safetensors").write_bytes(b"123")
     save_file({"c": torch.ones(1)}, tmp_path / "m-3.safetensors")
     save_file({"c": torch.ones(1)}, tmp_path / "m-4.safetensors")

@@ -7,7 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.inventory.assembly import Assembled, AssemblyError, concatenate, pieces_of, split, stack, stored, transpose
+from devmap.inventory.assembly import (
+    Assembled,
+    AssemblyError,
+    concatenate,
+    pieces_of,
+    split,
+    stack,
+    stored,
+    transpose,
+)
 from devmap.inventory.conversion import Conversion, Rules, convert
 from devmap.inventory.header import StoredTensor
 
@@ -25,7 +34,11 @@ def numbers(tensor: Assembled, values: dict[str, torch.Tensor]) -> torch.Tensor:
             part = part[tuple(slice(*edge) for edge in piece.take)]
         if piece.permute is not None:
             part = part.permute(piece.permute)
-        box = tuple(slice(*edge) for edge in piece.put) if piece.put is not None else tuple(slice(None) for _ in tensor.shape)
+        box = (
+            tuple(slice(*edge) for edge in piece.put)
+            if piece.put is not None
+            else tuple(slice(None) for _ in tensor.shape)
+        )
         result[box] = part.reshape(result[box].shape)
     return result
 
@@ -34,7 +47,10 @@ def numbers(tensor: Assembled, values: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_any_chain_of_operations_on_shapes_does_what_it_does_on_numbers(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple))
     count = data.draw(st.integers(1, 3))
-    values = {str(number): torch.arange(torch.Size(shape).numel()).reshape(shape) + 1000 * number for number in range(count)}
+    values = {
+        str(number): torch.arange(torch.Size(shape).numel()).reshape(shape) + 1000 * number
+        for number in range(count)
+    }
     symbolic = [stored(held(name, *shape)) for name in values]
     real = list(values.values())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -79,12 +95,16 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         transpose(two, 0, 1)
 
 
-FUSED = Conversion(("attn.qkv.weight",), ("attn.q.weight", "attn.k.weight", "attn.v.weight"), (("Chunk", (0,)),))
+FUSED = Conversion(
+    ("attn.qkv.weight",), ("attn.q.weight", "attn.k.weight", "attn.v.weight"), (("Chunk", (0,)),)
+)
 
 
 def test_a_fused_tensor_is_cut_into_the_models() -> None:
     names = {f"h.0.attn.{letter}.weight" for letter in "qkv"}
-    found = convert({"h.0.attn.qkv.weight": held("h.0.attn.qkv.weight", 6, 2)}, Rules((FUSED,)), knows=names.__contains__)
+    found = convert(
+        {"h.0.attn.qkv.weight": held("h.0.attn.qkv.weight", 6, 2)}, Rules((FUSED,)), knows=names.__contains__
+    )
     assert {name: tensor.shape for name, tensor in found.tensors.items()} == dict.fromkeys(names, (2, 2))
     (piece,) = pieces_of(found.tensors["h.0.attn.k.weight"])
     assert piece.take == ((2, 4), (0, 2))
@@ -92,22 +112,33 @@ def test_a_fused_tensor_is_cut_into_the_models() -> None:
 
 def test_experts_are_gathered_in_the_order_of_their_numbers() -> None:
     rule = Conversion(
-        ("experts.*.w1.weight", "experts.*.w3.weight"), ("experts.fused",), (("MergeModulelist", (0,)), ("Concatenate", (1,)))
+        ("experts.*.w1.weight", "experts.*.w3.weight"),
+        ("experts.fused",),
+        (("MergeModulelist", (0,)), ("Concatenate", (1,))),
     )
     tensors = {
-        f"experts.{number}.w{part}.weight": held(f"experts.{number}.w{part}.weight", 2, 3) for number in range(12) for part in (1, 3)
+        f"experts.{number}.w{part}.weight": held(f"experts.{number}.w{part}.weight", 2, 3)
+        for number in range(12)
+        for part in (1, 3)
     }
     found = convert(tensors, Rules((rule,)), knows={"experts.fused"}.__contains__)
     fused = found.tensors["experts.fused"]
     assert fused.shape == (12, 4, 3)
-    assert [piece.stored for piece in pieces_of(fused)][:3] == ["experts.0.w1.weight", "experts.1.w1.weight", "experts.2.w1.weight"]
+    assert [piece.stored for piece in pieces_of(fused)][:3] == [
+        "experts.0.w1.weight",
+        "experts.1.w1.weight",
+        "experts.2.w1.weight",
+    ]
     tenth = next(piece for piece in pieces_of(fused) if piece.stored == "experts.10.w3.weight")
     assert tenth.put == ((10, 11), (2, 4), (0, 3))
 
 
 def test_experts_that_do_not_fit_together_are_unmapped_and_noted() -> None:
     rule = Conversion(("experts.*.w1.weight",), ("experts.fused",), (("MergeModulelist", (0,)),))
-    tensors = {"experts.0.w1.weight": held("experts.0.w1.weight", 2, 3), "experts.1.w1.weight": held("experts.1.w1.weight", 2, 4)}
+    tensors = {
+        "experts.0.w1.weight": held("experts.0.w1.weight", 2, 3),
+        "experts.1.w1.weight": held("experts.1.w1.weight", 2, 4),
+    }
     found = convert(tensors, Rules((rule,)), knows={"experts.fused"}.__contains__)
     assert found.unmapped == list(tensors)
     assert "cannot be put together" in found.notes[0]

@@ -15,7 +15,9 @@ from devmap.inventory.dtypes import SAFETENSORS_DTYPES, element_bits, run_dtype,
 if TYPE_CHECKING:
     from pathlib import Path
 
-TORCH_DTYPES = sorted({str(value).removeprefix("torch.") for value in vars(torch).values() if isinstance(value, torch.dtype)})
+TORCH_DTYPES = sorted(
+    {str(value).removeprefix("torch.") for value in vars(torch).values() if isinstance(value, torch.dtype)}
+)
 
 
 @pytest.mark.parametrize("name", TORCH_DTYPES)
@@ -30,7 +32,9 @@ def one_tensor(path: Path, code: str, shape: list[int], nbytes: int) -> Path:
 
 
 @pytest.mark.parametrize(("code", "dtype"), SAFETENSORS_DTYPES.items())
-def test_safetensors_accepts_every_code_with_the_size_we_give_it(tmp_path: Path, code: str, dtype: str) -> None:
+def test_safetensors_accepts_every_code_with_the_size_we_give_it(
+    tmp_path: Path, code: str, dtype: str
+) -> None:
     path = one_tensor(tmp_path / "x.safetensors", code, [8], storage_bytes((8,), dtype))
     with safetensors.safe_open(path, framework="pt") as opened:
         assert opened.get_slice("a").get_dtype() == code

@@ -28,7 +28,9 @@ def test_expressions_work_over_figures(expression: str, expected: object) -> Non
     assert evaluate(expression, figures) == expected
 
 
-@pytest.mark.parametrize("expression", ["a // 0", "absent * 2", "open('x')", "a.__class__()", "[x for x in a]"])
+@pytest.mark.parametrize(
+    "expression", ["a // 0", "absent * 2", "open('x')", "a.__class__()", "[x for x in a]"]
+)
 def test_what_gives_no_value_is_an_error_of_the_config(expression: str) -> None:
     with pytest.raises(InventoryError, match="gives no value"):
         evaluate(expression, {"a": 1})

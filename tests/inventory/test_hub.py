@@ -24,7 +24,9 @@ def no_hub_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-def test_a_path_is_relative_to_the_folder_and_wins_over_a_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_path_is_relative_to_the_folder_and_wins_over_a_hub_id(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     cached(tmp_path / "hub", "org/name")
     (tmp_path / "configs" / "org" / "name").mkdir(parents=True)
@@ -38,9 +40,17 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "below"), [("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub"), ("XDG_CACHE_HOME", "huggingface/hub")]
+    ("variable", "below"),
+    [
+        ("HF_HUB_CACHE", ""),
+        ("HUGGINGFACE_HUB_CACHE", ""),
+        ("HF_HOME", "hub"),
+        ("XDG_CACHE_HOME", "huggingface/hub"),
+    ],
 )
-def test_a_hub_id_is_found_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, below: str) -> None:
+def test_a_hub_id_is_found_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, below: str
+) -> None:
     monkeypatch.setenv(variable, str(tmp_path / "x"))
     snapshot = cached(tmp_path / "x" / below, "org/name")
     assert find_checkpoint("org/name", folder=tmp_path) == snapshot
@@ -67,7 +77,9 @@ def test_what_can_only_be_a_path_is_not_looked_up_on_the_hub(tmp_path: Path, nam
     assert "hf download" not in caught.value.help
 
 
-def test_a_cache_without_its_snapshot_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_without_its_snapshot_is_as_good_as_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     cached(tmp_path / "hub", "org/name").rmdir()
     with pytest.raises(CheckpointError, match="neither"):

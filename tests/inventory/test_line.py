@@ -26,7 +26,10 @@ def test_spans_and_children_are_what_the_names_say(inventory: Inventory) -> None
     for path in inventory.modules:
         start, end = line.span(path)
         assert list(line.tensors[start:end]) == [name for name in inventory.tensors if below(path, name)]
-        assert tuple(line.modules[child] for child in line.children(line.place[path])) == inventory.children[path]
+        assert (
+            tuple(line.modules[child] for child in line.children(line.place[path]))
+            == inventory.children[path]
+        )
         own = line.tensors[line.first[line.place[path]] : line.first[line.place[path] + 1]]
         assert own == tuple(tensor.name for tensor in inventory.own_tensors[path])
     for at, name in enumerate(inventory.tensors):
@@ -37,7 +40,11 @@ def test_spans_and_children_are_what_the_names_say(inventory: Inventory) -> None
 @given(st.data())
 def test_runs_tell_for_every_tensor_the_longest_path_above_it(data: st.DataObject) -> None:
     inventory = data.draw(inventories())
-    paths = data.draw(st.lists(st.sampled_from([*inventory.modules, *inventory.tensors, "absent", "absent.weight"]), unique=True))
+    paths = data.draw(
+        st.lists(
+            st.sampled_from([*inventory.modules, *inventory.tensors, "absent", "absent.weight"]), unique=True
+        )
+    )
     runs = inventory.line.runs(paths)
     assert [0, *(run.end for run in runs)] == [*(run.start for run in runs), len(inventory.tensors)]
     assert all(run.start < run.end for run in runs)

@@ -121,7 +121,11 @@ HEAD = "version: 1\nmodules:\n  '': M\n  a: A\n  b: ModuleList\n  b[0-3]: B\n"
         (HEAD + "tensors:\n  a.w: int8[1]\nties: [[a.w, a.v]]\n", 9, "'a.v' is no tensor of this model"),
         (HEAD + "tensors:\n  a.w: int8[1]\nties: [[a.w, a.w]]\n", 9, "tied twice"),
         (HEAD + "tensors:\n  a.w: int8[1]\nties: [[a.w]]\n", 9, "two names or more"),
-        (HEAD + "tensors:\n  a.w: int8[1]\n  w: int8[2]\nties:\n  - [a.w, w]\n", 11, "one shape and one dtype"),
+        (
+            HEAD + "tensors:\n  a.w: int8[1]\n  w: int8[2]\nties:\n  - [a.w, w]\n",
+            11,
+            "one shape and one dtype",
+        ),
         (HEAD + "ties: a\n", 7, "expected a list of lists"),
         (HEAD + "ties: [a]\n", 7, "expected a list of names"),
         (HEAD + "no_split_module_classes: B\n", 7, "expected a list of names"),
@@ -137,7 +141,9 @@ def test_a_wrong_manifest_says_file_and_line(text: str, line: int, expected: str
     with pytest.raises(ManifestError) as caught:
         parse_manifest(text.encode(), "x.manifest.yaml")
     found = [problem.message for problem in caught.value.problems]
-    assert any(message.startswith(f"x.manifest.yaml:{line}:") and expected in message for message in found), found
+    assert any(message.startswith(f"x.manifest.yaml:{line}:") and expected in message for message in found), (
+        found
+    )
 
 
 def test_all_faults_are_in_one_error() -> None:
@@ -156,12 +162,18 @@ def test_an_absent_file_says_how_to_write_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "version: 1\nmodules:\n  '': M\n" + "".join(f"  m{number}: ModuleList\n  m{number}[0-999999]: B\n" for number in range(200)),
-        "version: 1\nmodules:\n  '': M\n  a: B\n" + "".join(f"  {'a' + '[0-99]' + '.a[0-99]' * depth}: B\n" for depth in range(8)),
-        "version: 1\nmodules:\n  '': M\n" + "".join(f"  '[{number}-{number + 5}]': B\n" for number in range(20_000)),
+        "version: 1\nmodules:\n  '': M\n"
+        + "".join(f"  m{number}: ModuleList\n  m{number}[0-999999]: B\n" for number in range(200)),
+        "version: 1\nmodules:\n  '': M\n  a: B\n"
+        + "".join(f"  {'a' + '[0-99]' + '.a[0-99]' * depth}: B\n" for depth in range(8)),
+        "version: 1\nmodules:\n  '': M\n"
+        + "".join(f"  '[{number}-{number + 5}]': B\n" for number in range(20_000)),
         "version: 1\nmodules: " + "[" * 100_000,
-        "x: &a [1, 2, 3]\n" + "".join(f"y{number}: &b{number} [*a, *a, *a]\n" for number in range(100)) + "version: 1\n",
-        "version: 1\nmodules: {'': M}\ntensors:\n" + "".join(f"  w{number}: zzz[1]\n" for number in range(20_000)),
+        "x: &a [1, 2, 3]\n"
+        + "".join(f"y{number}: &b{number} [*a, *a, *a]\n" for number in range(100))
+        + "version: 1\n",
+        "version: 1\nmodules: {'': M}\ntensors:\n"
+        + "".join(f"  w{number}: zzz[1]\n" for number in range(20_000)),
     ],
 )
 def test_a_hostile_manifest_is_refused_in_bounded_time_and_memory(text: str) -> None:

@@ -52,10 +52,20 @@ def test_registration_order_kinds_ties_and_shared_modules(device: str) -> None:
         *[f"alias.{name}" for name in block],
     ]
     assert found.tensors["blocks.0.kept"] == Tensor("blocks.0.kept", (2,), "int8", "buffer")
-    assert found.tensors["blocks.0.computed"] == Tensor("blocks.0.computed", (3,), "float32", "buffer", persistent=False)
-    assert found.ties == (("embed.weight", "head.weight"), *[(f"blocks.1.{name}", f"alias.{name}") for name in block])
+    assert found.tensors["blocks.0.computed"] == Tensor(
+        "blocks.0.computed", (3,), "float32", "buffer", persistent=False
+    )
+    assert found.ties == (
+        ("embed.weight", "head.weight"),
+        *[(f"blocks.1.{name}", f"alias.{name}") for name in block],
+    )
     assert "blocks.0.act" not in found.modules
-    assert list(found.modules.items())[:4] == [("", "Model"), ("embed", "Embedding"), ("blocks", "ModuleList"), ("blocks.0", "Block")]
+    assert list(found.modules.items())[:4] == [
+        ("", "Model"),
+        ("embed", "Embedding"),
+        ("blocks", "ModuleList"),
+        ("blocks.0", "Block"),
+    ]
     assert found.no_split_module_classes == ("Block",)
     assert found.architecture is None
 
@@ -77,7 +87,9 @@ def test_empty_models_and_roots_without_children_work() -> None:
     assert read_module(nn.Sequential(nn.ReLU())).modules == {"": "Sequential"}
 
 
-@pytest.mark.parametrize("empty", [nn.ReLU(), nn.LayerNorm(2, elementwise_affine=False), nn.Sequential(nn.Identity())])
+@pytest.mark.parametrize(
+    "empty", [nn.ReLU(), nn.LayerNorm(2, elementwise_affine=False), nn.Sequential(nn.Identity())]
+)
 def test_modules_without_a_tensor_in_their_subtree_are_left_out(empty: nn.Module) -> None:
     model = nn.Sequential(nn.Linear(2, 2), empty, nn.Linear(2, 2))
     assert list(read_module(model).modules) == ["", "0", "2"]
@@ -108,7 +120,9 @@ def test_a_chain_of_400_modules_is_read() -> None:
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_plain_module_is_matched_by_name_and_its_prefix_repaired(tmp_path: Path, prefix: str) -> None:
     model = Block()
-    stored = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items() if name != "inner.bias"}
+    stored = {
+        f"{prefix}{name}": tensor for name, tensor in model.state_dict().items() if name != "inner.bias"
+    }
     stored[f"{prefix}scale"] = torch.zeros(2)
     save_file({**stored, "other": torch.zeros(1)}, tmp_path / "x.safetensors")
     inventory = read_module(model)
@@ -118,4 +132,6 @@ def test_a_plain_module_is_matched_by_name_and_its_prefix_repaired(tmp_path: Pat
     assert set(found.mapping.pieces) == {"kept", "inner.weight"}
     assert found.mapping.missing == ("inner.bias",)
     assert found.mapping.unmapped == ("other",)
-    assert [(wrong.name, wrong.expected, wrong.found) for wrong in found.mapping.mismatched] == [("scale", (1,), (2,))]
+    assert [(wrong.name, wrong.expected, wrong.found) for wrong in found.mapping.mismatched] == [
+        ("scale", (1,), (2,))
+    ]

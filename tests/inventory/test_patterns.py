@@ -24,7 +24,12 @@ PATHS = [
 
 
 def test_kinds_of_keys() -> None:
-    assert [key_kind(key) for key in ("a.b", "a[0-3]", "a.*", "a[0-3].*")] == [KeyKind.LITERAL, KeyKind.RANGE, KeyKind.GLOB, KeyKind.GLOB]
+    assert [key_kind(key) for key in ("a.b", "a[0-3]", "a.*", "a[0-3].*")] == [
+        KeyKind.LITERAL,
+        KeyKind.RANGE,
+        KeyKind.GLOB,
+        KeyKind.GLOB,
+    ]
 
 
 def test_ranges_and_globs_name_what_is_there() -> None:
@@ -33,14 +38,25 @@ def test_ranges_and_globs_name_what_is_there() -> None:
     assert index.match("model.layers.*.mlp") == ("model.layers.0.mlp", "model.layers.10.mlp")
     assert index.match("model.layers.1?") == ("model.layers.10",)
     assert index.match("model.*.mlp") == ()
-    assert index.match("model.layers[0-999999999]") == tuple(f"model.layers.{number}" for number in (0, 1, 2, 10))
+    assert index.match("model.layers[0-999999999]") == tuple(
+        f"model.layers.{number}" for number in (0, 1, 2, 10)
+    )
     assert index.match("") == ("",)
 
 
 def test_the_longest_match_wins_and_among_equals_the_more_exact() -> None:
-    found = expand_keys(["", "model.layers[0-2]", "model.layers.1", "model.layers.*", "model.layers.0.mlp"], PathIndex(PATHS))
+    found = expand_keys(
+        ["", "model.layers[0-2]", "model.layers.1", "model.layers.*", "model.layers.0.mlp"], PathIndex(PATHS)
+    )
     assert [
-        found.winner(path) for path in ("lm_head", "model.layers.0", "model.layers.1", "model.layers.10.mlp", "model.layers.0.mlp")
+        found.winner(path)
+        for path in (
+            "lm_head",
+            "model.layers.0",
+            "model.layers.1",
+            "model.layers.10.mlp",
+            "model.layers.0.mlp",
+        )
     ] == [
         "",
         "model.layers[0-2]",
@@ -59,6 +75,8 @@ def test_equal_ranges_that_overlap_are_a_conflict_and_names_of_nothing_are_unmat
 
 @given(inventories(), st.data())
 def test_a_literal_path_names_itself(inventory: Inventory, data: st.DataObject) -> None:
-    index = PathIndex.of(inventory)
-    path = data.draw(st.sampled_from([path for path in [*inventory.modules, *inventory.tensors] if "[" not in path]))
+    index = inventory.index
+    path = data.draw(
+        st.sampled_from([path for path in [*inventory.modules, *inventory.tensors] if "[" not in path])
+    )
     assert index.match(path) == (path,)

@@ -66,7 +66,9 @@ def inventories(draw: st.DrawFn) -> Inventory:
         modules[path] = draw(CLASSES)
         prefix = f"{path}." if path else ""
         leaves = draw(st.lists(LEAVES, max_size=2, unique_by=lambda leaf: leaf[0]))
-        tensors.update({prefix + name: Tensor(prefix + name, shape, dtype, *kind) for name, shape, dtype, kind in leaves})
+        tensors.update(
+            {prefix + name: Tensor(prefix + name, shape, dtype, *kind) for name, shape, dtype, kind in leaves}
+        )
         if depth == 0:
             return
         for name in draw(st.lists(NAMES, max_size=4, unique=True)):

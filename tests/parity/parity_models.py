@@ -85,10 +85,19 @@ def modules(draw: st.DrawFn) -> nn.Module:
         module = draw(st.sampled_from([Block, Other]))()
         for number in range(draw(st.integers(0, 2))):
             size = draw(st.integers(1, 9))
-            module.register_parameter(f"p{number}", nn.Parameter(torch.empty(size, dtype=torch.uint8, device="meta"), requires_grad=False))
+            module.register_parameter(
+                f"p{number}",
+                nn.Parameter(torch.empty(size, dtype=torch.uint8, device="meta"), requires_grad=False),
+            )
         if draw(st.booleans()):
-            module.register_buffer("state", torch.empty(draw(st.integers(1, 9)), dtype=torch.uint8, device="meta"))
-        for name in draw(st.lists(st.sampled_from(["1", "10", "a", "ab"]), max_size=3, unique=True)) if depth < 2 else []:
+            module.register_buffer(
+                "state", torch.empty(draw(st.integers(1, 9)), dtype=torch.uint8, device="meta")
+            )
+        for name in (
+            draw(st.lists(st.sampled_from(["1", "10", "a", "ab"]), max_size=3, unique=True))
+            if depth < 2
+            else []
+        ):
             module.add_module(name, grow(depth + 1))
         if not list(module.parameters()):
             module.add_module("leaf", Leaf(draw(st.integers(1, 9))))

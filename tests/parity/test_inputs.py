@@ -21,7 +21,9 @@ def test_a_size_means_what_accelerate_takes_it_for(size: int | str) -> None:
     assert devmap.get_balanced_memory(chain(1), {"cpu": size})["cpu"] == expected
 
 
-@pytest.mark.parametrize("size", ["1gb", "8Gb", "1kb", "-1GB", "much", "", "nan", -1, True, float("nan"), float("inf"), None])
+@pytest.mark.parametrize(
+    "size", ["1gb", "8Gb", "1kb", "-1GB", "much", "", "nan", -1, True, float("nan"), float("inf"), None]
+)
 def test_a_size_that_is_ambiguous_or_none_is_refused_by_the_device_s_name(size: Any) -> None:
     with pytest.raises(devmap.DevmapError, match="max_memory of 0"):
         devmap.infer_auto_device_map(chain(1), {0: size})
@@ -41,7 +43,9 @@ def test_a_key_that_is_no_device_is_refused(key: Any) -> None:
 
 @pytest.mark.parametrize("key", [0, 3, "cpu", "disk", "mps"])
 def test_the_values_of_a_map_are_the_keys_of_max_memory(key: int | str) -> None:
-    assert devmap.infer_auto_device_map(chain(5, 5), {key: 100}) == accelerate.utils.infer_auto_device_map(chain(5, 5), {key: 100})
+    assert devmap.infer_auto_device_map(chain(5, 5), {key: 100}) == accelerate.utils.infer_auto_device_map(
+        chain(5, 5), {key: 100}
+    )
 
 
 def test_the_order_of_max_memory_s_keys_does_not_count() -> None:
@@ -74,7 +78,9 @@ def test_dtypes_of_single_tensors_are_counted_like_accelerate_s() -> None:
     assert accelerate.utils.compute_module_sizes(model, special_dtypes=special)[""] == 300
 
 
-@pytest.mark.parametrize("value", [0, "cuda:0", "cpu", "disk", torch.device("cpu"), torch.device("cuda", 1), torch.device("cuda")])
+@pytest.mark.parametrize(
+    "value", [0, "cuda:0", "cpu", "disk", torch.device("cpu"), torch.device("cuda", 1), torch.device("cuda")]
+)
 def test_a_map_s_values_may_be_all_that_accelerate_s_check_takes(value: Any) -> None:
     model = chain(5, 5)
     accelerate.utils.check_device_map(model, {"": value})

@@ -46,13 +46,19 @@ def test_buffers_of_a_module_that_is_split_have_a_device() -> None:  # 2663, 395
     assert placed == {"0.a.weight": 0, "0.b.weight": 1, "0.scale": 0}
 
 
-@pytest.mark.parametrize("memory", [{0: 30, 3: 30}, {1: 30, 2: 30}, {0: 30, 1: 0, 2: 30}, {2: 30, 7: 30, "cpu": 100, "disk": 100}])
+@pytest.mark.parametrize(
+    "memory", [{0: 30, 3: 30}, {1: 30, 2: 30}, {0: 30, 1: 0, 2: 30}, {2: 30, 7: 30, "cpu": 100, "disk": 100}]
+)
 @pytest.mark.parametrize("low_zero", [False, True])
-def test_gaps_in_the_ids_of_devices_and_empty_budgets_are_no_matter(memory: dict[int | str, int | str], low_zero: bool) -> None:  # 4297
+def test_gaps_in_the_ids_of_devices_and_empty_budgets_are_no_matter(
+    memory: dict[int | str, int | str], low_zero: bool
+) -> None:  # 4297
     model = chain(5, 5, 5, 5)
     balanced = devmap.get_balanced_memory(model, memory, low_zero=low_zero)
     assert list(balanced) == list(memory)
-    used = {device for device in devmap.infer_auto_device_map(model, balanced).values() if isinstance(device, int)}
+    used = {
+        device for device in devmap.infer_auto_device_map(model, balanced).values() if isinstance(device, int)
+    }
     usable = [device for device, budget in memory.items() if isinstance(device, int) and budget]
     assert used == (set(usable[1:]) if low_zero else set(usable))
 
@@ -63,7 +69,9 @@ def test_balanced_low_0_still_uses_device_0_where_the_rest_does_not_fit_elsewher
     assert balanced == {0: 10, 1: 10}
 
 
-@pytest.mark.parametrize("plan", [devmap.infer_auto_device_map, devmap.get_balanced_memory, devmap.check_device_map])
+@pytest.mark.parametrize(
+    "plan", [devmap.infer_auto_device_map, devmap.get_balanced_memory, devmap.check_device_map]
+)
 def test_the_caller_s_dicts_and_model_are_left_as_they_were(plan: Any) -> None:
     memory: dict[int | str, int | str] = {1: "1KB", 0: "1KiB", "disk": "1GB", "cpu": 7}
     before, model = list(memory.items()), chain(5, 5)
@@ -91,12 +99,24 @@ def test_no_devices_at_all_are_refused_rather_than_sent_to_disk() -> None:
         devmap.infer_auto_device_map(chain(5), {})
 
 
-def test_get_balanced_memory_takes_a_disk() -> None:  # 3480, and RuntimeError of torch.device("disk") in 1.15.0
-    assert devmap.get_balanced_memory(chain(5, 5), {0: 30, 1: 30, "cpu": "1KB", "disk": "1MB"}) == {0: 5, 1: 5, "cpu": 1000, "disk": 10**6}
+def test_get_balanced_memory_takes_a_disk() -> (
+    None
+):  # 3480, and RuntimeError of torch.device("disk") in 1.15.0
+    assert devmap.get_balanced_memory(chain(5, 5), {0: 30, 1: 30, "cpu": "1KB", "disk": "1MB"}) == {
+        0: 5,
+        1: 5,
+        "cpu": 1000,
+        "disk": 10**6,
+    }
 
 
 def test_several_devices_that_fit_to_the_byte_hold_everything() -> None:
-    assert devmap.infer_auto_device_map(chain(440, 440, 440, 440), {0: 880, 1: 880, "cpu": 10**6}) == {"m0": 0, "m1": 0, "m2": 1, "m3": 1}
+    assert devmap.infer_auto_device_map(chain(440, 440, 440, 440), {0: 880, 1: 880, "cpu": 10**6}) == {
+        "m0": 0,
+        "m1": 0,
+        "m2": 1,
+        "m3": 1,
+    }
 
 
 def test_a_large_embedding_does_not_send_all_to_the_last_device() -> None:  # 1888, 3041, 3244
@@ -107,12 +127,20 @@ def test_a_large_embedding_does_not_send_all_to_the_last_device() -> None:  # 18
 
 
 def test_one_module_that_no_device_holds_does_not_empty_the_others() -> None:
-    assert devmap.infer_auto_device_map(chain(50, 5, 5), {0: 10, "cpu": 100}) == {"m0": "cpu", "m1": 0, "m2": 0}
+    assert devmap.infer_auto_device_map(chain(50, 5, 5), {0: 10, "cpu": 100}) == {
+        "m0": "cpu",
+        "m1": 0,
+        "m2": 0,
+    }
 
 
 def test_fallback_allocation_takes_a_float_budget() -> None:
     memory: dict[Any, Any] = {0: 9.5, 1: 10.0, "cpu": 100}
-    assert devmap.infer_auto_device_map(chain(50, 5, 5), memory, fallback_allocation=True) == {"m0": "cpu", "m1": 0, "m2": 1}
+    assert devmap.infer_auto_device_map(chain(50, 5, 5), memory, fallback_allocation=True) == {
+        "m0": "cpu",
+        "m1": 0,
+        "m2": 1,
+    }
 
 
 def test_names_that_are_prefixes_of_others_are_kept_apart() -> None:
@@ -127,11 +155,20 @@ def test_names_that_are_prefixes_of_others_are_kept_apart() -> None:
 
 @pytest.mark.parametrize(
     ("held", "run", "expected"),
-    [("float16", "float32", 400), ("float32", "float16", 200), ("bool", None, 100), ("float8_e4m3fn", None, 100)],
+    [
+        ("float16", "float32", 400),
+        ("float32", "float16", 200),
+        ("bool", None, 100),
+        ("float8_e4m3fn", None, 100),
+    ],
 )
-def test_bytes_are_those_of_the_dtype_that_runs(held: str, run: str | None, expected: int) -> None:  # 2411, 4063; an upcast is counted
+def test_bytes_are_those_of_the_dtype_that_runs(
+    held: str, run: str | None, expected: int
+) -> None:  # 2411, 4063; an upcast is counted
     model = nn.Module()
-    model.weight = nn.Parameter(torch.empty(100, dtype=getattr(torch, held), device="meta"), requires_grad=False)
+    model.weight = nn.Parameter(
+        torch.empty(100, dtype=getattr(torch, held), device="meta"), requires_grad=False
+    )
     assert devmap.get_balanced_memory(model, {0: 10**6}, dtype=run) == {0: expected}
 
 
@@ -152,7 +189,11 @@ def test_the_map_does_not_depend_on_the_hash_seed() -> None:
     )
     printed = {
         subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
         for seed in ("0", "1", "2")
     }

@@ -22,21 +22,28 @@ WHOLE: list[list[str]] = [[], ["Block"]]
 def accepted_by_accelerate(model: nn.Module, device_map: dict[str, int | str]) -> None:
     with warnings.catch_warnings():
         # Accelerate warns of keys that name a parameter, which its own planner writes as well.
-        warnings.filterwarnings("ignore", message="The following device_map keys do not match any submodules", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore",
+            message="The following device_map keys do not match any submodules",
+            category=UserWarning,
+        )
         accelerate.utils.check_device_map(model, device_map)
 
 
 @st.composite
 def budgets(draw: st.DrawFn, total: int) -> dict[int | str, int | str]:
     found: dict[int | str, int | str] = {
-        device: draw(st.integers(0, total)) for device in draw(st.lists(st.integers(0, 5), max_size=3, unique=True))
+        device: draw(st.integers(0, total))
+        for device in draw(st.lists(st.integers(0, 5), max_size=3, unique=True))
     }
     return {**found, "cpu": 3 * total} if draw(st.booleans()) else {**found, draw(st.integers(6, 7)): total}
 
 
 @settings(max_examples=100)
 @given(st.data(), modules(), st.sampled_from(WHOLE))
-def test_accelerate_s_check_accepts_every_map_of_devmap(drawn: st.DataObject, model: nn.Module, whole: list[str]) -> None:
+def test_accelerate_s_check_accepts_every_map_of_devmap(
+    drawn: st.DataObject, model: nn.Module, whole: list[str]
+) -> None:
     device_map = devmap.infer_auto_device_map(model, drawn.draw(budgets(total_bytes(model))), whole)
     accepted_by_accelerate(model, device_map)
 
@@ -53,7 +60,10 @@ def test_a_map_is_complete_on_offered_devices_within_every_budget_and_tears_noth
     assert set(device_map.values()) <= set(memory)
     assert torn(model, placed, whole) == []
     used: dict[Any, dict[int, int]] = {}
-    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+    for name, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
         used.setdefault(placed[name], {})[id(tensor)] = tensor.nbytes
     for device, tensors in used.items():
         limit = memory[device]
@@ -63,7 +73,9 @@ def test_a_map_is_complete_on_offered_devices_within_every_budget_and_tears_noth
 
 @settings(max_examples=100)
 @given(st.data(), modules(), st.sampled_from(WHOLE))
-def test_devmap_s_check_accepts_its_own_maps(drawn: st.DataObject, model: nn.Module, whole: list[str]) -> None:
+def test_devmap_s_check_accepts_its_own_maps(
+    drawn: st.DataObject, model: nn.Module, whole: list[str]
+) -> None:
     memory = drawn.draw(budgets(total_bytes(model)))
     device_map = devmap.infer_auto_device_map(model, memory, whole)
     devmap.check_device_map(model, device_map, whole, memory)

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-CONFIG = "version: 1\nmodel: {manifest: m.manifest.yaml}\ndevice_map: balanced\nmax_memory: {0: 10GB, 1: 10GB}\n"
+CONFIG = (
+    "version: 1\nmodel: {manifest: m.manifest.yaml}\ndevice_map: balanced\nmax_memory: {0: 10GB, 1: 10GB}\n"
+)
 
 
 @pytest.fixture
@@ -53,8 +55,12 @@ def test_neighbours_that_move_alike_are_one_run_and_what_stays_between_parts_it(
 
 def test_layers_stand_in_their_order_whichever_side_names_them() -> None:
     model = decoder(12)
-    before = resolve(config(device_map={"": 0, "model.layers[4-11]": 1}, max_memory={0: 10**6, 1: 10**6}), model)
-    after = resolve(config(device_map={"": 0, "model.layers[10-11]": 1}, max_memory={0: 10**6, 1: 10**6}), model)
+    before = resolve(
+        config(device_map={"": 0, "model.layers[4-11]": 1}, max_memory={0: 10**6, 1: 10**6}), model
+    )
+    after = resolve(
+        config(device_map={"": 0, "model.layers[10-11]": 1}, max_memory={0: 10**6, 1: 10**6}), model
+    )
     assert moves(diff_plans(before, after)) == [("model.layers.4", "model.layers.9", 1, 0)]
     assert moves(diff_plans(after, before)) == [("model.layers.4", "model.layers.9", 0, 1)]
 
@@ -63,14 +69,19 @@ def test_a_new_executing_device_is_a_change_of_its_own() -> None:
     model = chain(30, 5, 5)
     before = resolve(config(device_map={"m0": 0, "": "cpu"}, max_memory={0: 50, 1: 50, "cpu": 50}), model)
     after = resolve(config(device_map={"m0": 1, "": "cpu"}, max_memory={0: 50, 1: 50, "cpu": 50}), model)
-    changed = [(move.path, move.last, move.executed_before, move.executes_after) for move in diff_plans(before, after).moves]
+    changed = [
+        (move.path, move.last, move.executed_before, move.executes_after)
+        for move in diff_plans(before, after).moves
+    ]
     assert changed == [("m0", "m0", 0, 1), ("m1", "m2", 0, 1)]
 
 
 @given(inventories(), st.data())
 def test_a_diff_tells_every_tensor_that_moves_and_no_other(inventory: Inventory, data: st.DataObject) -> None:
     try:
-        plans = [resolve(config(max_memory=data.draw(memories(inventory.nbytes))), inventory) for _ in range(2)]
+        plans = [
+            resolve(config(max_memory=data.draw(memories(inventory.nbytes))), inventory) for _ in range(2)
+        ]
     except ResolutionError:
         return
     before, after = map(lock_of, plans)
@@ -122,7 +133,9 @@ def test_a_profile_of_either_side_is_picked(folder: Path) -> None:  # noqa: ARG0
         compare("a.devmap.yaml", "x.json", profile_after="wide")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"kind": "devmap plan", "version": 1}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"kind": "devmap plan", "version": 1}', b"\xff", b"[" * 100_000]
+)
 def test_a_json_file_that_is_no_plan_says_so(folder: Path, content: bytes) -> None:
     (folder / "x.json").write_bytes(content)
     with pytest.raises(LockError, match=r"x\.json"):
@@ -134,12 +147,29 @@ def test_a_plan_document_reads_back_as_the_lock_of_its_plan() -> None:
     document = json.loads(json.dumps(plan_document(plan)))
     lock, expected = lock_of_document(document, "x"), lock_of(plan)
     assert lock.expected_digest == expected.digest
-    assert (lock.device_map, lock.executes_on, lock.devices) == (expected.device_map, expected.executes_on, expected.devices)
+    assert (lock.device_map, lock.executes_on, lock.devices) == (
+        expected.device_map,
+        expected.executes_on,
+        expected.devices,
+    )
 
 
 def test_a_diff_as_json_has_stable_keys() -> None:
     model = chain(1, 1)
-    diff = diff_plans(*(resolve(config(device_map={"": device}, max_memory={0: 9, 1: 9}), model) for device in (0, 1)))
+    diff = diff_plans(
+        *(resolve(config(device_map={"": device}, max_memory={0: 9, 1: 9}), model) for device in (0, 1))
+    )
     document = json.loads(render_diff_json(diff))
-    assert list(document) == ["version", "kind", "same_model", "same_config", "moves", "devices", "only_before", "only_after"]
-    assert document["moves"] == [{"first": "", "last": "", "home": [0, 1], "executes_on": [0, 1], "bytes": None}]
+    assert list(document) == [
+        "version",
+        "kind",
+        "same_model",
+        "same_config",
+        "moves",
+        "devices",
+        "only_before",
+        "only_after",
+    ]
+    assert document["moves"] == [
+        {"first": "", "last": "", "home": [0, 1], "executes_on": [0, 1], "bytes": None}
+    ]

@@ -19,7 +19,9 @@ def test_a_folded_map_says_the_same_of_every_tensor_and_no_key_covers_another(va
     given_values = dict(zip(NAMES, values, strict=True))
     folded = fold_device_map(runs_of(values), inventory())
     assert {name: covers(folded, name) for name in NAMES} == given_values
-    assert not any(key != other and (not key or other.startswith(f"{key}.")) for key in folded for other in folded)
+    assert not any(
+        key != other and (not key or other.startswith(f"{key}.")) for key in folded for other in folded
+    )
 
 
 def test_one_device_folds_to_the_root() -> None:

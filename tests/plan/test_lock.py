@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devmap.config.device import CPU, Device, Tier
+from devmap.config.values.device import CPU, Device, Tier
 from devmap.errors import LockError
 from devmap.plan.diff import diff_plans
 from devmap.plan.lock import lock_of, lock_path, parse_lock, read_lock, render_lock, write_lock
@@ -62,11 +62,17 @@ def test_a_lock_stands_beside_its_config() -> None:
 
 def test_a_diff_tells_what_moves_and_the_bytes_on_both_sides() -> None:
     moved = dataclasses.replace(
-        PLAN, device_map={"": 0}, placements=(Placement("a", GPU, GPU, 5), Placement("b", GPU, GPU, 7)), devices=(DeviceUse(GPU, 20, 12),)
+        PLAN,
+        device_map={"": 0},
+        placements=(Placement("a", GPU, GPU, 5), Placement("b", GPU, GPU, 7)),
+        devices=(DeviceUse(GPU, 20, 12),),
     )
     diff = diff_plans(PLAN, moved)
     assert [(move.path, move.before, move.after) for move in diff.moves] == [("b", "cpu", 0)]
-    assert [(one.device, one.before_bytes, one.after_bytes) for one in diff.devices] == [(0, 5, 12), ("cpu", 7, None)]
+    assert [(one.device, one.before_bytes, one.after_bytes) for one in diff.devices] == [
+        (0, 5, 12),
+        ("cpu", 7, None),
+    ]
     assert diff_plans(PLAN, PLAN).is_empty
 
 
@@ -95,7 +101,9 @@ def test_a_lock_has_the_same_bytes_whatever_the_hash_seed_and_the_locale(tmp_pat
     ]
     for number, extra in enumerate(environments):
         target = tmp_path / str(number)
-        subprocess.run([sys.executable, "-c", SCRIPT, str(folder), str(target)], check=True, env={**os.environ, **extra})
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(folder), str(target)], check=True, env={**os.environ, **extra}
+        )
     contents = {(tmp_path / str(number)).read_bytes() for number in range(len(environments))}
     assert len(contents) == 1
     content = contents.pop()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import devmap
 from devmap.api.locking import say_differences
-from devmap.config.device import CPU, Device, Tier
-from devmap.config.model import MachineDevice, MachineProfile
-from devmap.config.size import Bytes
+from devmap.config.model.placement_config import MachineDevice, MachineProfile
+from devmap.config.values.device import CPU, Device, Tier
+from devmap.config.values.size import Bytes
 from devmap.errors import DeviceError
 from devmap.plan.lock import lock_of, write_lock
 from devmap.plan.locked_machine import locked_machine
@@ -75,7 +75,10 @@ def test_load_keeps_to_the_lock_and_refuses_a_smaller_machine(tmp_path: Path, mi
         assert isinstance(handle, Handle)
         assert handle.plan.device_map == plan.device_map
         handle.remove()
-    with devmap.testing.simulated_devices({0: "60MB"}), pytest.raises(DeviceError, match="the lock was made for another machine"):
+    with (
+        devmap.testing.simulated_devices({0: "60MB"}),
+        pytest.raises(DeviceError, match="the lock was made for another machine"),
+    ):
         devmap.load(path, progress=False)
 
 

@@ -10,7 +10,7 @@ import pytest
 from devmap.api.resolution import resolve, resolve_file
 from devmap.api.validation import validate
 from devmap.config.document import read_config
-from devmap.config.machines import preset
+from devmap.config.model.machines import preset
 from devmap.inventory.model import Inventory
 from devmap.plan.lock import lock_path, write_lock
 
@@ -105,7 +105,9 @@ def test_each_profile_is_compared_with_its_own_lock(config: Path) -> None:
     assert codes(config) == ["DM501"]
     assert codes(config, profile="wide") == ["DM501"]
     assert "with profile 'wide'" in next(
-        finding.message for finding in validate([str(config)], locked=True).findings if finding.code == "DM501"
+        finding.message
+        for finding in validate([str(config)], locked=True).findings
+        if finding.code == "DM501"
     )
 
 
@@ -115,7 +117,9 @@ def test_a_picked_profile_needs_a_lock_of_its_own(config: Path) -> None:
     assert codes(config, profile="wide") == ["DM505"]
 
 
-@pytest.mark.parametrize("keys", ["headroom: 20%", "workload: server", "max_memory: {0: 80%, 1: 70%, cpu: 50%}"])
+@pytest.mark.parametrize(
+    "keys", ["headroom: 20%", "workload: server", "max_memory: {0: 80%, 1: 70%, cpu: 50%}"]
+)
 def test_a_lock_fixes_the_budgets_that_a_config_leaves_to_the_machine(config: Path, keys: str) -> None:
     change(config, "device_map: balanced\n", "device_map: auto\n")
     change(config, "max_memory: {0: 10GB, 1: 10GB}", keys)
@@ -132,7 +136,9 @@ def test_a_lock_fixes_the_budgets_that_a_config_leaves_to_the_machine(config: Pa
 def test_the_findings_are_errors_and_say_what_to_run(config: Path) -> None:
     path = lock(config)
     change(config, "balanced", "auto")
-    finding = next(finding for finding in validate([str(config)], locked=True).findings if finding.code == "DM501")
+    finding = next(
+        finding for finding in validate([str(config)], locked=True).findings if finding.code == "DM501"
+    )
     assert finding.severity.value == "error"
     assert "devmap resolve" in finding.help
     assert path.exists()

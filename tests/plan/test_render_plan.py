@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from devmap.config.machines import PRESETS, preset
+from devmap.config.model.machines import PRESETS, preset
 from devmap.plan.diff import diff_plans
 from devmap.planning.resolve import resolve
 from devmap.report.plan import render_plan

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from devmap.config.device import Device, parse_device
-from devmap.config.model import MachineDevice, MachineProfile
-from devmap.config.size import Bytes
-from devmap.planning.fastest_streaming import is_within_budgets, streamed
-from devmap.planning.pass_costs import PassCosts, PassShape, costs_of
-from devmap.planning.pass_time import PassTime, pass_time
+from devmap.config.model.placement_config import MachineDevice, MachineProfile
+from devmap.config.values.device import Device, parse_device
+from devmap.config.values.size import Bytes
+from devmap.planning.fastest.costs import PassCosts, PassShape, costs_of
+from devmap.planning.fastest.schedule import PassTime, pass_time
+from devmap.planning.placement.execution import is_within_budgets, streamed
 from devmap.planning.resolve import problem_of
 from tests.planning.planning_models import chain, config
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from devmap.inventory.model import Inventory
-    from devmap.planning.problem import Problem, Streaming
+    from devmap.planning.problem.model import Problem, Streaming
 
 __all__ = ["RATES", "costs", "every_placement", "machine", "posed", "rates", "runs", "tiny"]
 
@@ -42,11 +42,15 @@ def posed(inventory: Inventory, profile: MachineProfile, **keys: Any) -> Problem
     return problem_of(config(device_map="fastest", machine=profile, **keys), inventory, profile).problem
 
 
-def costs(problem: Problem, inventory: Inventory, profile: MachineProfile, shape: PassShape | None = None) -> PassCosts:
+def costs(
+    problem: Problem, inventory: Inventory, profile: MachineProfile, shape: PassShape | None = None
+) -> PassCosts:
     return costs_of(problem, inventory, profile, shape or PassShape(), dtype=None)
 
 
-def every_placement(problem: Problem, of: PassCosts) -> Iterator[tuple[tuple[Device, ...], Streaming, PassTime]]:
+def every_placement(
+    problem: Problem, of: PassCosts
+) -> Iterator[tuple[tuple[Device, ...], Streaming, PassTime]]:
     """Every placement within the budgets: all homes, with every choice of what the CPU computes, with one slot and with two."""
     devices = [budget.device for budget in problem.budgets]
     for homes in product(devices, repeat=len(problem.atoms)):
@@ -68,7 +72,11 @@ def runs(problem: Problem, of: PassCosts) -> Iterator[PassTime]:
             cuts = [0, *ends, count]
             if cuts != sorted(cuts):
                 continue
-            homes = tuple(device for device, start, end in zip(order, cuts, cuts[1:], strict=False) for _ in range(start, end))
+            homes = tuple(
+                device
+                for device, start, end in zip(order, cuts, cuts[1:], strict=False)
+                for _ in range(start, end)
+            )
             streaming = streamed(problem, homes, frozenset(), most_slots=2)
             time = pass_time(of, homes, streaming)
             if time is not None and is_within_budgets(problem, homes, streaming):
@@ -91,11 +99,17 @@ def rates(draw: st.DrawFn, devices: Sequence[Any]) -> dict[Any, dict[str, float]
 
 
 @st.composite
-def tiny(draw: st.DrawFn, *, most: int = 4, accelerators: int = 2, lower: bool = True) -> tuple[Inventory, MachineProfile, dict[str, Any]]:
+def tiny(
+    draw: st.DrawFn, *, most: int = 4, accelerators: int = 2, lower: bool = True
+) -> tuple[Inventory, MachineProfile, dict[str, Any]]:
     """A chain of a few modules, a machine, and budgets around the model's size."""
     sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=most))
     inventory = chain(*sizes)
     keys: list[Any] = list(range(draw(st.integers(1, accelerators))))
     keys += [key for key in ("cpu", "disk") if lower and draw(st.booleans())]
     memory = {key: draw(st.integers(0, sum(sizes) + 4)) if key != "disk" else 100 for key in keys}
-    return inventory, machine(draw(rates([*keys, *(["cpu"] if "cpu" not in keys else [])]))), {"max_memory": memory}
+    return (
+        inventory,
+        machine(draw(rates([*keys, *(["cpu"] if "cpu" not in keys else [])]))),
+        {"max_memory": memory},
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from devmap.config.model import PlacementConfig
+from devmap.config.model.placement_config import PlacementConfig
 from devmap.inventory.model import Architecture, Inventory, Tensor, TensorKind
 
 __all__ = ["LLAMA", "chain", "config", "decoder", "inventories", "memories"]
@@ -31,7 +31,12 @@ LLAMA = {
 
 def decoder(layers: int = 4, *, model_type: str = "llama", **figures: Any) -> Inventory:
     """A decoder of whole blocks with an attention and an mlp, untied head."""
-    modules = {"": "TestForCausalLM", "model": "TestModel", "model.embed": "Embedding", "model.layers": "ModuleList"}
+    modules = {
+        "": "TestForCausalLM",
+        "model": "TestModel",
+        "model.embed": "Embedding",
+        "model.layers": "ModuleList",
+    }
     tensors = {"model.embed.weight": Tensor("model.embed.weight", (32, 8), "bfloat16")}
     for layer in range(layers):
         block = f"model.layers.{layer}"
@@ -40,7 +45,9 @@ def decoder(layers: int = 4, *, model_type: str = "llama", **figures: Any) -> In
             tensors[name] = Tensor(name, shape, "bfloat16")
     modules["lm_head"] = "Linear"
     tensors["lm_head.weight"] = Tensor("lm_head.weight", (32, 8), "bfloat16")
-    architecture = Architecture(model_type, "TestForCausalLM", {**LLAMA, "num_hidden_layers": layers, **figures})
+    architecture = Architecture(
+        model_type, "TestForCausalLM", {**LLAMA, "num_hidden_layers": layers, **figures}
+    )
     return Inventory(modules, tensors, (), ("Block",), architecture)
 
 
@@ -60,7 +67,12 @@ def inventories(draw: st.DrawFn) -> Inventory:
         for number in range(draw(st.integers(0 if depth < 2 else 1, 2))):
             name = f"{path}.t{number}".lstrip(".")
             kind = draw(st.sampled_from(KINDS))
-            tensors[name] = Tensor(name, (draw(st.integers(0, 9)),), draw(st.sampled_from(["uint8", "bfloat16", "float32"])), kind)
+            tensors[name] = Tensor(
+                name,
+                (draw(st.integers(0, 9)),),
+                draw(st.sampled_from(["uint8", "bfloat16", "float32"])),
+                kind,
+            )
             held = True
         for number in range(draw(st.integers(0, 3)) if depth < 2 else 0):
             held = grow(f"{path}.{number}".lstrip("."), depth + 1) or held
@@ -95,7 +107,9 @@ def _ordered(modules: dict[str, str], tensors: dict[str, Tensor]) -> list[str]:
 def memories(draw: st.DrawFn, total: int) -> dict[Any, int]:
     """Budgets around the model's size: zero ones, gaps in ids, with and without cpu and disk."""
     size = st.one_of(st.just(0), st.integers(0, max(total, 1)), st.just(total))
-    found: dict[Any, int] = {key: draw(size) for key in draw(st.lists(st.integers(0, 7), max_size=3, unique=True))}
+    found: dict[Any, int] = {
+        key: draw(size) for key in draw(st.lists(st.integers(0, 7), max_size=3, unique=True))
+    }
     if draw(st.booleans()):
         found["cpu"] = draw(size)
     if draw(st.booleans()) or not found:

@@ -14,7 +14,9 @@ from tests.planning.planning_models import chain, config, inventories
 
 @settings(max_examples=100, deadline=None)
 @given(inventories(), st.lists(st.integers(0, 6), min_size=1, max_size=3, unique=True), st.booleans())
-def test_get_balanced_memory_returns_budgets_that_reproduce_the_optimum(model: Any, ids: list[int], low_zero: bool) -> None:
+def test_get_balanced_memory_returns_budgets_that_reproduce_the_optimum(
+    model: Any, ids: list[int], low_zero: bool
+) -> None:
     memory: dict[int | str, int | str] = dict.fromkeys(ids, model.nbytes)
     strategy = "balanced_low_0" if low_zero else "balanced"
     expected = resolve(config(device_map=strategy, max_memory=memory), model).device_map

@@ -59,12 +59,18 @@ def test_a_chain_four_hundred_modules_deep_is_planned() -> None:
         tensors[f"{path}.weight"] = Tensor(f"{path}.weight", (10,), "uint8")
     plan = planned(Inventory(modules, tensors), device_map="balanced", max_memory={0: 2000, 1: 2000})
     assert [use.weight_bytes for use in plan.devices] == [2000, 2000]
-    assert planned(Inventory(modules, tensors, no_split_module_classes=("Deep",)), max_memory={0: 4000}).device_map == {"": 0}
+    assert planned(
+        Inventory(modules, tensors, no_split_module_classes=("Deep",)), max_memory={0: 4000}
+    ).device_map == {"": 0}
 
 
 def test_names_that_begin_others_stay_apart() -> None:
     modules = {"": "M", "layer": "L", **{f"layer.{number}": "Leaf" for number in (1, 10, 11)}}
-    tensors = {f"{path}.weight": Tensor(f"{path}.weight", (4,), "uint8") for path in modules if path.startswith("layer.")}
+    tensors = {
+        f"{path}.weight": Tensor(f"{path}.weight", (4,), "uint8")
+        for path in modules
+        if path.startswith("layer.")
+    }
     plan = planned(Inventory(modules, tensors), device_map={"layer.1": 1, "": 0}, max_memory={0: 100, 1: 100})
     assert plan.device_map == {"layer.1": 1, "layer.10": 0, "layer.11": 0}
 
@@ -72,7 +78,10 @@ def test_names_that_begin_others_stay_apart() -> None:
 def test_no_split_classes_that_name_nothing_change_nothing() -> None:
     inventory = chain(5, 5, 5)
     keys: dict[str, Any] = {"max_memory": {0: 10, 1: 10}}
-    assert planned(inventory, no_split_module_classes=["Nothing"], **keys).device_map == planned(inventory, **keys).device_map
+    assert (
+        planned(inventory, no_split_module_classes=["Nothing"], **keys).device_map
+        == planned(inventory, **keys).device_map
+    )
 
 
 @pytest.mark.parametrize("strategy", ["auto", "sequential", "balanced"])
@@ -96,9 +105,14 @@ def test_a_budget_is_used_to_the_byte_and_one_byte_less_has_no_plan(limits: tupl
         planned(chain(5, 5, 5), device_map="balanced", max_memory=less)
 
 
-@pytest.mark.parametrize("memory", [{0: 100_000}, {0: 100_000, "cpu": 200_000}, {0: 30_000, 1: 30_000, "cpu": 100_000, "disk": 10**6}])
+@pytest.mark.parametrize(
+    "memory",
+    [{0: 100_000}, {0: 100_000, "cpu": 200_000}, {0: 30_000, 1: 30_000, "cpu": 100_000, "disk": 10**6}],
+)
 @pytest.mark.parametrize("strategy", ["auto", "balanced"])
-def test_many_blocks_of_many_sizes_take_bounded_time_with_a_plan_and_without(memory: dict[Any, int], strategy: str) -> None:
+def test_many_blocks_of_many_sizes_take_bounded_time_with_a_plan_and_without(
+    memory: dict[Any, int], strategy: str
+) -> None:
     inventory = chain(*[1 + at * 7919 % 101 for at in range(8_000)])
     if sum(memory.values()) < inventory.nbytes:
         with pytest.raises(ResolutionError, match="no plan fits"):
@@ -110,7 +124,9 @@ def test_many_blocks_of_many_sizes_take_bounded_time_with_a_plan_and_without(mem
 def test_time_does_not_grow_with_the_square_of_the_model() -> None:
     def seconds(count: int) -> float:
         inventory = chain(*[3 + at % 5 for at in range(count)])
-        keys: dict[str, Any] = {"max_memory": {**dict.fromkeys(range(4), count), "cpu": 2 * count, "disk": 10 * count}}
+        keys: dict[str, Any] = {
+            "max_memory": {**dict.fromkeys(range(4), count), "cpu": 2 * count, "disk": 10 * count}
+        }
         runs = []
         for _ in range(3):
             start = time.process_time()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devmap.errors import ResolutionError
+from devmap.planning.problem.constraints import MapProblem
 from devmap.planning.resolve import resolve
-from devmap.planning.wishes import MapProblem
 from tests.planning.planning_models import chain, config, decoder
 
 if TYPE_CHECKING:
@@ -45,8 +45,18 @@ def refusal(inventory: Inventory, **keys: Any) -> ResolutionError:
             ["device_map[m0]", "same_device[0]", "forbid.0"],
             ("forbid", "0", 0),
         ),
-        (TIED, {"device_map": {"m0": 0, "": "auto"}, "forbid": {0: ["m2"]}}, ["device_map[m0]", "forbid.0"], ("forbid", "0", 0)),
-        (chain(1, 1), {"device_map": {"m0": 0, "": "auto"}, "forbid": {0: ["m0"]}}, ["device_map[m0]", "forbid.0"], ("forbid", "0", 0)),
+        (
+            TIED,
+            {"device_map": {"m0": 0, "": "auto"}, "forbid": {0: ["m2"]}},
+            ["device_map[m0]", "forbid.0"],
+            ("forbid", "0", 0),
+        ),
+        (
+            chain(1, 1),
+            {"device_map": {"m0": 0, "": "auto"}, "forbid": {0: ["m0"]}},
+            ["device_map[m0]", "forbid.0"],
+            ("forbid", "0", 0),
+        ),
         (chain(1, 1), {"forbid": {0: ["m1"], 1: ["m1"]}}, ["forbid.0", "forbid.1"], ("forbid", "0", 0)),
         (
             chain(1, 1),
@@ -56,7 +66,11 @@ def refusal(inventory: Inventory, **keys: Any) -> ResolutionError:
         ),
         (
             decoder(2),
-            {"device_map": {"lm_head": "disk", "": "auto"}, "workload": "training", "max_memory": {0: 10**6, "disk": 10**6}},
+            {
+                "device_map": {"lm_head": "disk", "": "auto"},
+                "workload": "training",
+                "max_memory": {0: 10**6, "disk": 10**6},
+            },
             ["device_map[lm_head]", "workload"],
             ("workload",),
         ),
@@ -87,7 +101,9 @@ def test_independent_conflicts_are_told_together() -> None:
 
 
 def test_a_tie_that_pins_part_is_no_conflict() -> None:
-    plan = resolve(config(device_map={"m0": 0, "m2": 1, "": "auto"}, forbid={0: ["m2"]}, max_memory=TWO), TIED)
+    plan = resolve(
+        config(device_map={"m0": 0, "m2": 1, "": "auto"}, forbid={0: ["m2"]}, max_memory=TWO), TIED
+    )
     assert plan.device_map["m2"] == 1
 
 

@@ -7,9 +7,9 @@ from itertools import permutations, product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devmap.config.strategy import Objective
-from devmap.planning import fastest_order
-from devmap.planning.fastest_order import Stage, Staging, stages
+from devmap.config.values.strategy import Objective
+from devmap.planning.fastest import stage_order as fastest_order
+from devmap.planning.fastest.stage_order import Stage, Staging, stages
 
 
 @st.composite
@@ -29,7 +29,9 @@ def cases(draw: st.DrawFn) -> tuple[list[int], list[Stage]]:
     return loads, [draw(st.sampled_from(kinds)) for _ in range(draw(st.integers(1, 4)))]
 
 
-def value(loads: list[int], devices: list[Stage], objective: Objective, runs: list[tuple[int, int]]) -> int | None:
+def value(
+    loads: list[int], devices: list[Stage], objective: Objective, runs: list[tuple[int, int]]
+) -> int | None:
     """The sum of times with boundaries, or the longest stage; None where a run does not fit."""
     start, total, longest, last = 0, 0, max(device.base for device in devices), None
     for place, end in runs:
@@ -45,7 +47,9 @@ def value(loads: list[int], devices: list[Stage], objective: Objective, runs: li
     return total if objective is Objective.LATENCY else longest
 
 
-def by_trying_all(loads: list[int], devices: list[Stage], objective: Objective, *, any_order: bool = True) -> int | None:
+def by_trying_all(
+    loads: list[int], devices: list[Stage], objective: Objective, *, any_order: bool = True
+) -> int | None:
     places = range(len(devices))
     found = []
     for order in permutations(places) if any_order else [tuple(places)]:
@@ -58,7 +62,9 @@ def by_trying_all(loads: list[int], devices: list[Stage], objective: Objective, 
 
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from(Objective))
-def test_no_split_in_any_order_of_the_devices_is_better(case: tuple[list[int], list[Stage]], objective: Objective) -> None:
+def test_no_split_in_any_order_of_the_devices_is_better(
+    case: tuple[list[int], list[Stage]], objective: Objective
+) -> None:
     loads, devices = case
     found = stages(loads, devices, objective)
     best = by_trying_all(loads, devices, objective)
@@ -73,7 +79,9 @@ def test_no_split_in_any_order_of_the_devices_is_better(case: tuple[list[int], l
 
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.sampled_from(Objective))
-def test_past_its_limit_the_search_keeps_the_order_given_and_says_so(case: tuple[list[int], list[Stage]], objective: Objective) -> None:
+def test_past_its_limit_the_search_keeps_the_order_given_and_says_so(
+    case: tuple[list[int], list[Stage]], objective: Objective
+) -> None:
     loads, devices = case
     kept = fastest_order._MOST_STEPS
     fastest_order._MOST_STEPS = 0

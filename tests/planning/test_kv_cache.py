@@ -8,15 +8,20 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from devmap.config.model import Workload
+from devmap.config.model.placement_config import Workload
 from devmap.inventory.atoms import atoms
 from devmap.inventory.model import Architecture, Inventory
-from devmap.planning.kv_cache import CacheShape
-from devmap.planning.workload import charges
+from devmap.planning.problem.kv_cache import CacheShape
+from devmap.planning.problem.workload import charges
 
 BATCH, LENGTH, WINDOW = 2, 12, 5
 COMMON: dict[str, Any] = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-LLAMA: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+LLAMA: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+}
 GROUPED = {**LLAMA, "num_key_value_heads": 2}
 EXPERTS: dict[str, Any] = {
     "num_experts": 4,
@@ -46,7 +51,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "gemma2": {**GROUPED, "head_dim": 8, "sliding_window": WINDOW},
     "gemma3_text": {**GROUPED, "head_dim": 8, "sliding_window": WINDOW, "num_hidden_layers": 7},
     "gpt_oss": {**GROUPED, **EXPERTS, "head_dim": 16, "sliding_window": WINDOW},
-    "llama4_text": {**GROUPED, **EXPERTS, "head_dim": 16, "attention_chunk_size": WINDOW, "intermediate_size_mlp": 32},
+    "llama4_text": {
+        **GROUPED,
+        **EXPERTS,
+        "head_dim": 16,
+        "attention_chunk_size": WINDOW,
+        "intermediate_size_mlp": 32,
+    },
     "deepseek_v3": {**LLAMA, "num_key_value_heads": 4, **EXPERTS, **MLA},
     "gpt2": {"n_embd": 64, "n_layer": 3, "n_head": 4},
     "bloom": {"hidden_size": 64, "n_layer": 3, "n_head": 4},
@@ -98,7 +109,9 @@ def test_each_layer_is_charged_what_transformers_keeps(model_type: str) -> None:
     real = [_kept(layer) * WINDOW // (WINDOW - 1) if _slides(layer) else _kept(layer) for layer in layers]
 
     inventory = Inventory.from_module(model)
-    found = charges(Workload(batch_size=BATCH, sequence_length=LENGTH), inventory, atoms(inventory), dtype=None)
+    found = charges(
+        Workload(batch_size=BATCH, sequence_length=LENGTH), inventory, atoms(inventory), dtype=None
+    )
     (charged,) = [charge for charge in found.by_kind if charge.what == "kv cache"]
     assert list(charged.by_atom.values()) == [own + other for own, other in zip(real, cross, strict=True)]
     assert not found.notes
@@ -106,11 +119,20 @@ def test_each_layer_is_charged_what_transformers_keeps(model_type: str) -> None:
 
 def test_states_of_unknown_size_are_said_not_to_be_counted() -> None:
     figures = {**GROUPED, "layer_types": ["conv", "full_attention"]}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("lfm2", **COMMON, **{**figures, "num_hidden_layers": 2}))
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model("lfm2", **COMMON, **{**figures, "num_hidden_layers": 2})
+    )
     inventory = Inventory.from_module(model)
-    found = charges(Workload(batch_size=BATCH, sequence_length=LENGTH), inventory, atoms(inventory), dtype=None)
-    assert found.notes == ("The model's config does not give the size of its recurrent layers' state: it is not counted.",)
-    assert sorted(size for charge in found.by_kind for size in charge.by_atom.values()) == [0, BATCH * LENGTH * 2 * 16 * 2 * 4]
+    found = charges(
+        Workload(batch_size=BATCH, sequence_length=LENGTH), inventory, atoms(inventory), dtype=None
+    )
+    assert found.notes == (
+        "The model's config does not give the size of its recurrent layers' state: it is not counted.",
+    )
+    assert sorted(size for charge in found.by_kind for size in charge.by_atom.values()) == [
+        0,
+        BATCH * LENGTH * 2 * 16 * 2 * 4,
+    ]
 
 
 def test_layers_that_use_the_cache_of_others_keep_none() -> None:
@@ -128,7 +150,13 @@ def test_a_window_that_is_switched_off_limits_nothing() -> None:
 
 
 def test_the_arithmetic_tells_tokens_and_states() -> None:
-    figures = {**GROUPED, **MAMBA, "mamba_n_groups": 1, "mamba_d_conv": 4, "layer_types": ["linear_attention", "full_attention", "hybrid"]}
+    figures = {
+        **GROUPED,
+        **MAMBA,
+        "mamba_n_groups": 1,
+        "mamba_d_conv": 4,
+        "layer_types": ["linear_attention", "full_attention", "hybrid"],
+    }
     shape = CacheShape.of(Architecture("x", "X", figures), batch_size=2, length=10, dtype="bfloat16")
     assert shape is not None
     state = "2 x a state of 2,688 bytes"  # (64 + 2 x 8) x 4 at 2 bytes, 64 x 8 at 4

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devmap.config.device import CPU
+from devmap.config.values.device import CPU
 from devmap.errors import DevmapError, ResolutionError
 from devmap.inventory.model import Inventory, Tensor, TensorKind
-from devmap.planning.fastest_streaming import is_within_budgets, streamed
-from devmap.planning.problem import Overflow
-from devmap.planning.proof import faults_of
+from devmap.planning.placement.execution import is_within_budgets, streamed
+from devmap.planning.placement.solve import solve
+from devmap.planning.problem.model import Overflow
 from devmap.planning.resolve import problem_of, resolve
-from devmap.planning.solve import solve
+from devmap.planning.result.verify import faults_of
 from tests.planning.planning_models import chain, config
 
 if TYPE_CHECKING:
-    from devmap.planning.problem import Problem
+    from devmap.planning.problem.model import Problem
 
 KINDS: tuple[TensorKind, ...] = ("parameter", "parameter", "parameter", "buffer")
 STRATEGIES = st.sampled_from(["auto", "sequential", "balanced", "balanced_low_0"])
@@ -30,10 +30,14 @@ STRATEGIES = st.sampled_from(["auto", "sequential", "balanced", "balanced_low_0"
 def some_placement_fits(problem: Problem) -> bool:
     """Whether any homes fit, with any choice of what is streamed, in one slot."""
     offered = [budget.device for budget in problem.budgets]
-    choices = [[unit.pin] if unit.pin else [device for device in offered if device not in unit.barred] for unit in problem.units]
+    choices = [
+        [unit.pin] if unit.pin else [device for device in offered if device not in unit.barred]
+        for unit in problem.units
+    ]
     for homes in product(*choices):
         if any(
-            sum(problem.resident_bytes[at] for at, home in enumerate(homes) if home == device) > problem.limit(device)
+            sum(problem.resident_bytes[at] for at, home in enumerate(homes) if home == device)
+            > problem.limit(device)
             for device in problem.accelerators
         ):
             continue
@@ -65,18 +69,31 @@ def tight(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
     names = [name for name, tensor in tensors.items() if tensor.kind == "parameter"]
     ties: tuple[tuple[str, ...], ...] = ()
     if len(names) > 1 and draw(st.booleans()):
-        first, second = sorted(draw(st.lists(st.sampled_from(range(len(names))), min_size=2, max_size=2, unique=True)))
+        first, second = sorted(
+            draw(st.lists(st.sampled_from(range(len(names))), min_size=2, max_size=2, unique=True))
+        )
         tensors[names[second]] = Tensor(names[second], tensors[names[first]].shape, "uint8")
         ties = ((names[first], names[second]),)
     inventory = Inventory(modules, tensors, ties, draw(st.sampled_from([(), ("Block",)])))
     accelerators = draw(st.lists(st.integers(0, 6), min_size=0, max_size=3, unique=True))
-    keys: list[Any] = [*sorted(accelerators), *[tier for tier in ("cpu", "disk") if draw(st.booleans())]] or [0]
+    keys: list[Any] = [*sorted(accelerators), *[tier for tier in ("cpu", "disk") if draw(st.booleans())]] or [
+        0
+    ]
     weights = [draw(st.integers(0, 8)) for _ in keys]
     total = inventory.nbytes + draw(st.integers(-2, 6))
-    memory = {key: max(0, total * weight // (sum(weights) or 1)) for key, weight in zip(keys, weights, strict=True)}
-    asked: dict[str, Any] = {"max_memory": memory, "device_map": draw(STRATEGIES), "offload": {"buffers": draw(st.booleans())}}
+    memory = {
+        key: max(0, total * weight // (sum(weights) or 1)) for key, weight in zip(keys, weights, strict=True)
+    }
+    asked: dict[str, Any] = {
+        "max_memory": memory,
+        "device_map": draw(STRATEGIES),
+        "offload": {"buffers": draw(st.booleans())},
+    }
     if draw(st.booleans()):
-        asked["device_map"] = {f"m{draw(st.integers(0, len(sizes) - 1))}": draw(st.sampled_from(keys)), "": asked["device_map"]}
+        asked["device_map"] = {
+            f"m{draw(st.integers(0, len(sizes) - 1))}": draw(st.sampled_from(keys)),
+            "": asked["device_map"],
+        }
     if draw(st.booleans()):
         asked["forbid"] = {draw(st.sampled_from(keys)): [f"m{draw(st.integers(0, len(sizes) - 1))}"]}
     return inventory, asked
@@ -84,7 +101,9 @@ def tight(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
 
 @settings(max_examples=100, deadline=None)
 @given(tight())
-def test_a_config_is_refused_if_and_only_if_brute_force_finds_no_placement(case: tuple[Inventory, dict[str, Any]]) -> None:
+def test_a_config_is_refused_if_and_only_if_brute_force_finds_no_placement(
+    case: tuple[Inventory, dict[str, Any]],
+) -> None:
     inventory, keys = case
     asked = config(**keys)
     try:
@@ -101,7 +120,9 @@ def test_a_config_is_refused_if_and_only_if_brute_force_finds_no_placement(case:
 def test_what_only_fits_out_of_order_is_packed_and_said_to_be(strategy: str) -> None:
     plan = resolve(config(device_map=strategy, max_memory={0: 12, 1: 21, 4: 7}), chain(7, 2, 11, 16))
     assert {use.device.plain: use.free_bytes for use in plan.devices} == {0: 1, 1: 3, 4: 0}
-    assert plan.reasons == ("No split of the model's order over the 3 devices offered fits: blocks are packed out of order, in 4 runs.",)
+    assert plan.reasons == (
+        "No split of the model's order over the 3 devices offered fits: blocks are packed out of order, in 4 runs.",
+    )
 
 
 def test_what_is_packed_lies_in_order_as_far_as_that_goes() -> None:

@@ -7,7 +7,7 @@ from itertools import combinations_with_replacement
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devmap.planning.partition import Bin, Row, balanced_split, fill, low_first_split
+from devmap.planning.placement.partition import Bin, Row, balanced_split, fill, low_first_split
 
 LOADS = st.lists(st.integers(0, 12), max_size=8)
 
@@ -16,7 +16,12 @@ LOADS = st.lists(st.integers(0, 12), max_size=8)
 def bins_for(draw: st.DrawFn, units: int) -> list[Bin]:
     barred = st.lists(st.integers(0, max(units - 1, 0)), max_size=1) if units else st.just([])
     limits = st.integers(0, 40)
-    one = st.builds(lambda limit, base, at: Bin(limit, min(base, limit), tuple(sorted(set(at)))), limits, st.integers(0, 4), barred)
+    one = st.builds(
+        lambda limit, base, at: Bin(limit, min(base, limit), tuple(sorted(set(at)))),
+        limits,
+        st.integers(0, 4),
+        barred,
+    )
     return draw(st.lists(one, min_size=1, max_size=4))
 
 
@@ -48,14 +53,18 @@ def runs(ends: list[int]) -> int:
 
 @settings(max_examples=300, deadline=None)
 @given(CASES)
-def test_filling_reaches_the_end_exactly_where_a_contiguous_split_fits(case: tuple[list[int], list[Bin]]) -> None:
+def test_filling_reaches_the_end_exactly_where_a_contiguous_split_fits(
+    case: tuple[list[int], list[Bin]],
+) -> None:
     loads, bins = case
     assert (fill(Row.of(loads), bins)[-1] == len(loads)) == bool(all_splits(loads, bins))
 
 
 @settings(max_examples=400, deadline=None)
 @given(CASES)
-def test_balanced_has_the_smallest_largest_load_then_the_fewest_cuts_then_is_the_most_even(case: tuple[list[int], list[Bin]]) -> None:
+def test_balanced_has_the_smallest_largest_load_then_the_fewest_cuts_then_is_the_most_even(
+    case: tuple[list[int], list[Bin]],
+) -> None:
     loads, bins = case
     splits = all_splits(loads, bins)
     found = balanced_split(Row.of(loads), bins)
@@ -73,7 +82,9 @@ def test_balanced_has_the_smallest_largest_load_then_the_fewest_cuts_then_is_the
 
 @settings(max_examples=300, deadline=None)
 @given(CASES)
-def test_balanced_low_0_gives_the_first_device_the_fewest_bytes_that_let_the_rest_fit(case: tuple[list[int], list[Bin]]) -> None:
+def test_balanced_low_0_gives_the_first_device_the_fewest_bytes_that_let_the_rest_fit(
+    case: tuple[list[int], list[Bin]],
+) -> None:
     loads, bins = case
     splits = all_splits(loads, bins)
     found = low_first_split(Row.of(loads), bins)

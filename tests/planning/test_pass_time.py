@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devmap.config.device import CPU, DISK, Device, Tier
-from devmap.config.machines import preset
-from devmap.config.model import MachineProfile, Workload
-from devmap.config.strategy import WorkloadKind
+from devmap.config.model.machines import preset
+from devmap.config.model.placement_config import MachineProfile, Workload
+from devmap.config.values.device import CPU, DISK, Device, Tier
+from devmap.config.values.strategy import WorkloadKind
 from devmap.inventory.model import Architecture, Inventory, Tensor
-from devmap.planning.fastest_streaming import streamed
-from devmap.planning.pass_costs import FEMTOSECONDS, PassShape
-from devmap.planning.pass_time import PassTime, pass_time
+from devmap.planning.fastest.costs import FEMTOSECONDS, PassShape
+from devmap.planning.fastest.schedule import PassTime, pass_time
+from devmap.planning.placement.execution import streamed
 from devmap.planning.resolve import resolve
 from tests.planning.fastest_models import costs, machine, posed
 from tests.planning.planning_models import chain, config, decoder
@@ -31,13 +31,19 @@ SLOW_LINK = {
 
 
 def timed(
-    homes: Sequence[Device], *, rates: dict[Any, dict[str, float]] | None = None, in_place: frozenset[int] = frozenset(), slots: int = 2
+    homes: Sequence[Device],
+    *,
+    rates: dict[Any, dict[str, float]] | None = None,
+    in_place: frozenset[int] = frozenset(),
+    slots: int = 2,
 ) -> PassTime:
     """The time of modules of 100 bytes each in these homes."""
     profile = machine(SLOW_LINK if rates is None else rates)
     inventory = chain(*[100] * len(homes))
     problem = posed(inventory, profile, max_memory={0: 10**6, 1: 10**6, "cpu": 10**6, "disk": 10**6})
-    time = pass_time(costs(problem, inventory, profile), homes, streamed(problem, homes, in_place, most_slots=slots))
+    time = pass_time(
+        costs(problem, inventory, profile), homes, streamed(problem, homes, in_place, most_slots=slots)
+    )
     assert time is not None
     return time
 
@@ -69,7 +75,9 @@ def test_two_slots_hide_the_copies_behind_the_compute_when_residents_are_spread_
 def test_contiguous_runs_on_two_devices_add_up_and_taking_turns_copies_on_both_links_at_once() -> None:
     runs = timed([FIRST, *[CPU] * 6, SECOND, *[CPU] * 6])
     turns = timed([FIRST, CPU, SECOND, CPU] * 6)
-    assert seconds(runs) == pytest.approx(120.0 - 4 * 10.0, rel=0.2)  # each device prefetches two blocks while the other works
+    assert seconds(runs) == pytest.approx(
+        120.0 - 4 * 10.0, rel=0.2
+    )  # each device prefetches two blocks while the other works
     assert seconds(turns) == pytest.approx(60.0, rel=0.05)
     assert turns.binding[0] == "copies"
 
@@ -94,7 +102,13 @@ def test_the_slowest_stage_is_the_throughput_of_a_pipeline() -> None:
 
 def mixture() -> Inventory:
     """An embedding of 32 rows, a block of 8 fused experts, a block with one module per expert."""
-    modules = {"": "M", "embed": "Embedding", "block": "Block", "block.experts": "Experts", "each": "ModuleList"}
+    modules = {
+        "": "M",
+        "embed": "Embedding",
+        "block": "Block",
+        "block.experts": "Experts",
+        "each": "ModuleList",
+    }
     tensors = {"embed.weight": Tensor("embed.weight", (32, 8), "float32")}
     tensors["block.experts.gate"] = Tensor("block.experts.gate", (8, 4, 4), "float32")
     modules["each.experts"] = "ModuleList"
@@ -102,14 +116,24 @@ def mixture() -> Inventory:
         path = f"each.experts.{expert}"
         modules[path] = "Linear"
         tensors[f"{path}.weight"] = Tensor(f"{path}.weight", (4, 4), "float32")
-    figures = {"hidden_size": 8, "num_local_experts": 8, "num_experts_per_tok": 2, "max_position_embeddings": 64}
+    figures = {
+        "hidden_size": 8,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "max_position_embeddings": 64,
+    }
     return Inventory(modules, tensors, (), ("Block",), Architecture("mixtral", "MForCausalLM", figures))
 
 
 @pytest.mark.parametrize(("tokens", "rows", "share"), [(1, 1, 0.25), (2, 2, 1 - 0.75**2), (100, 32, 1.0)])
 def test_an_embedding_reads_some_rows_and_a_token_some_experts(tokens: int, rows: int, share: float) -> None:
     inventory = mixture()
-    profile = machine({0: {"memory_bandwidth": 1.0, "flops": 1e30, "host_to_device": 1.0}, "cpu": {"memory_bandwidth": 1.0, "flops": 1e30}})
+    profile = machine(
+        {
+            0: {"memory_bandwidth": 1.0, "flops": 1e30, "host_to_device": 1.0},
+            "cpu": {"memory_bandwidth": 1.0, "flops": 1e30},
+        }
+    )
     problem = posed(inventory, profile, max_memory={0: 10**6, "cpu": 10**6})
     found = costs(problem, inventory, profile, PassShape(1, tokens))
     place = {atom.path: at for at, atom in enumerate(problem.atoms)}
@@ -133,21 +157,29 @@ def test_products_bind_at_a_large_batch_and_reads_at_a_small_one() -> None:
 
 
 def test_the_shape_of_a_pass_is_a_decoding_step_or_the_whole_sequence() -> None:
-    reader = Inventory({"": "M"}, {}, (), (), Architecture("bert", "BertModel", {"max_position_embeddings": 512}))
+    reader = Inventory(
+        {"": "M"}, {}, (), (), Architecture("bert", "BertModel", {"max_position_embeddings": 512})
+    )
     assert PassShape.of(None, decoder()) == PassShape(1, 1)
     assert PassShape.of(Workload(batch_size=8), decoder()) == PassShape(8, 1)
-    assert PassShape.of(Workload(kind=WorkloadKind.TRAINING, sequence_length=32), decoder()) == PassShape(1, 32)
+    assert PassShape.of(Workload(kind=WorkloadKind.TRAINING, sequence_length=32), decoder()) == PassShape(
+        1, 32
+    )
     assert PassShape.of(None, reader) == PassShape(1, 512)
     assert PassShape.of(Workload(sequence_length=128, batch_size=4), reader) == PassShape(4, 128)
 
 
 @pytest.mark.parametrize("strategy", ["auto", "balanced", "fastest"])
 def test_every_plan_on_a_machine_with_rates_has_a_time_a_bound_and_a_reason(strategy: str) -> None:
-    plan = resolve(config(device_map=strategy, machine="2x4090", max_memory={0: 3000, 1: 3000, "cpu": 10**6}), decoder())
+    plan = resolve(
+        config(device_map=strategy, machine="2x4090", max_memory={0: 3000, 1: 3000, "cpu": 10**6}), decoder()
+    )
     assert plan.predicted_seconds is not None
     assert plan.bound_seconds is not None
     assert 0 < plan.bound_seconds <= plan.predicted_seconds
-    assert any(reason.startswith("A pass of 1 token takes about") and "bound by" in reason for reason in plan.reasons)
+    assert any(
+        reason.startswith("A pass of 1 token takes about") and "bound by" in reason for reason in plan.reasons
+    )
 
 
 def test_the_machine_may_come_from_the_caller_the_config_or_a_preset() -> None:
@@ -163,14 +195,19 @@ def test_the_machine_may_come_from_the_caller_the_config_or_a_preset() -> None:
 
 def test_without_rates_nothing_is_predicted() -> None:
     bare = MachineProfile(name="this machine", devices={FIRST: machine({0: {}}).devices[FIRST]})
-    for plan in (resolve(config(max_memory={0: 10**6}), decoder()), resolve(config(max_memory={0: 10**6}), decoder(), machine=bare)):
+    for plan in (
+        resolve(config(max_memory={0: 10**6}), decoder()),
+        resolve(config(max_memory={0: 10**6}), decoder(), machine=bare),
+    ):
         assert plan.predicted_seconds is None
         assert plan.bound_seconds is None
         assert not any("A pass of" in reason for reason in plan.reasons)
 
 
 def test_a_plan_that_streams_over_a_link_of_unknown_rate_has_no_time() -> None:
-    profile = machine({0: {"memory_bandwidth": 1.0, "flops": 1.0}, "cpu": {"memory_bandwidth": 1.0, "flops": 1.0}})
+    profile = machine(
+        {0: {"memory_bandwidth": 1.0, "flops": 1.0}, "cpu": {"memory_bandwidth": 1.0, "flops": 1.0}}
+    )
     streams = resolve(config(max_memory={0: 35, "cpu": 100}), chain(10, 10, 10, 10), machine=profile)
     fits = resolve(config(max_memory={0: 40, "cpu": 100}), chain(10, 10, 10, 10), machine=profile)
     assert streams.streamed

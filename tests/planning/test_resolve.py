@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devmap.config.device import CPU, DISK, parse_device
+from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.errors import DeviceMapError, ResolutionError
 from devmap.inventory.model import Inventory, Tensor
 from devmap.plan.fold import covers
-from devmap.planning.proof import faults_of
 from devmap.planning.resolve import resolve
+from devmap.planning.result.verify import faults_of
 from tests.planning.planning_models import chain, config, decoder, inventories, memories
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ STRATEGIES = ["auto", "sequential", "balanced", "balanced_low_0"]
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
     inventory = draw(inventories())
-    keys: dict[str, Any] = {"device_map": draw(st.sampled_from(STRATEGIES)), "max_memory": draw(memories(inventory.nbytes))}
+    keys: dict[str, Any] = {
+        "device_map": draw(st.sampled_from(STRATEGIES)),
+        "max_memory": draw(memories(inventory.nbytes)),
+    }
     if draw(st.booleans()):
         keys["headroom"] = draw(st.sampled_from(["10%", 3]))
     keys["offload"] = {"buffers": draw(st.booleans())}
@@ -51,7 +54,9 @@ def homes(plan: Plan) -> list[int | str]:
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
-def test_every_config_gives_a_plan_that_keeps_every_promise_or_says_what_is_missing(case: tuple[Inventory, dict[str, Any]]) -> None:
+def test_every_config_gives_a_plan_that_keeps_every_promise_or_says_what_is_missing(
+    case: tuple[Inventory, dict[str, Any]],
+) -> None:
     inventory, keys = case
     plan = planned(inventory, keys)
     if plan is None:
@@ -65,14 +70,18 @@ def test_every_config_gives_a_plan_that_keeps_every_promise_or_says_what_is_miss
 @settings(max_examples=100, deadline=None)
 @given(inventories(), st.sampled_from(STRATEGIES))
 def test_an_exact_fit_is_used_to_the_byte(inventory: Inventory, strategy: str) -> None:
-    plan = resolve(config(device_map=strategy, max_memory={2: inventory.nbytes, "cpu": 10**6, "disk": 10**6}), inventory)
+    plan = resolve(
+        config(device_map=strategy, max_memory={2: inventory.nbytes, "cpu": 10**6, "disk": 10**6}), inventory
+    )
     if inventory.nbytes:
         assert plan.device_map == {"": 2}
 
 
 @settings(max_examples=100, deadline=None)
 @given(cases())
-def test_room_to_stream_is_reserved_only_when_something_streams(case: tuple[Inventory, dict[str, Any]]) -> None:
+def test_room_to_stream_is_reserved_only_when_something_streams(
+    case: tuple[Inventory, dict[str, Any]],
+) -> None:
     plan = planned(*case)
     if plan is None:
         return
@@ -84,7 +93,9 @@ def test_room_to_stream_is_reserved_only_when_something_streams(case: tuple[Inve
 
 @settings(max_examples=100, deadline=None)
 @given(cases())
-def test_a_streamed_block_executes_on_its_nearest_resident_predecessor(case: tuple[Inventory, dict[str, Any]]) -> None:
+def test_a_streamed_block_executes_on_its_nearest_resident_predecessor(
+    case: tuple[Inventory, dict[str, Any]],
+) -> None:
     inventory, keys = case
     plan = planned(inventory, keys)
     if plan is None:
@@ -113,14 +124,19 @@ def test_the_changes_of_an_error_make_it_fit(case: tuple[Inventory, dict[str, An
     except ResolutionError as error:
         for change in error.changes:
             if change.startswith("raise"):
-                device, nbytes = change.partition(" by ")[0].split()[-1], int(change.split("(")[1].split()[0].replace(",", ""))
+                device, nbytes = (
+                    change.partition(" by ")[0].split()[-1],
+                    int(change.split("(")[1].split()[0].replace(",", "")),
+                )
                 memory = {str(key): amount for key, amount in keys["max_memory"].items()}
                 memory[device] += nbytes
                 resolve(config(**{**keys, "max_memory": memory}), inventory)
 
 
 def test_sequential_fills_in_order_and_never_goes_back() -> None:
-    plan = resolve(config(device_map="sequential", max_memory={0: 20, 1: 30, "cpu": 100}), chain(6, 6, 9, 6, 6, 6, 6))
+    plan = resolve(
+        config(device_map="sequential", max_memory={0: 20, 1: 30, "cpu": 100}), chain(6, 6, 9, 6, 6, 6, 6)
+    )
     assert homes(plan) == [0, 0, 1, 1, "cpu", "cpu", "cpu"]
 
 
@@ -160,18 +176,28 @@ def test_the_disk_is_offered_by_an_offload_folder() -> None:
 
 
 def test_balanced_counts_pins_and_solves_the_rest() -> None:
-    plan = resolve(config(device_map={"m0": 1, "": "balanced"}, max_memory={0: 100, 1: 100}), chain(10, 5, 5, 5, 5))
+    plan = resolve(
+        config(device_map={"m0": 1, "": "balanced"}, max_memory={0: 100, 1: 100}), chain(10, 5, 5, 5, 5)
+    )
     assert sorted(use.weight_bytes for use in plan.devices) == [15, 15]
 
 
 def test_strategies_of_subtrees() -> None:
-    plan = resolve(config(device_map={"model.layers": "balanced", "": 1}, max_memory={0: 10**4, 1: 10**4}), decoder())
+    plan = resolve(
+        config(device_map={"model.layers": "balanced", "": 1}, max_memory={0: 10**4, 1: 10**4}), decoder()
+    )
     assert covers(plan.device_map, "lm_head") == 1
     assert {covers(plan.device_map, f"model.layers.{layer}") for layer in range(4)} == {0, 1}
 
 
 def test_ranges_and_globs_pin() -> None:
-    plan = resolve(config(device_map={"model.layers[0-1]": 1, "model.layers.*": 0, "": "auto"}, max_memory={0: 10**5, 1: 10**5}), decoder())
+    plan = resolve(
+        config(
+            device_map={"model.layers[0-1]": 1, "model.layers.*": 0, "": "auto"},
+            max_memory={0: 10**5, 1: 10**5},
+        ),
+        decoder(),
+    )
     assert [covers(plan.device_map, f"model.layers.{layer}") for layer in range(4)] == [1, 1, 0, 0]
 
 
@@ -190,13 +216,25 @@ def test_pins_that_part_a_tie_say_what_the_copy_costs() -> None:
 
 def test_wishes_in_conflict_are_named() -> None:
     with pytest.raises(ResolutionError, match=r"same_device \[m0, m1\] contradicts device_map"):
-        resolve(config(device_map={"m0": 0, "m1": 1, "": "auto"}, same_device=[["m0", "m1"]], max_memory={0: 20, 1: 20}), chain(1, 1, 1))
+        resolve(
+            config(
+                device_map={"m0": 0, "m1": 1, "": "auto"},
+                same_device=[["m0", "m1"]],
+                max_memory={0: 20, 1: 20},
+            ),
+            chain(1, 1, 1),
+        )
     with pytest.raises(ResolutionError, match="'forbid' keeps it off device 0"):
-        resolve(config(device_map={"m0": 0, "": "auto"}, forbid={0: ["m0"]}, max_memory={0: 20, 1: 20}), chain(1, 1, 1))
+        resolve(
+            config(device_map={"m0": 0, "": "auto"}, forbid={0: ["m0"]}, max_memory={0: 20, 1: 20}),
+            chain(1, 1, 1),
+        )
 
 
 def test_same_device_and_forbid_hold() -> None:
-    plan = resolve(config(same_device=[["m0", "m3"]], forbid={0: ["m1"]}, max_memory={0: 20, 1: 20}), chain(1, 1, 1, 1))
+    plan = resolve(
+        config(same_device=[["m0", "m3"]], forbid={0: ["m1"]}, max_memory={0: 20, 1: 20}), chain(1, 1, 1, 1)
+    )
     assert homes(plan)[0] == homes(plan)[3]
     assert homes(plan)[1] == 1
 

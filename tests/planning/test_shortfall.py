@@ -11,20 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devmap.config.document import parse_document
-from devmap.config.machines import preset
-from devmap.config.yaml_writer import render_yaml
+from devmap.config.model.machines import preset
+from devmap.config.yaml.writer import render_yaml
 from devmap.errors import ResolutionError
 from devmap.inventory.model import Inventory, Tensor
 from devmap.planning.resolve import resolve
 from tests.planning.planning_models import chain, config, decoder, inventories, memories
 
 if TYPE_CHECKING:
-    from devmap.config.model import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
-def refusal(keys: dict[str, Any], inventory: Inventory, machine: MachineProfile | None = None) -> ResolutionError:
+def refusal(
+    keys: dict[str, Any], inventory: Inventory, machine: MachineProfile | None = None
+) -> ResolutionError:
     with pytest.raises(ResolutionError) as caught:
         resolve(config(**keys), inventory, machine=machine)
     return caught.value
@@ -33,7 +35,9 @@ def refusal(keys: dict[str, Any], inventory: Inventory, machine: MachineProfile 
 def overridden(keys: dict[str, Any], overrides: tuple[str, ...]) -> PlacementConfig:
     """The config as it stands in a file, with the overrides as `--set` has them."""
     plain = {"version": 1, "model": {"manifest": "x"}, **keys}
-    plain["max_memory"] = {str(key): amount for key, amount in plain["max_memory"].items()} if plain.get("max_memory") else None
+    plain["max_memory"] = (
+        {str(key): amount for key, amount in plain["max_memory"].items()} if plain.get("max_memory") else None
+    )
     text = render_yaml({key: value for key, value in plain.items() if value is not None})
     document = parse_document(text.encode(), "x.devmap.yaml", overrides=overrides)
     assert document.config is not None, document.faults
@@ -71,7 +75,10 @@ def test_every_suggested_change_set_as_an_override_resolves(case: tuple[dict[str
 def halves(*sizes: int) -> Inventory:
     """A chain of float32 tensors of so many bytes each."""
     plain = chain(*sizes)
-    return Inventory(plain.modules, {name: Tensor(name, (one.shape[0] // 4,), "float32") for name, one in plain.tensors.items()})
+    return Inventory(
+        plain.modules,
+        {name: Tensor(name, (one.shape[0] // 4,), "float32") for name, one in plain.tensors.items()},
+    )
 
 
 BATCH = {"batch_size": 16, "sequence_length": 512}
@@ -104,7 +111,11 @@ CASES: dict[str, tuple[dict[str, Any], Inventory, str]] = {
 def test_each_kind_of_change_is_found_and_resolves_as_an_override(name: str) -> None:
     keys, inventory, expected = CASES[name]
     error = refusal(keys, inventory)
-    found = {change: overrides for change, overrides in zip(error.changes, error.overrides, strict=True) if change.startswith(expected)}
+    found = {
+        change: overrides
+        for change, overrides in zip(error.changes, error.overrides, strict=True)
+        if change.startswith(expected)
+    }
     assert found, error.changes
     for overrides in found.values():
         resolve(overridden(keys, overrides), inventory)
@@ -130,14 +141,20 @@ def test_the_shortfall_of_a_device_is_the_smallest_raise_of_it_alone() -> None:
 def test_devices_are_named_in_words() -> None:
     error = refusal({"max_memory": {0: 4, 1: 4, "cpu": 4}}, chain(8, 8))
     assert "device 0, device 1 and cpu together may hold 12 B" in error.message
-    assert "devices 0 to 3 together may hold 8 B" in refusal({"max_memory": dict.fromkeys(range(4), 2)}, chain(8, 8)).message
+    assert (
+        "devices 0 to 3 together may hold 8 B"
+        in refusal({"max_memory": dict.fromkeys(range(4), 2)}, chain(8, 8)).message
+    )
 
 
 def test_where_bytes_would_do_it_says_that_blocks_do_not_fit_and_whether_that_is_certain() -> None:
     error = refusal({"max_memory": {0: 10, 1: 10}}, chain(8, 8, 4))
     assert "missing" not in error.message
     assert "its bytes would do, its blocks do not fit" in error.message
-    assert "every way to place its blocks whole was ruled out; a larger budget alone would do: 2 B on device 0 or device 1" in error.message
+    assert (
+        "every way to place its blocks whole was ruled out; a larger budget alone would do: 2 B on device 0 or device 1"
+        in error.message
+    )
     assert error.shortfall_bytes == 2
 
 
@@ -151,12 +168,20 @@ def test_a_search_that_was_given_up_says_so() -> None:
 
 def test_a_block_that_is_larger_than_every_device_is_named() -> None:
     error = refusal({"max_memory": {0: 10, 1: 10, "cpu": 20}, "forbid": {"cpu": ["m0"]}}, chain(11, 2))
-    assert "'m0' takes 11 B, which is more than any device may hold: 10 B (it must not lie on cpu)" in error.message
+    assert (
+        "'m0' takes 11 B, which is more than any device may hold: 10 B (it must not lie on cpu)"
+        in error.message
+    )
 
 
 def test_what_wishes_leave_only_to_some_devices_is_counted_by_itself() -> None:
-    error = refusal({"max_memory": {0: 10, 1: 10, "cpu": 100}, "forbid": {"cpu": ["m0", "m1", "m2"]}}, chain(8, 8, 8, 8))
-    assert "what pins and forbid leave only to device 0 and device 1 takes 24 B, and they together may hold 20 B" in error.message
+    error = refusal(
+        {"max_memory": {0: 10, 1: 10, "cpu": 100}, "forbid": {"cpu": ["m0", "m1", "m2"]}}, chain(8, 8, 8, 8)
+    )
+    assert (
+        "what pins and forbid leave only to device 0 and device 1 takes 24 B, and they together may hold 20 B"
+        in error.message
+    )
 
 
 def test_headroom_that_makes_budgets_smaller_is_named() -> None:

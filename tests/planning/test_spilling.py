@@ -24,7 +24,10 @@ ROOMY = 10**6
 
 
 def planned(sizes: Sequence[int], limits: Sequence[int], strategy: str = "auto", **memory: int) -> Plan:
-    return resolve(config(device_map=strategy, max_memory={**dict(enumerate(limits)), **(memory or {"cpu": ROOMY})}), chain(*sizes))
+    return resolve(
+        config(device_map=strategy, max_memory={**dict(enumerate(limits)), **(memory or {"cpu": ROOMY})}),
+        chain(*sizes),
+    )
 
 
 def in_order(sizes: Sequence[int], limits: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -34,10 +37,16 @@ def in_order(sizes: Sequence[int], limits: Sequence[int]) -> Iterator[tuple[int,
     on could hold. How much of the last one is kept for slots is free.
     """
     for homes in product(range(BELOW, len(limits)), repeat=len(sizes)):
-        left = [limit - sum(size for size, home in zip(sizes, homes, strict=True) if home == d) for d, limit in enumerate(limits)]
+        left = [
+            limit - sum(size for size, home in zip(sizes, homes, strict=True) if home == d)
+            for d, limit in enumerate(limits)
+        ]
         placed = [(-1, 0), *((at, home) for at, home in enumerate(homes) if home != BELOW)]
         forward = all(home <= after for (_, home), (_, after) in pairwise(placed))
-        filled = all(max(sizes[one + 1 : at + 1]) > max(left[before:home], default=0) for (one, before), (at, home) in pairwise(placed))
+        filled = all(
+            max(sizes[one + 1 : at + 1]) > max(left[before:home], default=0)
+            for (one, before), (at, home) in pairwise(placed)
+        )
         if min(left) >= 0 and forward and filled and not _steps_round_too_much(sizes, limits, homes):
             yield homes
 
@@ -65,7 +74,9 @@ def cost_of(sizes: Sequence[int], limits: Sequence[int], homes: Sequence[int]) -
         for slot in set(queue):
             streamed = sum(size for size in queue if size <= slot)
             rest = 8 * (sum(queue) - streamed)
-            choices += [weight * streamed + rest for count, weight in ((2, 2), (1, 3)) if count * slot <= room]
+            choices += [
+                weight * streamed + rest for count, weight in ((2, 2), (1, 3)) if count * slot <= room
+            ]
         total += min(choices)
     return total
 
@@ -81,8 +92,16 @@ def test_auto_and_sequential_hold_the_most_bytes_in_order_where_nothing_is_kept_
 ) -> None:
     plan = planned(sizes, limits, strategy)
     ours = sum(size for size, home in zip(sizes, values(plan), strict=True) if home != BELOW)
-    slots = sum(charge.nbytes for use in plan.devices for charge in use.charges if charge.what == "slots" and use.device.is_accelerator)
-    most = max(sum(size for size, home in zip(sizes, homes, strict=True) if home != BELOW) for homes in in_order(sizes, limits))
+    slots = sum(
+        charge.nbytes
+        for use in plan.devices
+        for charge in use.charges
+        if charge.what == "slots" and use.device.is_accelerator
+    )
+    most = max(
+        sum(size for size, home in zip(sizes, homes, strict=True) if home != BELOW)
+        for homes in in_order(sizes, limits)
+    )
     assert ours <= most
     if not slots:
         assert ours == most
@@ -90,7 +109,9 @@ def test_auto_and_sequential_hold_the_most_bytes_in_order_where_nothing_is_kept_
 
 @settings(max_examples=250, deadline=None)
 @given(SIZES, LIMITS)
-def test_auto_pays_the_least_for_what_spills_of_all_assignments_in_order_on_the_same_devices(sizes: list[int], limits: list[int]) -> None:
+def test_auto_pays_the_least_for_what_spills_of_all_assignments_in_order_on_the_same_devices(
+    sizes: list[int], limits: list[int]
+) -> None:
     ours = values(planned(sizes, limits))
     best: dict[frozenset[int], int] = {}
     for homes in in_order(sizes, limits):
@@ -102,7 +123,9 @@ def test_auto_pays_the_least_for_what_spills_of_all_assignments_in_order_on_the_
 
 @settings(max_examples=150, deadline=None)
 @given(SIZES, LIMITS, st.sampled_from(["auto", "balanced", "balanced_low_0"]))
-def test_nothing_spills_that_fits_beside_the_slots(sizes: list[int], limits: list[int], strategy: str) -> None:
+def test_nothing_spills_that_fits_beside_the_slots(
+    sizes: list[int], limits: list[int], strategy: str
+) -> None:
     plan = planned(sizes, limits, strategy)
     homes = values(plan)
     last = max((at for at, home in enumerate(homes) if home != BELOW), default=-1)
@@ -115,7 +138,9 @@ def test_nothing_spills_that_fits_beside_the_slots(sizes: list[int], limits: lis
 
 @settings(max_examples=100, deadline=None)
 @given(SIZES, LIMITS, st.sampled_from(["balanced", "balanced_low_0"]))
-def test_balanced_spills_only_what_an_order_preserving_fill_cannot_hold(sizes: list[int], limits: list[int], strategy: str) -> None:
+def test_balanced_spills_only_what_an_order_preserving_fill_cannot_hold(
+    sizes: list[int], limits: list[int], strategy: str
+) -> None:
     balanced = [home for home in values(planned(sizes, limits, strategy)) if home != BELOW]
     assert balanced == sorted(balanced)
     if BELOW not in values(planned(sizes, limits)):

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devmap.config.device import CPU, Device, Tier
-from devmap.config.machines import preset
+from devmap.config.model.machines import preset
+from devmap.config.values.device import CPU, Device, Tier
 from devmap.errors import ResolutionError, UsageError
 from devmap.inventory.model import Inventory, Tensor
 from devmap.planning.resolve import resolve
-from devmap.planning.why import Explanation, why
+from devmap.planning.why.explanation import Explanation, why
 from tests.planning.planning_models import chain, config, decoder, inventories
 
 GPU, GPU1 = Device(Tier.ACCELERATOR, 0), Device(Tier.ACCELERATOR, 1)
@@ -33,13 +33,18 @@ def test_what_was_left_is_what_stood_before_it_and_what_is_kept_left() -> None:
     explanation = explained(MODEL, "m2", max_memory={0: 60, 1: 60})
     part = explanation.parts[0]
     assert (part.home, part.executes_on, part.nbytes) == (GPU1, GPU1, 7)
-    assert [(one.device, one.left_bytes, one.needed_bytes, one.fits) for one in part.left] == [(GPU, 5, 7, False), (GPU1, 60, 7, True)]
+    assert [(one.device, one.left_bytes, one.needed_bytes, one.fits) for one in part.left] == [
+        (GPU, 5, 7, False),
+        (GPU1, 60, 7, True),
+    ]
     assert [(bind.kind, bind.device) for bind in part.binds] == [("budget", GPU)]
 
 
 @settings(max_examples=40)
 @given(inventories(), st.data())
-def test_what_is_said_of_more_memory_is_what_a_plan_with_it_does(inventory: Inventory, data: st.DataObject) -> None:
+def test_what_is_said_of_more_memory_is_what_a_plan_with_it_does(
+    inventory: Inventory, data: st.DataObject
+) -> None:
     sizes = st.integers(0, inventory.nbytes)
     keys = {0: data.draw(sizes), 1: data.draw(sizes), "cpu": data.draw(sizes), "disk": data.draw(sizes)}
     path = data.draw(st.sampled_from([*inventory.modules, *inventory.tensors]))
@@ -53,10 +58,16 @@ def test_what_is_said_of_more_memory_is_what_a_plan_with_it_does(inventory: Inve
             continue
         assert one.fits
         homes = {placement.path: (placement.home, placement.executes_on) for placement in plan.placements}
-        assert all(homes[part.first] == homes[part.last] == (part.home, part.executes_on) for part in one.parts)
+        assert all(
+            homes[part.first] == homes[part.last] == (part.home, part.executes_on) for part in one.parts
+        )
         assert one.streamed_bytes == sum(placement.home_bytes for placement in plan.streamed)
     if explanation.fits:
-        assert all(left.left_bytes is None or left.left_bytes >= 0 for part in explanation.parts for left in part.left)
+        assert all(
+            left.left_bytes is None or left.left_bytes >= 0
+            for part in explanation.parts
+            for left in part.left
+        )
     else:
         assert explanation.problem
 
@@ -118,7 +129,9 @@ def test_a_container_is_told_in_runs() -> None:
 def test_workload_charges_and_buffers_are_told() -> None:
     explanation = explained(decoder(), "model.layers.0", workload="inference", max_memory={0: 10**6})
     assert [charge.what for charge in explanation.charges] == ["kv cache"]
-    buffered = Inventory(MODEL.modules, {**MODEL.tensors, "m5.scale": Tensor("m5.scale", (3,), "uint8", "buffer")})
+    buffered = Inventory(
+        MODEL.modules, {**MODEL.tensors, "m5.scale": Tensor("m5.scale", (3,), "uint8", "buffer")}
+    )
     assert explained(buffered, "m5", max_memory={0: 1000}).buffer_bytes == 3
 
 
@@ -147,7 +160,10 @@ def test_one_more_gb_on_a_device_of_a_machine_counts_against_its_share() -> None
 
 def test_fastest_is_explained_by_time() -> None:
     explanation = why(
-        config(device_map="fastest", machine={"name": "2x4090"}, max_memory={0: 10, 1: 30}), chain(8, 8, 8), "m2", preset("2x4090")
+        config(device_map="fastest", machine={"name": "2x4090"}, max_memory={0: 10, 1: 30}),
+        chain(8, 8, 8),
+        "m2",
+        preset("2x4090"),
     )
     assert explanation.strategy == "fastest"
     assert {bind.kind for bind in explanation.parts[0].binds} <= {"time", "budget"}
@@ -157,4 +173,7 @@ def test_fastest_is_explained_by_time() -> None:
 def test_what_is_packed_out_of_order_is_not_said_to_be_filled_forward() -> None:
     explanation = explained(chain(7, 2, 11, 16), "m0", max_memory={0: 12, 1: 21, 4: 7})
     sentences = [bind.sentence for part in explanation.parts for bind in part.binds]
-    assert "device 0 had room for it, but nothing fits in the model's order: blocks are packed as they fit." in sentences
+    assert (
+        "device 0 had room for it, but nothing fits in the model's order: blocks are packed as they fit."
+        in sentences
+    )

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from devmap.config.model import Workload
+from devmap.config.model.placement_config import Workload
 from devmap.inventory.atoms import atoms
+from devmap.planning.problem.workload import charges
 from devmap.planning.resolve import resolve
-from devmap.planning.workload import charges
 from tests.planning.planning_models import config, decoder
 
 
@@ -17,7 +17,10 @@ def total(what: str, inventory: Any, **keys: Any) -> int:
 
 
 def test_the_kv_cache_is_batch_by_sequence_by_kv_heads_by_head_dim_by_two() -> None:
-    assert total("kv cache", decoder(4), kind="inference", batch_size=3, sequence_length=10) == 4 * 3 * 10 * 2 * 2 * 2 * 2
+    assert (
+        total("kv cache", decoder(4), kind="inference", batch_size=3, sequence_length=10)
+        == 4 * 3 * 10 * 2 * 2 * 2 * 2
+    )
 
 
 def test_a_sliding_window_keeps_its_window() -> None:
@@ -35,35 +38,49 @@ def test_an_encoder_keeps_no_cache() -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "bytes_per_element"), [("adamw", 12), ("adamw_8bit", 2), ("lion", 4), ("sgd", 0), ("sgd_momentum", 2)]
+    ("optimizer", "bytes_per_element"),
+    [("adamw", 12), ("adamw_8bit", 2), ("lion", 4), ("sgd", 0), ("sgd_momentum", 2)],
 )
-def test_training_charges_gradients_and_states_of_the_trained_part(optimizer: str, bytes_per_element: int) -> None:
+def test_training_charges_gradients_and_states_of_the_trained_part(
+    optimizer: str, bytes_per_element: int
+) -> None:
     keys: dict[str, Any] = {"kind": "training", "optimizer": optimizer, "trainable": ["lm_head"]}
     assert total("gradients", decoder(), **keys) == 32 * 8 * 2
     assert total("optimizer", decoder(), **keys) == 32 * 8 * bytes_per_element
 
 
 def test_adafactor_keeps_a_row_and_a_column() -> None:
-    assert total("optimizer", decoder(), kind="training", optimizer="adafactor", trainable=["lm_head"]) == 4 * (32 + 8)
+    assert total(
+        "optimizer", decoder(), kind="training", optimizer="adafactor", trainable=["lm_head"]
+    ) == 4 * (32 + 8)
 
 
 def test_charges_lie_on_the_device_that_causes_them_and_inside_its_budget() -> None:
     inventory = decoder(4)
     workload = {"kind": "inference", "sequence_length": 10}
     plan = resolve(config(device_map="balanced", max_memory={0: 6000, 1: 6000}, workload=workload), inventory)
-    cached = {use.device.plain: sum(charge.nbytes for charge in use.charges if charge.what == "kv cache") for use in plan.devices}
+    cached = {
+        use.device.plain: sum(charge.nbytes for charge in use.charges if charge.what == "kv cache")
+        for use in plan.devices
+    }
     assert sum(cached.values()) == 4 * 10 * 2 * 2 * 2 * 2
     assert all(cached.values())
 
 
 def test_a_server_keeps_device_0_light() -> None:
-    keys: dict[str, Any] = {"max_memory": {0: 10**5, 1: 10**5}, "workload": {"kind": "server", "sequence_length": 4}}
+    keys: dict[str, Any] = {
+        "max_memory": {0: 10**5, 1: 10**5},
+        "workload": {"kind": "server", "sequence_length": 4},
+    }
     plan = resolve(config(**keys), decoder())
     assert plan.devices[0].weight_bytes == 0
 
 
 def test_trained_weights_are_never_streamed() -> None:
     inventory = decoder(4)
-    plan = resolve(config(max_memory={0: 8000, "cpu": 10**6}, workload={"kind": "training", "sequence_length": 4}), inventory)
+    plan = resolve(
+        config(max_memory={0: 8000, "cpu": 10**6}, workload={"kind": "training", "sequence_length": 4}),
+        inventory,
+    )
     assert not plan.streamed
     assert any(placement.home.plain == "cpu" for placement in plan.placements)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from devmap.config.faults import Edit
-from devmap.config.source import Source
+from devmap.config.yaml.faults import Edit
+from devmap.config.yaml.source import Source
 from devmap.findings.meta import UNUSED_SUPPRESSION
 from devmap.findings.model import Finding, Rule, Severity
 from devmap.report.findings import FORMATS, render, statistics
@@ -58,8 +58,22 @@ FINDINGS = (
         label="did you mean 'model.layers.0'?",
         edit=Edit(SOURCE.stretch(*at(7, "model.layer.0")), "model.layers.0", "rename to 'model.layers.0'"),
     ),
-    Finding("DM105", "invalid-device", Severity.ERROR, "'gpu' is no device", ("device_map", "モデル.層"), SOURCE.stretch(*at(8, "gpu"))),
-    Finding("DM106", "unknown-choice", Severity.WARNING, "a value after a tab", ("device_map", ""), SOURCE.stretch(*at(5, "balanced"))),
+    Finding(
+        "DM105",
+        "invalid-device",
+        Severity.ERROR,
+        "'gpu' is no device",
+        ("device_map", "モデル.層"),
+        SOURCE.stretch(*at(8, "gpu")),
+    ),
+    Finding(
+        "DM106",
+        "unknown-choice",
+        Severity.WARNING,
+        "a value after a tab",
+        ("device_map", ""),
+        SOURCE.stretch(*at(5, "balanced")),
+    ),
     Finding(
         "DM206",
         "conflicting-keys",
@@ -69,7 +83,14 @@ FINDINGS = (
         SOURCE.stretch(*at(9, "x: 1")),
         help="shorten it\nor break it",
     ),
-    Finding("DM404", "budget-near-capacity", Severity.NOTE, "more than 90%", ("max_memory", "0"), SOURCE.stretch(*at(10, "20GB"))),
+    Finding(
+        "DM404",
+        "budget-near-capacity",
+        Severity.NOTE,
+        "more than 90%",
+        ("max_memory", "0"),
+        SOURCE.stretch(*at(10, "20GB")),
+    ),
     Finding(
         "DM404",
         "budget-near-capacity",
@@ -79,14 +100,38 @@ FINDINGS = (
         SOURCE.stretch(*at(10, "20GB")),
         suppressed='the other half is <idle> & "quiet"',
     ),
-    Finding("DM011", "empty-file", Severity.ERROR, "the file is empty", (), Source("empty.devmap.yaml", "").stretch(1, 1, 0)),
+    Finding(
+        "DM011",
+        "empty-file",
+        Severity.ERROR,
+        "the file is empty",
+        (),
+        Source("empty.devmap.yaml", "").stretch(1, 1, 0),
+    ),
     Finding("DM003", "forbidden-character", Severity.ERROR, "100%: bad, very\nbad", (), OTHER.stretch(1, 1)),
-    Finding("DM202", "uncovered-tensors", Severity.ERROR, "3 tensors have no device", ("a", 0), None, help="add them"),
+    Finding(
+        "DM202",
+        "uncovered-tensors",
+        Severity.ERROR,
+        "3 tensors have no device",
+        ("a", 0),
+        None,
+        help="add them",
+    ),
 )
 FILES = ("configs/llama.devmap.yaml", "empty.devmap.yaml", "fine.devmap.yaml", OTHER.name)
 RULES = (
     UNUSED_SUPPRESSION,
-    Rule("DM201", "unmatched-key", Severity.ERROR, "A key names nothing", "It places nothing.", "a: 1\n", "b: 2\n", check=lambda _: ()),
+    Rule(
+        "DM201",
+        "unmatched-key",
+        Severity.ERROR,
+        "A key names nothing",
+        "It places nothing.",
+        "a: 1\n",
+        "b: 2\n",
+        check=lambda _: (),
+    ),
 )
 
 
@@ -110,12 +155,16 @@ def test_each_format_says_nothing_about_nothing_in_its_own_way(name: str, golden
     golden(f"findings/{name}_nothing.txt", render((), name, files=("fine.devmap.yaml",)))
 
 
-def test_json_follows_its_schema_and_has_no_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_follows_its_schema_and_has_no_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Draft202012Validator(findings_schema()).validate(json.loads(shown("json")))
     monkeypatch.chdir(tmp_path)
     source = Source(str(tmp_path / "sub" / "x.devmap.yaml"), "a: 1\n")
     for name in ("json", "sarif", "junit", "github", "gitlab"):
-        text = render([Finding("DM201", "x", Severity.ERROR, "m", (), source.stretch(1, 1))], name, files=[source.name])
+        text = render(
+            [Finding("DM201", "x", Severity.ERROR, "m", (), source.stretch(1, 1))], name, files=[source.name]
+        )
         assert str(tmp_path) not in text
         assert "sub/x.devmap.yaml" in text
 
@@ -127,11 +176,18 @@ def test_sarif_has_the_required_structure_with_rules_and_suppressions() -> None:
     run = log["runs"][0]
     rules = run["tool"]["driver"]["rules"]
     assert all(rules[result["ruleIndex"]]["id"] == result["ruleId"] for result in run["results"])
-    assert next(rule for rule in rules if rule["id"] == "DM201")["fullDescription"]["text"] == "It places nothing."
+    assert (
+        next(rule for rule in rules if rule["id"] == "DM201")["fullDescription"]["text"]
+        == "It places nothing."
+    )
     assert [result["suppressions"] for result in run["results"] if result["suppressions"]] == [
         [{"kind": "inSource", "justification": 'the other half is <idle> & "quiet"'}]
     ]
-    uris = {place["physicalLocation"]["artifactLocation"]["uri"] for result in run["results"] for place in result.get("locations", [])}
+    uris = {
+        place["physicalLocation"]["artifactLocation"]["uri"]
+        for result in run["results"]
+        for place in result.get("locations", [])
+    }
     assert "z%2C%20odd%3Aname%25.devmap.yaml" in uris
 
 
@@ -160,9 +216,16 @@ def test_gitlab_fingerprints_differ_and_do_not_move_with_lines() -> None:
     moved = Source(SOURCE.name, f"# one more line\n{TEXT}")
     line, column, length = at(7, "model.layer.0")
     again = Finding(
-        "DM201", "unmatched-key", Severity.ERROR, FINDINGS[0].message, FINDINGS[0].path, moved.stretch(line + 1, column, length)
+        "DM201",
+        "unmatched-key",
+        Severity.ERROR,
+        FINDINGS[0].message,
+        FINDINGS[0].path,
+        moved.stretch(line + 1, column, length),
     )
-    assert json.loads(shown("gitlab", (again,)))[0]["fingerprint"] in {entry["fingerprint"] for entry in entries}
+    assert json.loads(shown("gitlab", (again,)))[0]["fingerprint"] in {
+        entry["fingerprint"] for entry in entries
+    }
 
 
 def test_statistics_count_open_findings_by_rule() -> None:

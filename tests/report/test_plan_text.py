@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.config.device import CPU, DISK, Device, Tier
+from devmap.config.values.device import CPU, DISK, Device, Tier
 from devmap.errors import ResolutionError
 from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.plan.diff import diff_locks
 from devmap.plan.lock import lock_of
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
-from devmap.planning.binding import Bind, Left
 from devmap.planning.resolve import resolve
-from devmap.planning.why import Explanation, Part, WithMore, why
+from devmap.planning.why.deciding_factors import Bind, Left
+from devmap.planning.why.explanation import Explanation, Part, WithMore, why
 from devmap.report.plan import render_plan, render_plan_json
 from devmap.report.plan_diff import render_diff
 from devmap.report.plan_why import render_explanation, render_explanation_json
@@ -32,10 +32,19 @@ GPU, GPU1 = Device(Tier.ACCELERATOR, 0), Device(Tier.ACCELERATOR, 1)
 
 
 def _model() -> Inventory:
-    modules = {"": "TestForCausalLM", "model": "TestModel", "model.embed_tokens": "Embedding", "model.layers": "ModuleList"}
+    modules = {
+        "": "TestForCausalLM",
+        "model": "TestModel",
+        "model.embed_tokens": "Embedding",
+        "model.layers": "ModuleList",
+    }
     modules.update({f"model.layers.{layer}": "Block" for layer in range(8)})
     modules["lm_head"] = "Linear"
-    names = ["model.embed_tokens.weight", *(f"model.layers.{layer}.weight" for layer in range(8)), "lm_head.weight"]
+    names = [
+        "model.embed_tokens.weight",
+        *(f"model.layers.{layer}.weight" for layer in range(8)),
+        "lm_head.weight",
+    ]
     tensors = {name: Tensor(name, (GB // 2,), "bfloat16") for name in names}
     return Inventory(modules, tensors, (), ("Block",), Architecture("llama", "TestForCausalLM", {}))
 
@@ -46,8 +55,15 @@ MODEL = _model()
 def _plan() -> Plan:
     homes = [("model.embed_tokens", GPU, GPU), *((f"model.layers.{at}", GPU, GPU) for at in range(3))]
     homes += [(f"model.layers.{at}", GPU1, GPU1) for at in range(3, 5)]
-    homes += [("model.layers.5", CPU, GPU1), ("model.layers.6", CPU, CPU), ("model.layers.7", DISK, GPU1), ("lm_head", GPU1, GPU1)]
-    kv = Charge("kv cache", 3 * GB // 10, "3 layers x 100.0 MB (1 x 2,048 tokens x 8 kv heads x 128 x 2 x 2 bytes)")
+    homes += [
+        ("model.layers.5", CPU, GPU1),
+        ("model.layers.6", CPU, CPU),
+        ("model.layers.7", DISK, GPU1),
+        ("lm_head", GPU1, GPU1),
+    ]
+    kv = Charge(
+        "kv cache", 3 * GB // 10, "3 layers x 100.0 MB (1 x 2,048 tokens x 8 kv heads x 128 x 2 x 2 bytes)"
+    )
     return Plan(
         device_map={
             "model.embed_tokens": 0, **{f"model.layers.{at}": 0 for at in range(3)}, "model.layers.3": 1, "model.layers.4": 1,
@@ -88,10 +104,23 @@ EXPLANATION = Explanation(
             CPU,
             GPU1,
             GB,
-            (Left(GPU, GB // 10, GB, False), Left(GPU1, GB // 2, GB, False), Left(CPU, 64 * GB, GB, True), Left(DISK, None, GB, True)),
             (
-                Bind("no-split", None, "'model.layers.5' is a Block, which may not be split: it goes whole to one device."),
-                Bind("budget", GPU, "device 0 had 100.0 MB left, it takes 1.0 GB: 900.0 MB short. Its budget of 6.0 GB is what binds."),
+                Left(GPU, GB // 10, GB, False),
+                Left(GPU1, GB // 2, GB, False),
+                Left(CPU, 64 * GB, GB, True),
+                Left(DISK, None, GB, True),
+            ),
+            (
+                Bind(
+                    "no-split",
+                    None,
+                    "'model.layers.5' is a Block, which may not be split: it goes whole to one device.",
+                ),
+                Bind(
+                    "budget",
+                    GPU,
+                    "device 0 had 100.0 MB left, it takes 1.0 GB: 900.0 MB short. Its budget of 6.0 GB is what binds.",
+                ),
             ),
         ),
     ),
@@ -139,7 +168,10 @@ def test_colours_only_when_asked_and_the_text_is_the_same(golden: Callable[[str,
 
 def test_every_bar_is_as_long_as_the_others_and_shows_what_is_not_nothing() -> None:
     tiny = dataclasses.replace(
-        PLAN, devices=(DeviceUse(GPU, 10**12, 1, (Charge("kv cache", 1), Charge("slots", 1), Charge("headroom", 1))),)
+        PLAN,
+        devices=(
+            DeviceUse(GPU, 10**12, 1, (Charge("kv cache", 1), Charge("slots", 1), Charge("headroom", 1))),
+        ),
     )
     bar = next(line for line in render_plan(tiny, MODEL, width=100).splitlines() if "█" in line)
     assert all(mark in bar for mark in "█▓▒░·")
@@ -158,7 +190,9 @@ def test_a_plan_with_more_runs_than_a_screen_says_how_many() -> None:
 
 
 @pytest.mark.parametrize(("name", "explanation"), [("why", EXPLANATION), ("why-misfit", MISFIT)])
-def test_an_explanation_is_told_in_sentences(name: str, explanation: Explanation, golden: Callable[[str, str], None]) -> None:
+def test_an_explanation_is_told_in_sentences(
+    name: str, explanation: Explanation, golden: Callable[[str, str], None]
+) -> None:
     golden(f"plan-{name}.txt", render_explanation(explanation, width=100))
     assert max(map(len, render_explanation(explanation, width=60).splitlines())) <= 60
     document = json.loads(render_explanation_json(explanation))
@@ -173,12 +207,21 @@ def test_a_plan_as_json_has_the_keys_of_its_page() -> None:
         "no_split_module_classes", "ties", "streamed_bytes", "predicted_seconds", "bound_seconds", "reasons",
     ]  # fmt: skip
     assert document["executes_on"] == {"model.layers.5": 1, "model.layers.7": 1}
-    assert document["devices"][3] == {"device": "disk", "capacity": None, "weights": GB, "reserved": 0, "free": None, "charges": []}
+    assert document["devices"][3] == {
+        "device": "disk",
+        "capacity": None,
+        "weights": GB,
+        "reserved": 0,
+        "free": None,
+        "charges": [],
+    }
     assert document["streamed_bytes"] == 2 * GB
 
 
 def test_a_diff_is_shown_as_it_was(golden: Callable[[str, str], None]) -> None:
-    placements = tuple(Placement(one.path, GPU1, GPU1, one.nbytes) if one.home == CPU else one for one in PLAN.placements)
+    placements = tuple(
+        Placement(one.path, GPU1, GPU1, one.nbytes) if one.home == CPU else one for one in PLAN.placements
+    )
     device_map = {path: 1 if home == "cpu" else home for path, home in PLAN.device_map.items()}
     devices = (PLAN.devices[0], dataclasses.replace(PLAN.devices[1], weight_bytes=5 * GB), PLAN.devices[3])
     after = dataclasses.replace(PLAN, placements=placements, device_map=device_map, devices=devices)
@@ -189,7 +232,10 @@ def test_a_diff_is_shown_as_it_was(golden: Callable[[str, str], None]) -> None:
 
 @given(inventories(), st.integers(60, 120), st.data())
 def test_no_line_is_wider_than_asked(inventory: Inventory, width: int, data: st.DataObject) -> None:
-    asked = config(max_memory=data.draw(memories(inventory.nbytes)), device_map=data.draw(st.sampled_from(["auto", "balanced"])))
+    asked = config(
+        max_memory=data.draw(memories(inventory.nbytes)),
+        device_map=data.draw(st.sampled_from(["auto", "balanced"])),
+    )
     path = data.draw(st.sampled_from([*inventory.modules, *inventory.tensors]))
     texts = [render_explanation(why(asked, inventory, path), width=width)]
     try:
@@ -197,14 +243,19 @@ def test_no_line_is_wider_than_asked(inventory: Inventory, width: int, data: st.
     except ResolutionError:
         pass
     else:
-        texts += [render_plan(plan, inventory, width=width), render_plan(plan, inventory, width=width, ascii_only=True)]
+        texts += [
+            render_plan(plan, inventory, width=width),
+            render_plan(plan, inventory, width=width, ascii_only=True),
+        ]
         assert texts[-1].isascii()
     assert all(len(line) <= width for text in texts for line in text.splitlines())
 
 
 def test_long_names_are_cut_in_the_middle() -> None:
     path = ".".join(["a_module_with_a_long_name"] * 6)
-    plan = dataclasses.replace(PLAN, placements=(Placement(path, GPU, GPU, 1), Placement(f"{path}_2", CPU, GPU, 1)))
+    plan = dataclasses.replace(
+        PLAN, placements=(Placement(path, GPU, GPU, 1), Placement(f"{path}_2", CPU, GPU, 1))
+    )
     text = render_plan(dataclasses.replace(plan, device_map={"": 0}), _nested(path), width=60)
     assert max(map(len, text.splitlines())) <= 60
     assert "..." in text
@@ -213,5 +264,11 @@ def test_long_names_are_cut_in_the_middle() -> None:
 def _nested(path: str) -> Inventory:
     """A model with a deep module and one beside it."""
     parts = path.split(".")
-    modules = {"": "Model", **{".".join(parts[: depth + 1]): "Inner" for depth in range(len(parts))}, f"{path}_2": "Leaf"}
-    return Inventory(modules, {f"{name}.weight": Tensor(f"{name}.weight", (1,), "uint8") for name in (path, f"{path}_2")})
+    modules = {
+        "": "Model",
+        **{".".join(parts[: depth + 1]): "Inner" for depth in range(len(parts))},
+        f"{path}_2": "Leaf",
+    }
+    return Inventory(
+        modules, {f"{name}.weight": Tensor(f"{name}.weight", (1,), "uint8") for name in (path, f"{path}_2")}
+    )

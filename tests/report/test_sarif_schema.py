@@ -24,9 +24,18 @@ def sarif_schema() -> dict[str, Any]:
     folder = Path(tempfile.gettempdir()) / f"devmap-sarif-schema-{getpass.getuser()}"
     if not any(folder.glob("*.tgz")):
         npm = shutil.which("npm")
-        assert npm is not None, f"this test takes the SARIF schema out of {PACKAGE}: have npm and a registry that it reaches"
+        assert npm is not None, (
+            f"this test takes the SARIF schema out of {PACKAGE}: have npm and a registry that it reaches"
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        fetched = subprocess.run([npm, "pack", "--silent", PACKAGE], cwd=folder, check=False, capture_output=True, text=True, timeout=120)
+        fetched = subprocess.run(
+            [npm, "pack", "--silent", PACKAGE],
+            cwd=folder,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert fetched.returncode == 0, fetched.stderr
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
         member = archive.extractfile(MEMBER)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import settings
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.inventory.atoms import atoms
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.plan.model import Placement, Plan
-from devmap.runtime.build import build_on_meta
 from devmap.runtime.dispatch import load_model
+from devmap.runtime.meta_build import build_on_meta
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 settings.register_profile("runtime", deadline=None, max_examples=40)
@@ -58,7 +58,9 @@ def _plan_of(model: nn.Module | Inventory, rule: Rule, **figures: Any) -> Plan:
     for atom in atoms(inventory, no_split_module_classes=figures.get("no_split_module_classes")):
         home, executes = rule(atom.path)
         placements.append(Placement(atom.path, parse_device(home), parse_device(executes), atom.nbytes))
-    return Plan(**({"device_map": {}, "placements": tuple(placements), "devices": (), "strategy": "manual"} | figures))
+    return Plan(
+        **({"device_map": {}, "placements": tuple(placements), "devices": (), "strategy": "manual"} | figures)
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from devmap.config.device import CPU, DISK, parse_device
+from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.errors import LoadError
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.mapping import Piece, WeightMapping
@@ -49,8 +49,15 @@ def _by_name(inventory: Inventory) -> Inventory:
     return dataclasses.replace(inventory, mapping=WeightMapping(pieces, unmapped))
 
 
-def test_missing_unexpected_misshapen_uncovered_and_unknown_are_all_listed_at_once(tmp_path: Path, plan_of: PlanOf) -> None:
-    stored = {"0.weight": torch.zeros(3, 4), "0.bias": torch.zeros(2), "1.weight": torch.zeros(2, 3), "stray": torch.zeros(1)}
+def test_missing_unexpected_misshapen_uncovered_and_unknown_are_all_listed_at_once(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
+    stored = {
+        "0.weight": torch.zeros(3, 4),
+        "0.bias": torch.zeros(2),
+        "1.weight": torch.zeros(2, 3),
+        "stray": torch.zeros(1),
+    }
     model = _on_meta()
     inventory = _by_name(_matched(model, tmp_path, stored))
     plan = plan_of(model, lambda _: ("cpu", "cpu"))
@@ -65,9 +72,13 @@ def test_missing_unexpected_misshapen_uncovered_and_unknown_are_all_listed_at_on
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
-def test_a_file_that_was_cut_after_its_headers_were_read_is_found_before_anything_is_placed(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_a_file_that_was_cut_after_its_headers_were_read_is_found_before_anything_is_placed(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     model = _on_meta()
-    inventory = _matched(model, tmp_path, {name: torch.zeros_like(value) for name, value in _net().state_dict().items()})
+    inventory = _matched(
+        model, tmp_path, {name: torch.zeros_like(value) for name, value in _net().state_dict().items()}
+    )
     file = tmp_path / "model.safetensors"
     with file.open("r+b") as opened:
         opened.truncate(file.stat().st_size - 1)
@@ -80,7 +91,12 @@ def test_a_file_that_was_cut_after_its_headers_were_read_is_found_before_anythin
 
 @pytest.mark.parametrize(
     ("home", "executes", "word"),
-    [("disk", "disk", "cannot live on disk"), (0, "cpu", "cannot live on 0"), ("cpu", 5, "sim:5"), ("disk", "cpu", "offload folder")],
+    [
+        ("disk", "disk", "cannot live on disk"),
+        (0, "cpu", "cannot live on 0"),
+        ("cpu", 5, "sim:5"),
+        ("disk", "cpu", "offload folder"),
+    ],
 )
 def test_placements_that_cannot_be_are_refused(home: Any, executes: Any, word: str, plan_of: PlanOf) -> None:
     model = _net()
@@ -101,11 +117,15 @@ def test_weights_on_meta_need_a_checkpoint_and_computed_buffers_their_values(pla
         load_model(model, plan_of(model, lambda _: ("cpu", "cpu")), read_module(model))
 
 
-def test_host_memory_too_small_for_a_converted_module_is_said_with_the_figures(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_host_memory_too_small_for_a_converted_module_is_said_with_the_figures(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     model = _on_meta()
     inventory = _matched(model, tmp_path, _net().state_dict())
     plan = plan_of(model, lambda _: ("disk", "cpu"), host_memory_bytes=50, dtype="float64")
-    with pytest.raises(LoadError, match=r"needs 120 bytes of host memory at once; offload\.host_memory is 50"):
+    with pytest.raises(
+        LoadError, match=r"needs 120 bytes of host memory at once; offload\.host_memory is 50"
+    ):
         load_model(model, plan, inventory)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from devmap.runtime.build import build_on_meta
+from devmap.runtime.meta_build import build_on_meta
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
     from tests.runtime.conftest import Load
 
-_SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48}
+_SMALL = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
 
 CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", "LlamaForCausalLM", _SMALL | {"num_key_value_heads": 2, "max_position_embeddings": 64}),
@@ -86,7 +92,10 @@ def _plain(folder: Path, name: str) -> Any:
 def _inputs(name: str) -> dict[str, torch.Tensor]:
     ids = torch.randint(3, 99, (2, 10), generator=torch.Generator().manual_seed(1))
     if name == "whisper":
-        return {"input_features": torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(2)), "decoder_input_ids": ids[:, :4]}
+        return {
+            "input_features": torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(2)),
+            "decoder_input_ids": ids[:, :4],
+        }
     if name == "t5":
         return {"input_ids": ids, "decoder_input_ids": ids[:, :4]}
     mask = torch.ones_like(ids)
@@ -122,7 +131,9 @@ def test_computed_buffers_are_those_of_the_plainly_loaded_model(name: str, root:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_streamed_from_disk_on_the_cpu_equals_the_plain_model_bit_for_bit(name: str, root: Path, load: Load) -> None:
+def test_streamed_from_disk_on_the_cpu_equals_the_plain_model_bit_for_bit(
+    name: str, root: Path, load: Load
+) -> None:
     folder = _saved(name, root)
     want = _output(_plain(folder, name), _inputs(name))
     model = load(folder, lambda path: ("disk", "cpu") if _is_block(path) else ("cpu", "cpu"))
@@ -139,7 +150,11 @@ def test_all_tiers_at_once_equal_the_plain_model(name: str, root: Path, load: Lo
     want = _output(_plain(folder, name), _inputs(name))
 
     def rule(path: str) -> tuple[Any, Any]:
-        return [(0, 0), ("disk", 0), ("cpu", 0), (1, 1), ("disk", 1)][_number(path) + 1] if _is_block(path) else (0, 0)
+        return (
+            [(0, 0), ("disk", 0), ("cpu", 0), (1, 1), ("disk", 1)][_number(path) + 1]
+            if _is_block(path)
+            else (0, 0)
+        )
 
     with simulated_devices({0: "50MB", 1: "50MB"}) as devices:
         model = load(folder, rule)
@@ -161,7 +176,12 @@ def test_all_tiers_at_once_equal_the_plain_model(name: str, root: Path, load: Lo
 def test_generate_gives_the_same_tokens_as_the_plain_model(name: str, root: Path, load: Load) -> None:
     folder = _saved(name, root)
     ids = _inputs(name)["input_ids"]
-    options = {"max_new_tokens": 8, "do_sample": False, "attention_mask": torch.ones_like(ids), "pad_token_id": 0}
+    options = {
+        "max_new_tokens": 8,
+        "do_sample": False,
+        "attention_mask": torch.ones_like(ids),
+        "pad_token_id": 0,
+    }
     want = _plain(folder, name).generate(ids, **options)
 
     def rule(path: str) -> tuple[Any, Any]:
@@ -172,14 +192,22 @@ def test_generate_gives_the_same_tokens_as_the_plain_model(name: str, root: Path
     with simulated_devices({0: "50MB", 1: "50MB"}):
         model = load(folder, rule)
         assert torch.equal(model.generate(ids, **options), want)
-        assert torch.equal(model.generate(ids, num_beams=2, **options), _plain(folder, name).generate(ids, num_beams=2, **options))
+        assert torch.equal(
+            model.generate(ids, num_beams=2, **options),
+            _plain(folder, name).generate(ids, num_beams=2, **options),
+        )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "t5"])
 def test_generate_works_where_all_blocks_stream_to_one_device(name: str, root: Path, load: Load) -> None:
     folder = _saved(name, root)
     ids = _inputs(name)["input_ids"]
-    options = {"max_new_tokens": 6, "do_sample": False, "attention_mask": torch.ones_like(ids), "pad_token_id": 0}
+    options = {
+        "max_new_tokens": 6,
+        "do_sample": False,
+        "attention_mask": torch.ones_like(ids),
+        "pad_token_id": 0,
+    }
     with simulated_devices({0: "50MB"}):
         model = load(folder, lambda path: ("disk", 0) if _is_block(path) else (0, 0))
         assert torch.equal(model.generate(ids, **options), _plain(folder, name).generate(ids, **options))
@@ -194,7 +222,12 @@ def test_embeddings_and_head_that_are_tied_and_streamed_stay_right(root: Path, l
         assert model.lm_head.weight is model.model.embed_tokens.weight
         hidden = torch.ones(1, 32)
         direct = torch.nn.functional.linear(hidden.to("sim:0"), model.lm_head.weight).cpu()
-        torch.testing.assert_close(direct, hidden @ _plain(folder, "llama-scaled-rope").lm_head.weight.detach().T, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            direct,
+            hidden @ _plain(folder, "llama-scaled-rope").lm_head.weight.detach().T,
+            atol=2e-6,
+            rtol=1e-5,
+        )
 
 
 def test_build_says_what_is_missing(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from devmap.devices.backend import Memory
 from devmap.errors import StreamError
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
-from devmap.runtime.direct import DIRECT, DirectReader
 from devmap.runtime.dispatch import load_model
-from devmap.runtime.files import Files
+from devmap.runtime.storage.files import Files
+from devmap.runtime.storage.page_cache import DIRECT, DirectReader
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ def _load(folder: Path, plan_of: PlanOf, device: int | str, **figures: Any) -> A
     with torch.device("meta"):
         model = _net()
     inventory = match_checkpoint(read_module(model), read_headers(folder), model)
-    return load_model(model, plan_of(inventory, lambda _: ("disk", device), host_memory_bytes=4 * _BLOCK_BYTES, **figures), inventory)
+    return load_model(
+        model,
+        plan_of(inventory, lambda _: ("disk", device), host_memory_bytes=4 * _BLOCK_BYTES, **figures),
+        inventory,
+    )
 
 
 def _passes(model: Any, count: int) -> None:
@@ -61,7 +65,9 @@ def _read(files: Files, path: Path) -> bytes:
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The stretches that the page cache was told to drop."""
     found: list[tuple[int, int]] = []
-    monkeypatch.setattr("devmap.runtime.files.forget_cached", lambda _, offset, nbytes: found.append((offset, nbytes)))
+    monkeypatch.setattr(
+        "devmap.runtime.storage.files.forget_cached", lambda _, offset, nbytes: found.append((offset, nbytes))
+    )
     return found
 
 
@@ -72,7 +78,7 @@ def test_only_what_the_page_cache_has_no_room_for_is_dropped_behind_the_reader(
     dropped: list[tuple[int, int]],
 ) -> None:  # fmt: skip
     memory = Memory(total_bytes=1 << 40, free_bytes=free_blocks * _BLOCK_BYTES)
-    monkeypatch.setattr("devmap.runtime.prepare.host_memory", lambda: memory)
+    monkeypatch.setattr("devmap.runtime.streaming.prepare.host_memory", lambda: memory)
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model = _load(tmp_path, plan_of, device)
         assert sum(unit.home.forgets for unit in model.devmap.units) == forgotten
@@ -83,7 +89,9 @@ def test_only_what_the_page_cache_has_no_room_for_is_dropped_behind_the_reader(
     assert len({offset for offset, _ in dropped}) <= forgotten
 
 
-def test_bytes_are_gone_from_the_page_cache_behind_a_read_that_forgets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_gone_from_the_page_cache_behind_a_read_that_forgets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "f"
     path.write_bytes(os.urandom(1 << 20))
     advised: list[tuple[int, int, int]] = []
@@ -98,10 +106,15 @@ def test_bytes_are_gone_from_the_page_cache_behind_a_read_that_forgets_them(tmp_
     files.close()
 
 
-@pytest.mark.skipif(not DIRECT, reason="without os.O_DIRECT (macOS, Windows) no DirectReader is ever made, and os.preadv may be missing")
+@pytest.mark.skipif(
+    not DIRECT,
+    reason="without os.O_DIRECT (macOS, Windows) no DirectReader is ever made, and os.preadv may be missing",
+)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(1, 40_000), data=st.data(), buffer=st.integers(1, 20_000))
-def test_direct_reads_give_the_same_bytes_as_buffered_ones(size: int, data: st.DataObject, buffer: int, tmp_path: Path) -> None:
+def test_direct_reads_give_the_same_bytes_as_buffered_ones(
+    size: int, data: st.DataObject, buffer: int, tmp_path: Path
+) -> None:
     path = tmp_path / "f"
     content = os.urandom(size)
     path.write_bytes(content)
@@ -122,10 +135,14 @@ def test_direct_reads_give_the_same_bytes_as_buffered_ones(size: int, data: st.D
 
 @pytest.mark.parametrize("device", ["cpu", 0])
 def test_a_model_streams_by_direct_reads_where_the_environment_asks_for_them(
-    device: int | str, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+    device: int | str,
+    tmp_path: Path,
+    plan_of: PlanOf,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
     monkeypatch.setenv("DEVMAP_DIRECT_READS", "1")
-    monkeypatch.setattr("devmap.runtime.prepare.can_populate", lambda: False)
+    monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model = _load(tmp_path, plan_of, device)
         for _ in range(2):
@@ -168,7 +185,9 @@ def test_a_file_system_that_refuses_direct_reads_gets_one_notice_and_buffered_on
     monkeypatch.setattr(os, "open", opened)
     monkeypatch.setattr(os, "preadv", read)
     files = Files(direct=True)
-    with pytest.warns(UserWarning, match=r"the file system of .* takes no direct reads; reading through the page cache") as said:
+    with pytest.warns(
+        UserWarning, match=r"the file system of .* takes no direct reads; reading through the page cache"
+    ) as said:
         got = [_read(files, path) for path in (*paths, *paths)]
     assert got == [b"5678901234567890123456789"] * 4
     assert len(said) == 1

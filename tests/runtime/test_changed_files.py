@@ -15,8 +15,8 @@ from devmap.errors import StreamError
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.runtime.dispatch import load_model
-from devmap.runtime.files import Files
-from devmap.runtime.originals import Original
+from devmap.runtime.storage.file_identity import Original
+from devmap.runtime.storage.files import Files
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -34,9 +34,11 @@ def _net(seed: int = 3) -> nn.Sequential:
 
 
 @pytest.fixture(params=["mapped", "slots", "sim", "parts"])
-def streamed(request: pytest.FixtureRequest, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def streamed(
+    request: pytest.FixtureRequest, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     if request.param == "slots":
-        monkeypatch.setattr("devmap.runtime.prepare.can_populate", lambda: False)
+        monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
     save_file(_net().state_dict(), tmp_path / "m.safetensors")
     with torch.device("meta"):
         model = _net()
@@ -68,14 +70,18 @@ def test_a_file_that_is_renamed_over_does_no_harm(streamed: Any, tmp_path: Path)
         torch.testing.assert_close(got, _net()(_X), atol=1e-6, rtol=1e-6)
 
 
-def test_a_file_that_is_overwritten_in_place_raises_until_the_old_bytes_are_back(streamed: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_overwritten_in_place_raises_until_the_old_bytes_are_back(
+    streamed: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "m.safetensors"
     old, new = file.read_bytes(), _other(file)
     _passes(streamed)
     with file.open("r+b") as opened:
         opened.write(new)
     for _ in range(2):
-        with pytest.raises(StreamError, match=rf"{re.escape(str(file))}: the file has changed since the model was loaded"):
+        with pytest.raises(
+            StreamError, match=rf"{re.escape(str(file))}: the file has changed since the model was loaded"
+        ):
             _passes(streamed)
     with file.open("r+b") as opened:
         opened.write(old)
@@ -83,7 +89,9 @@ def test_a_file_that_is_overwritten_in_place_raises_until_the_old_bytes_are_back
         torch.testing.assert_close(got, _net()(_X), atol=1e-6, rtol=1e-6)
 
 
-def test_a_file_that_was_cut_short_and_replaced_by_another_model_is_not_taken_for_the_old_one(streamed: Any, tmp_path: Path) -> None:
+def test_a_file_that_was_cut_short_and_replaced_by_another_model_is_not_taken_for_the_old_one(
+    streamed: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "m.safetensors"
     old, new = file.read_bytes(), _other(file)
     _passes(streamed)
@@ -117,7 +125,11 @@ def test_weights_that_stay_mapped_are_looked_at_once_a_pass(tmp_path: Path, plan
     with torch.device("meta"):
         model: Any = _net()
     inventory = match_checkpoint(read_module(model), read_headers(tmp_path), model)
-    load_model(model, plan_of(inventory, lambda path: ("disk", "cpu") if path[0] == "5" else ("cpu", "cpu")), inventory)
+    load_model(
+        model,
+        plan_of(inventory, lambda path: ("disk", "cpu") if path[0] == "5" else ("cpu", "cpu")),
+        inventory,
+    )
     content = file.read_bytes()
     with torch.no_grad():
         assert torch.equal(model(_X), _net()(_X))
@@ -148,7 +160,9 @@ def test_a_change_anywhere_in_a_small_file_and_of_the_size_in_any_is_seen(tmp_pa
             original.require(file.fileno())
 
 
-def test_bytes_that_stood_in_the_file_for_the_time_of_one_read_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_stood_in_the_file_for_the_time_of_one_read_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file is right before and after the read: only its time of change tells."""
     path = tmp_path / "weights"
     right, wrong = b"r" * 5000, b"w" * 5000

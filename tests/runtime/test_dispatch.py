@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.errors import LoadError, OutOfMemoryError
 from devmap.inventory.checkpoint import read_headers
 from devmap.plan.model import Charge, DeviceUse
@@ -36,7 +36,10 @@ _X = torch.linspace(-1, 1, 12).view(2, 6)
 def test_a_model_wholly_on_one_device_gets_no_hooks(plan_of: PlanOf) -> None:
     with simulated_devices({1: "1MB"}):
         model: Any = dispatch(_net(), plan_of(_net(), lambda _: (1, 1)))
-        assert not any(module._forward_pre_hooks or module._forward_hooks or "_apply" in module.__dict__ for module in model.modules())
+        assert not any(
+            module._forward_pre_hooks or module._forward_hooks or "_apply" in module.__dict__
+            for module in model.modules()
+        )
         assert {parameter.device for parameter in model.parameters()} == {torch.device("sim", 1)}
         torch.testing.assert_close(model(_X.to("sim:1")).cpu(), _net()(_X))
         assert model.devmap.stats().resident_bytes == {1: 840}
@@ -54,8 +57,14 @@ def test_a_live_module_on_the_cpu_keeps_its_very_parameters(plan_of: PlanOf) -> 
 
 
 @pytest.mark.parametrize("device", ["cpu", 0])
-def test_live_weights_are_written_once_to_the_offload_folder_and_found_again(device: Any, tmp_path: Path, plan_of: PlanOf) -> None:
-    plan = plan_of(_net(), lambda path: ("disk", device) if path[0] in "123" else (device, device), offload_folder=str(tmp_path))
+def test_live_weights_are_written_once_to_the_offload_folder_and_found_again(
+    device: Any, tmp_path: Path, plan_of: PlanOf
+) -> None:
+    plan = plan_of(
+        _net(),
+        lambda path: ("disk", device) if path[0] in "123" else (device, device),
+        offload_folder=str(tmp_path),
+    )
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model = dispatch(_net(), plan)
         torch.testing.assert_close(model(_X), _net()(_X), atol=1e-6, rtol=1e-6)
@@ -68,7 +77,9 @@ def test_live_weights_are_written_once_to_the_offload_folder_and_found_again(dev
         assert sum(len(read_headers(path).tensors) for path in files) == 6
 
 
-def test_another_models_or_damaged_files_in_the_offload_folder_are_never_trusted(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_another_models_or_damaged_files_in_the_offload_folder_are_never_trusted(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     plan = plan_of(_net(), lambda _: ("disk", "cpu"), offload_folder=str(tmp_path))
     other = _net()
     with torch.no_grad():
@@ -84,7 +95,9 @@ def test_another_models_or_damaged_files_in_the_offload_folder_are_never_trusted
     assert len(list(tmp_path.iterdir())) == 10
 
 
-def test_an_offload_folder_that_cannot_be_written_is_said_before_the_module_changes(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_an_offload_folder_that_cannot_be_written_is_said_before_the_module_changes(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     (tmp_path / "file").write_text("")
     model = _net()
     before = list(model.parameters())
@@ -117,16 +130,28 @@ def test_ring_and_slots_stay_within_host_memory(llama_folder: Path, load: Load) 
     block = 147968
     for limit, count in ((block, 1), (2 * block + 1, 2), (100 * block, 4)):
         with simulated_devices({0: "10MB"}):
-            model = load(llama_folder, lambda path: ("disk", 0) if "layers" in path else (0, 0), host_memory_bytes=limit)
+            model = load(
+                llama_folder,
+                lambda path: ("disk", 0) if "layers" in path else (0, 0),
+                host_memory_bytes=limit,
+            )
             assert model.devmap.stats().ring_bytes == count * block
-        model = load(llama_folder, lambda path: ("disk", "cpu") if "layers" in path else ("cpu", "cpu"), host_memory_bytes=limit)
+        model = load(
+            llama_folder,
+            lambda path: ("disk", "cpu") if "layers" in path else ("cpu", "cpu"),
+            host_memory_bytes=limit,
+        )
         assert model.devmap.stats().slot_bytes["cpu"] == min(6, limit // block) * block
 
 
 def test_progress_ends_at_the_total(plan_of: PlanOf) -> None:
     seen: list[tuple[int, int]] = []
     with simulated_devices({0: "10MB"}):
-        dispatch(_net(), plan_of(_net(), lambda path: (0, 0) if path[0] in "12" else ("cpu", 0)), progress=lambda *done: seen.append(done))
+        dispatch(
+            _net(),
+            plan_of(_net(), lambda path: (0, 0) if path[0] in "12" else ("cpu", 0)),
+            progress=lambda *done: seen.append(done),
+        )
     assert seen[0] == (0, 840)
     assert seen[-1] == (840, 840)
     assert seen == sorted(seen)
@@ -146,7 +171,10 @@ def test_the_run_dtype_is_applied_block_by_block(llama_folder: Path, load: Load)
             logits = model(ids).logits
             assert logits.dtype == torch.bfloat16
             torch.testing.assert_close(logits, plain(ids).logits, atol=2e-2, rtol=2e-2)
-            assert all(torch.equal(value.cpu(), plain.state_dict()[name]) for name, value in model.state_dict().items())
+            assert all(
+                torch.equal(value.cpu(), plain.state_dict()[name])
+                for name, value in model.state_dict().items()
+            )
 
 
 def test_remove_gives_back_a_plain_trainable_module_with_its_ties(tmp_path: Path, plan_of: PlanOf) -> None:
@@ -159,15 +187,22 @@ def test_remove_gives_back_a_plain_trainable_module_with_its_ties(tmp_path: Path
     model = tied()
     with simulated_devices({0: "1MB", 1: "1MB"}), torch.no_grad():
         plan = plan_of(
-            model, lambda path: [(0, 0), ("disk", 1), ("cpu", 1), (1, 1), ("disk", 0)][int(path[0])], offload_folder=str(tmp_path)
+            model,
+            lambda path: [(0, 0), ("disk", 1), ("cpu", 1), (1, 1), ("disk", 0)][int(path[0])],
+            offload_folder=str(tmp_path),
         )
         dispatch(model, plan)
         torch.testing.assert_close(model(_X), tied()(_X), atol=1e-6, rtol=1e-6)
         model.devmap.remove()
     assert torch.equal(model(_X), tied()(_X))
     assert model[4][0].weight is model[0][0].weight
-    assert [parameter.requires_grad for parameter in model.parameters()] == [parameter.requires_grad for parameter in tied().parameters()]
-    assert not any(module._forward_hooks or module._forward_pre_hooks or "_apply" in module.__dict__ for module in model.modules())
+    assert [parameter.requires_grad for parameter in model.parameters()] == [
+        parameter.requires_grad for parameter in tied().parameters()
+    ]
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks or "_apply" in module.__dict__
+        for module in model.modules()
+    )
     model.double()(_X.double()).sum().backward()
     copy.deepcopy(model)
 
@@ -193,7 +228,9 @@ class _Caller(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList([_Callee() for _ in range(4)])
 
-    def forward(self, x: torch.Tensor, *, mask: torch.Tensor, past_key_values: list[torch.Tensor]) -> dict[str, Any]:
+    def forward(
+        self, x: torch.Tensor, *, mask: torch.Tensor, past_key_values: list[torch.Tensor]
+    ) -> dict[str, Any]:
         positions = (mask + 1, mask * 2)
         for block in self.blocks:
             x = block(x, positions, mask=mask, past_key_values=past_key_values)
@@ -206,13 +243,20 @@ class _Callee(nn.Module):
         self.weight = nn.Parameter(torch.ones(3))
 
     def forward(
-        self, x: torch.Tensor, positions: tuple[torch.Tensor, ...], *, mask: torch.Tensor, past_key_values: list[torch.Tensor]
+        self,
+        x: torch.Tensor,
+        positions: tuple[torch.Tensor, ...],
+        *,
+        mask: torch.Tensor,
+        past_key_values: list[torch.Tensor],
     ) -> Any:
         past_key_values.append(mask)
         return x * self.weight + positions[0] + mask
 
 
-def test_inputs_move_once_per_device_change_and_caches_never(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_move_once_per_device_change_and_caches_never(
+    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     moved: list[tuple[torch.device, torch.device]] = []
     to = Moves._tensor
 

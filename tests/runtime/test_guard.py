@@ -32,7 +32,10 @@ def streamed(request: pytest.FixtureRequest, llama_folder: Path, load: Load) -> 
         yield load(llama_folder, lambda path: ("disk", "cpu") if "layers" in path else ("cpu", "cpu"))
         return
     with simulated_devices({0: "20MB"}):
-        yield load(llama_folder, lambda path: ("disk", 0) if "layers.1" in path else ("cpu", 0) if "layers" in path else (0, 0))
+        yield load(
+            llama_folder,
+            lambda path: ("disk", 0) if "layers.1" in path else ("cpu", 0) if "layers" in path else (0, 0),
+        )
 
 
 @pytest.fixture
@@ -44,7 +47,9 @@ def _weight(model: Any) -> Any:
     return model.model.layers[1].mlp.up_proj.weight
 
 
-def test_reading_a_parameter_gives_its_own_numbers_not_those_of_the_block_in_the_slot(streamed: Any, plain: Any) -> None:
+def test_reading_a_parameter_gives_its_own_numbers_not_those_of_the_block_in_the_slot(
+    streamed: Any, plain: Any
+) -> None:
     with torch.no_grad():
         streamed(_IDS)
     for index, block in enumerate(plain.model.layers):
@@ -67,7 +72,9 @@ def test_reading_a_parameter_gives_its_own_numbers_not_those_of_the_block_in_the
         lambda weight, x: torch.einsum("bi,oi->bo", x, weight.data),
     ],
 )
-def test_functions_of_a_parameter_work_outside_of_its_block(streamed: Any, plain: Any, use: Callable[[Any, Any], torch.Tensor]) -> None:
+def test_functions_of_a_parameter_work_outside_of_its_block(
+    streamed: Any, plain: Any, use: Callable[[Any, Any], torch.Tensor]
+) -> None:
     x = torch.ones(2, 64)
     got = use(_weight(streamed), x.to(_weight(streamed).device))
     torch.testing.assert_close(got.cpu(), use(_weight(plain), x), atol=1e-6, rtol=1e-6)
@@ -105,8 +112,12 @@ def test_writing_to_a_parameter_raises_with_its_name(streamed: Any, write: Calla
         assert (_weight(streamed) * 1).abs().sum() > 0
 
 
-def test_a_forward_that_writes_to_its_weight_raises_and_the_model_works_again(streamed: Any, plain: Any) -> None:
-    handle = streamed.model.layers[1].mlp.register_forward_pre_hook(lambda module, _: module.up_proj.weight.mul_(2) is None or None)
+def test_a_forward_that_writes_to_its_weight_raises_and_the_model_works_again(
+    streamed: Any, plain: Any
+) -> None:
+    handle = streamed.model.layers[1].mlp.register_forward_pre_hook(
+        lambda module, _: module.up_proj.weight.mul_(2) is None or None
+    )
     with torch.no_grad(), pytest.raises(StreamError, match=r"model\.layers\.1.*wrote"):
         streamed(_IDS)
     handle.remove()

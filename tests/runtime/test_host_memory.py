@@ -18,8 +18,8 @@ from devmap.devices.backend import HostSlab
 from devmap.devices.simulated import SimulatedBackend
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
-from devmap.runtime.budget import kept_in_cache, ring_shape, slot_count
 from devmap.runtime.dispatch import load_model
+from devmap.runtime.streaming.host_budget import kept_in_cache, ring_shape, slot_count
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -65,12 +65,18 @@ def _load(folder: Path, plan_of: PlanOf, home: str, device: int | str, **figures
     with torch.device("meta"):
         model = _Net()
     inventory = match_checkpoint(read_module(model), read_headers(folder), model)
-    return load_model(model, plan_of(inventory, lambda _: (home, device), no_split_module_classes=("_Block",), **figures), inventory)
+    return load_model(
+        model,
+        plan_of(inventory, lambda _: (home, device), no_split_module_classes=("_Block",), **figures),
+        inventory,
+    )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    limit=st.integers(128, 3 * _BLOCK_BYTES), home=st.sampled_from(["disk", "cpu"]), dtype=st.sampled_from([None, "float64", "bfloat16"])
+    limit=st.integers(128, 3 * _BLOCK_BYTES),
+    home=st.sampled_from(["disk", "cpu"]),
+    dtype=st.sampled_from([None, "float64", "bfloat16"]),
 )
 def test_a_block_of_any_size_streams_to_an_accelerator_within_any_host_memory(
     limit: int, home: str, dtype: str | None, tmp_path: Path, plan_of: PlanOf
@@ -91,8 +97,8 @@ def test_a_block_larger_than_host_memory_runs_on_the_cpu_module_by_module(
     can_map: bool, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not can_map:
-        monkeypatch.setattr("devmap.runtime.prepare.can_populate", lambda: False)
-        monkeypatch.setattr("devmap.runtime.agreement.can_populate", lambda: False)
+        monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
+        monkeypatch.setattr("devmap.runtime.preflight.can_populate", lambda: False)
     model = _load(tmp_path, plan_of, "disk", "cpu", host_memory_bytes=_BLOCK_BYTES // 2 + 200)
     with torch.no_grad():
         for _ in range(3):
@@ -122,7 +128,9 @@ def test_ring_and_blocks_on_the_cpu_share_host_memory(tmp_path: Path, plan_of: P
         torch.testing.assert_close(model(_X), _plain()(_X), atol=1e-6, rtol=1e-6)
 
 
-def test_blocks_in_host_memory_go_through_the_pinned_ring_within_its_budget(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_blocks_in_host_memory_go_through_the_pinned_ring_within_its_budget(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     with simulated_devices({0: "1MB"}), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
         model = _load(tmp_path, plan_of, "cpu", 0, host_memory_bytes=_BLOCK_BYTES)
@@ -131,7 +139,9 @@ def test_blocks_in_host_memory_go_through_the_pinned_ring_within_its_budget(tmp_
         assert stats.ring_is_pinned
         assert 0 < stats.ring_bytes <= _BLOCK_BYTES
         assert stats.streamed_bytes >= stats.staged_bytes >= _BLOCKS * _BLOCK_BYTES
-        assert stats.file_bytes <= _BLOCKS * _BLOCK_BYTES  # pages that were brought in while loading; none in the pass
+        assert (
+            stats.file_bytes <= _BLOCKS * _BLOCK_BYTES
+        )  # pages that were brought in while loading; none in the pass
 
 
 @pytest.mark.parametrize("home", ["cpu", "disk"])
@@ -171,7 +181,9 @@ def test_on_unified_memory_nothing_is_pinned_and_nothing_said(
 
 
 @given(largest=st.integers(1, 1 << 33), budget=st.integers(1 << 10, 1 << 34), rounds=st.booleans())
-def test_a_ring_takes_no_more_than_its_budget_whatever_the_block(largest: int, budget: int, rounds: bool) -> None:
+def test_a_ring_takes_no_more_than_its_budget_whatever_the_block(
+    largest: int, budget: int, rounds: bool
+) -> None:
     def taken(nbytes: int) -> int:
         return 1 << max(0, nbytes - 1).bit_length() if rounds else nbytes
 

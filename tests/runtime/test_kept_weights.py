@@ -68,11 +68,13 @@ def _load(folder: Path, plan_of: PlanOf, home: str, device: int | str, **figures
 
 
 @pytest.fixture(params=["disk-cpu", "disk-slots", "disk-sim", "cpu-sim", "parts-sim"])
-def streamed(request: pytest.FixtureRequest, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def streamed(
+    request: pytest.FixtureRequest, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Run from the mapped file, read into slots on the CPU, and through the ring to a simulated device, whole and in parts."""
     home, device = request.param.split("-")
     if device == "slots":
-        monkeypatch.setattr("devmap.runtime.prepare.can_populate", lambda: False)
+        monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
     if device != "sim":
         yield _load(tmp_path, plan_of, home, "cpu")
         return
@@ -111,7 +113,9 @@ def test_weights_used_without_their_blocks_forward_have_their_own_numbers(
             streamed(_X)
         want = use(_plain(), _X)
         for _ in range(2):
-            torch.testing.assert_close(use(streamed, _X.to(_device(streamed))).cpu(), want, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(
+                use(streamed, _X.to(_device(streamed))).cpu(), want, atol=1e-6, rtol=1e-6
+            )
         torch.testing.assert_close(streamed(_X), _plain()(_X), atol=1e-6, rtol=1e-6)
 
 
@@ -127,11 +131,18 @@ def test_other_parts_of_the_model_may_be_used_in_the_middle_of_a_block(streamed:
             torch.testing.assert_close(streamed(_X), plain(_X), atol=1e-5, rtol=1e-5)
 
 
-def test_a_part_of_a_block_called_with_an_input_elsewhere_raises_with_its_name(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_a_part_of_a_block_called_with_an_input_elsewhere_raises_with_its_name(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model = _load(tmp_path, plan_of, "disk", 0)
-        for call in (lambda: model.blocks[3].inner(_X), lambda: functional.linear(_X, model.blocks[3].inner.weight)):
-            with pytest.raises(StreamError, match=r"'blocks\.3\.inner\.weight' is streamed to sim:0, .* tensor on cpu"):
+        for call in (
+            lambda: model.blocks[3].inner(_X),
+            lambda: functional.linear(_X, model.blocks[3].inner.weight),
+        ):
+            with pytest.raises(
+                StreamError, match=r"'blocks\.3\.inner\.weight' is streamed to sim:0, .* tensor on cpu"
+            ):
                 call()
 
 
@@ -145,7 +156,9 @@ def test_a_part_of_a_block_called_with_an_input_elsewhere_raises_with_its_name(t
     ],
     ids=["parameter", "view", "detached", "data"],
 )
-def test_a_weight_that_a_hook_keeps_stays_what_it_was(streamed: Any, keep: Callable[[Any], torch.Tensor]) -> None:
+def test_a_weight_that_a_hook_keeps_stays_what_it_was(
+    streamed: Any, keep: Callable[[Any], torch.Tensor]
+) -> None:
     kept: list[torch.Tensor] = []
     handle = streamed.blocks[1].inner.register_forward_hook(lambda module, *_: kept.append(keep(module)))
     with torch.no_grad():
@@ -156,7 +169,9 @@ def test_a_weight_that_a_hook_keeps_stays_what_it_was(streamed: Any, keep: Calla
         assert torch.equal(kept[0].cpu(), keep(_plain().blocks[1].inner))
     stats = streamed.devmap.stats()
     mapped = type(next(iter(streamed.devmap.engine.lanes.values()))).__name__ == "MappedLane"
-    assert (stats.given_away > 0) is not mapped  # a reader's last reference to a slab can make it one more than the hook did
+    assert (
+        stats.given_away > 0
+    ) is not mapped  # a reader's last reference to a slab can make it one more than the hook did
 
 
 def test_an_output_that_is_a_view_of_a_weight_stays_what_it_was(streamed: Any) -> None:
@@ -170,7 +185,9 @@ def test_an_output_that_is_a_view_of_a_weight_stays_what_it_was(streamed: Any) -
         assert torch.equal(seen[0].cpu(), plain.blocks[1].gain.expand(2, 8))
 
 
-def test_keeping_the_weights_of_block_after_block_raises_with_a_name_before_memory_is_gone(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_keeping_the_weights_of_block_after_block_raises_with_a_name_before_memory_is_gone(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model = _load(tmp_path, plan_of, "disk", 0)
         kept: list[torch.Tensor] = []
@@ -201,7 +218,9 @@ def test_another_thread_that_reads_a_weight_while_its_block_runs_gets_its_number
         handle.remove()
         for _ in range(2):
             torch.testing.assert_close(streamed(_X), plain(_X), atol=1e-6, rtol=1e-6)
-        for tensor, want in zip(got, [plain.blocks[1].inner.weight, plain.blocks[5].inner.weight, plain.start], strict=True):
+        for tensor, want in zip(
+            got, [plain.blocks[1].inner.weight, plain.blocks[5].inner.weight, plain.start], strict=True
+        ):
             assert torch.equal(tensor.cpu(), want)
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from devmap.errors import LoadError
-from devmap.runtime import offload
 from devmap.runtime.dispatch import dispatch
-from devmap.runtime.weights import Weight
+from devmap.runtime.storage import offload_folder as offload
+from devmap.runtime.storage.weights import Weight
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _WRITE = """
 import os, signal, sys
 import torch
-from devmap.runtime.offload import write_block
-from devmap.runtime.weights import Weight
+from devmap.runtime.storage.offload_folder import write_block
+from devmap.runtime.storage.weights import Weight
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 write_block([Weight("w", (50, 50), torch.float32, "parameter", live=torch.arange(2500.0).view(50, 50))], sys.argv[1])
 """
@@ -51,7 +51,9 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_trusted
     assert _names(tmp_path) == [written.stored[0][0].file.name]
 
 
-def test_two_that_write_the_same_block_at_once_end_with_one_right_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_that_write_the_same_block_at_once_end_with_one_right_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     meet = threading.Barrier(2)
     write = offload._write
 
@@ -60,7 +62,9 @@ def test_two_that_write_the_same_block_at_once_end_with_one_right_file(tmp_path:
         write(*arguments)
 
     monkeypatch.setattr(offload, "_write", together)
-    threads = [threading.Thread(target=offload.write_block, args=([_weight()], str(tmp_path))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=offload.write_block, args=([_weight()], str(tmp_path))) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -81,7 +85,7 @@ def test_a_full_disk_is_said_leaves_no_file_and_the_module_as_it_was(
 
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     before = list(model.parameters())
-    monkeypatch.setattr(f"devmap.runtime.offload.os.{call}", full)
+    monkeypatch.setattr(f"devmap.runtime.storage.offload_folder.os.{call}", full)
     with pytest.raises(LoadError, match="No space left"):
         dispatch(model, plan_of(model, lambda _: ("disk", "cpu"), offload_folder=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
@@ -92,9 +96,19 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(
     tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-    monkeypatch.setattr("devmap.runtime.dispatch.load_residents", lambda *_, **__: pytest.fail("loading has begun"))
-    monkeypatch.setattr("devmap.runtime.agreement.os.access", lambda path, mode: str(path) != str(tmp_path) or not mode & os.W_OK)
+    monkeypatch.setattr(
+        "devmap.runtime.dispatch.load_residents", lambda *_, **__: pytest.fail("loading has begun")
+    )
+    monkeypatch.setattr(
+        "devmap.runtime.preflight.os.access",
+        lambda path, mode: str(path) != str(tmp_path) or not mode & os.W_OK,
+    )
     for folder in (tmp_path, tmp_path / "to" / "be" / "made"):
         with pytest.raises(LoadError, match="cannot be written to"):
-            dispatch(model, plan_of(model, lambda path: ("disk" if path == "0" else "cpu", "cpu"), offload_folder=str(folder)))
+            dispatch(
+                model,
+                plan_of(
+                    model, lambda path: ("disk" if path == "0" else "cpu", "cpu"), offload_folder=str(folder)
+                ),
+            )
     assert list(tmp_path.iterdir()) == []

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from devmap.runtime import offload
 from devmap.runtime.dispatch import dispatch
-from devmap.runtime.weights import Weight
+from devmap.runtime.storage import offload_folder as offload
+from devmap.runtime.storage.weights import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _HEAD = """
 import os, signal, sys, time
 import torch
-from devmap.runtime.offload import sweep, write_block
-from devmap.runtime.weights import Weight
+from devmap.runtime.storage.offload_folder import sweep, write_block
+from devmap.runtime.storage.weights import Weight
 
 def weight(number):
     return Weight("w", (50, 50), torch.float32, "parameter", live=torch.full((50, 50), float(number)))
@@ -57,7 +57,9 @@ for number in range(200):
 
 
 def _run(program: str, folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() in {"writing\n", "ready\n"}
     return process
@@ -96,7 +98,9 @@ def test_what_a_killed_process_left_is_gone_at_the_next_use_of_the_folder(
     assert len([path for path in tmp_path.iterdir() if path.suffix == ".safetensors"]) == 2
 
 
-def test_what_a_living_process_writes_stays_and_is_complete(tmp_path: Path, running: list[subprocess.Popen[str]]) -> None:
+def test_what_a_living_process_writes_stays_and_is_complete(
+    tmp_path: Path, running: list[subprocess.Popen[str]]
+) -> None:
     running += [_run(_HELD, tmp_path), _run(_HELD, tmp_path)]
     assert len(_temporaries(tmp_path)) == 2
     offload.sweep(str(tmp_path))
@@ -112,7 +116,9 @@ def test_what_a_living_process_writes_stays_and_is_complete(tmp_path: Path, runn
     assert [path.name for path in tmp_path.iterdir()] == [written.stored[0][0].file.name]
 
 
-def test_processes_that_sweep_and_write_at_once_all_end_well(tmp_path: Path, running: list[subprocess.Popen[str]]) -> None:
+def test_processes_that_sweep_and_write_at_once_all_end_well(
+    tmp_path: Path, running: list[subprocess.Popen[str]]
+) -> None:
     running += [_run(_MANY, tmp_path) for _ in range(2)]
     for process in running:
         assert process.stdin is not None
@@ -126,7 +132,9 @@ def test_processes_that_sweep_and_write_at_once_all_end_well(tmp_path: Path, run
     assert len(list(tmp_path.iterdir())) == 200
 
 
-def test_a_temporary_that_is_swept_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_that_is_swept_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock, first = offload._lock, [True]
 
     def swept(descriptor: int, *, wait: bool) -> None:
@@ -143,7 +151,9 @@ def test_a_temporary_that_is_swept_before_it_is_locked_is_made_anew(tmp_path: Pa
     assert written.stored[0][0].file.is_file()
 
 
-def test_a_folder_that_is_not_there_yet_or_may_not_be_swept_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_there_yet_or_may_not_be_swept_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     offload.sweep(str(tmp_path / "nowhere"))
     (tmp_path / ".devmap-x.tmp").write_text("")
 

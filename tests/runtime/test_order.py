@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.runtime.order import Order
+from devmap.runtime.streaming.prefetch_order import Order
 
 
 def test_the_models_order_is_assumed_before_anything_has_run() -> None:
@@ -13,7 +13,9 @@ def test_the_models_order_is_assumed_before_anything_has_run() -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
-def test_after_two_passes_every_block_of_a_fixed_order_without_repeated_pairs_is_expected(order: list[int]) -> None:
+def test_after_two_passes_every_block_of_a_fixed_order_without_repeated_pairs_is_expected(
+    order: list[int],
+) -> None:
     pairs = list(zip(order[-1:] + order[:-1], order, strict=True))
     recorded = Order(6)
     for block in order * 2:

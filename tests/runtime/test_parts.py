@@ -15,15 +15,17 @@ from safetensors.torch import save_file
 
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.mapping import Piece
-from devmap.runtime.parts import boxes, least_part_bytes, parts_of
-from devmap.runtime.readers import Readers
-from devmap.runtime.requests import recipe_of
-from devmap.runtime.weights import Layout, Weight, lay_out
+from devmap.runtime.storage.chunks import boxes, least_part_bytes, parts_of
+from devmap.runtime.storage.read_requests import recipe_of
+from devmap.runtime.storage.readers import Readers
+from devmap.runtime.storage.weights import Layout, Weight, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_fixtures = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_fixtures = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture
@@ -54,7 +56,9 @@ def _fill(readers: Readers, layout: Layout, part_bytes: int) -> torch.Tensor:
 
 @_fixtures
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
-def test_boxes_are_the_elements_in_their_order_without_gap_or_overlap(shape: list[int], data: st.DataObject) -> None:
+def test_boxes_are_the_elements_in_their_order_without_gap_or_overlap(
+    shape: list[int], data: st.DataObject
+) -> None:
     size = math.prod(shape)
     first = data.draw(st.integers(0, size))
     last = data.draw(st.integers(first, size))
@@ -76,7 +80,9 @@ def test_parts_of_plain_fused_transposed_and_converted_weights_are_the_whole_blo
     cube = torch.randn(3, 5, 4)
     plain, odd = torch.randn(16, 8), torch.randn(7).to(torch.bfloat16)
     tensors = {"cube": cube, "plain": plain, "odd": odd, "one": torch.randn(())}
-    save_file(tensors | {f"{kind}{e}": t[e] for kind, t in (("g", gates), ("u", ups)) for e in range(3)}, path)
+    save_file(
+        tensors | {f"{kind}{e}": t[e] for kind, t in (("g", gates), ("u", ups)) for e in range(3)}, path
+    )
     fused = [Piece(f"g{e}", put=((e, e + 1), (0, 3), (0, 4))) for e in range(3)] + [
         Piece(f"u{e}", put=((e, e + 1), (3, 6), (0, 4))) for e in range(3)
     ]
@@ -84,7 +90,9 @@ def test_parts_of_plain_fused_transposed_and_converted_weights_are_the_whole_blo
         [
             _weight(path, "fused", (3, 6, 4), torch.float32, *fused),
             _weight(path, "turned", (3, 4, 5), torch.float64, Piece("cube", permute=(0, 2, 1))),
-            _weight(path, "columns", (8, 4), torch.float32, Piece("plain", take=((2, 6), (0, 8)), permute=(1, 0))),
+            _weight(
+                path, "columns", (8, 4), torch.float32, Piece("plain", take=((2, 6), (0, 8)), permute=(1, 0))
+            ),
             _weight(path, "plain", (16, 8), torch.float32, Piece("plain")),
             _weight(path, "odd", (7,), torch.bfloat16, Piece("odd")),
             _weight(path, "one", (), torch.float32, Piece("one")),

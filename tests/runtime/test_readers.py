@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from devmap.errors import StreamError
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.mapping import Piece
-from devmap.runtime.homes import mapped, read_weight
-from devmap.runtime.readers import Readers
-from devmap.runtime.requests import recipe_of
-from devmap.runtime.weights import Weight, lay_out
+from devmap.runtime.storage.homes import mapped, read_weight
+from devmap.runtime.storage.read_requests import recipe_of
+from devmap.runtime.storage.readers import Readers
+from devmap.runtime.storage.weights import Weight, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,9 @@ def readers() -> Iterator[Readers]:
     found.close()
 
 
-def _weights(path: Path, *wanted: tuple[str, tuple[int, ...], torch.dtype, tuple[Piece, ...]]) -> list[Weight]:
+def _weights(
+    path: Path, *wanted: tuple[str, tuple[int, ...], torch.dtype, tuple[Piece, ...]]
+) -> list[Weight]:
     stored = read_headers(path).tensors
     return [
         Weight(name, shape, dtype, "parameter", tuple((stored[piece.stored], piece) for piece in pieces))
@@ -36,13 +38,17 @@ def _weights(path: Path, *wanted: tuple[str, tuple[int, ...], torch.dtype, tuple
     ]
 
 
-def test_experts_are_fused_and_transposed_slice_by_slice_into_their_place(tmp_path: Path, readers: Readers) -> None:
+def test_experts_are_fused_and_transposed_slice_by_slice_into_their_place(
+    tmp_path: Path, readers: Readers
+) -> None:
     torch.manual_seed(0)
     gates = [torch.randn(3, 4) for _ in range(2)]
     ups = [torch.randn(3, 4) for _ in range(2)]
     downs = [torch.randn(5, 3) for _ in range(2)]
     path = tmp_path / "m.safetensors"
-    save_file({f"{kind}{e}": t[e] for kind, t in (("g", gates), ("u", ups), ("d", downs)) for e in range(2)}, path)
+    save_file(
+        {f"{kind}{e}": t[e] for kind, t in (("g", gates), ("u", ups), ("d", downs)) for e in range(2)}, path
+    )
     fused = tuple(Piece(f"g{e}", put=((e, e + 1), (0, 3), (0, 4))) for e in range(2)) + tuple(
         Piece(f"u{e}", put=((e, e + 1), (3, 6), (0, 4))) for e in range(2)
     )
@@ -65,20 +71,30 @@ def test_experts_are_fused_and_transposed_slice_by_slice_into_their_place(tmp_pa
     assert torch.equal(views["wide"], ups[1].double())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int64, torch.bool])
-def test_every_dtype_comes_back_as_it_was_stored(dtype: torch.dtype, tmp_path: Path, readers: Readers) -> None:
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int64, torch.bool]
+)
+def test_every_dtype_comes_back_as_it_was_stored(
+    dtype: torch.dtype, tmp_path: Path, readers: Readers
+) -> None:
     tensor = torch.arange(-6, 6).view(3, 4).to(dtype)
     path = tmp_path / "m.safetensors"
     save_file({"w": tensor, "scalar": tensor[0, 0].clone()}, path)
-    weight, scalar = _weights(path, ("w", (3, 4), dtype, (Piece("w"),)), ("scalar", (), dtype, (Piece("scalar"),)))
+    weight, scalar = _weights(
+        path, ("w", (3, 4), dtype, (Piece("w"),)), ("scalar", (), dtype, (Piece("scalar"),))
+    )
     assert torch.equal(read_weight(readers, weight).view(torch.uint8), tensor.view(torch.uint8))
     assert read_weight(readers, scalar).shape == ()
 
 
-def test_a_weight_that_stays_on_the_cpu_is_a_view_of_the_mapped_file(tmp_path: Path, readers: Readers) -> None:
+def test_a_weight_that_stays_on_the_cpu_is_a_view_of_the_mapped_file(
+    tmp_path: Path, readers: Readers
+) -> None:
     path = tmp_path / "m.safetensors"
     save_file({"a": torch.randn(8), "b": torch.randn(8)}, path)
-    a, b = _weights(path, ("a", (8,), torch.float32, (Piece("a"),)), ("b", (8,), torch.float32, (Piece("b"),)))
+    a, b = _weights(
+        path, ("a", (8,), torch.float32, (Piece("a"),)), ("b", (8,), torch.float32, (Piece("b"),))
+    )
     first, second = mapped(a, readers.files), mapped(b, readers.files)
     assert first is not None
     assert second is not None

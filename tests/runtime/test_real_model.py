@@ -23,14 +23,19 @@ def test_minilm_over_every_tier_gives_the_plain_models_numbers(load: Load) -> No
 
     def rule(path: str) -> tuple[Any, Any]:
         number = next((int(part) for part in path.split(".") if part.isdecimal()), -1)
-        return {-1: (0, 0), 0: (0, 0), 1: (1, 1), 2: (1, 1), 3: ("cpu", 1), 4: ("cpu", 1), 5: ("disk", 1)}[number]
+        return {-1: (0, 0), 0: (0, 0), 1: (1, 1), 2: (1, 1), 3: ("cpu", 1), 4: ("cpu", 1), 5: ("disk", 1)}[
+            number
+        ]
 
     with torch.no_grad(), simulated_devices({0: "60MB", 1: "45MB"}, activations=False):
         model = load(_FOLDER, rule)
         for _ in range(2):
             got = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
             torch.testing.assert_close(
-                got, plain(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state, atol=1e-5, rtol=1e-5
+                got,
+                plain(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state,
+                atol=1e-5,
+                rtol=1e-5,
             )
         stats = model.devmap.stats()
         assert stats.streamed_home_bytes.keys() == {"cpu", "disk"}

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.runtime.requests import Range, element_range, merge
-from devmap.runtime.weights import Weight, lay_out
+from devmap.runtime.storage.read_requests import Range, element_range, merge
+from devmap.runtime.storage.weights import Weight, lay_out
 
 _FILES = (Path("a"), Path("b"))
 
@@ -31,7 +31,9 @@ def _ranges(draw: st.DrawFn) -> list[Range]:
 
 
 @given(_ranges(), st.integers(1, 64), st.integers(0, 16))
-def test_every_byte_is_read_once_and_goes_to_its_place(ranges: list[Range], request_bytes: int, gap_bytes: int) -> None:
+def test_every_byte_is_read_once_and_goes_to_its_place(
+    ranges: list[Range], request_bytes: int, gap_bytes: int
+) -> None:
     came_from: dict[int, tuple[Path, int]] = {}
     for request in merge(ranges, request_bytes=request_bytes, gap_bytes=gap_bytes):
         assert 0 < request.nbytes <= request_bytes
@@ -45,14 +47,18 @@ def test_every_byte_is_read_once_and_goes_to_its_place(ranges: list[Range], requ
                     assert at + step not in came_from
                     came_from[at + step] = (request.path, offset + step)
             offset += nbytes
-    assert came_from == {each.at + step: (each.path, each.offset + step) for each in ranges for step in range(each.nbytes)}
+    assert came_from == {
+        each.at + step: (each.path, each.offset + step) for each in ranges for step in range(each.nbytes)
+    }
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=3))
 def test_a_box_is_one_run_exactly_when_its_elements_are_consecutive(dims: list[tuple[int, int, int]]) -> None:
     shape = tuple(size for size, _, _ in dims)
     box = tuple((min(a, b, size), min(max(a, b), size)) for size, a, b in dims)
-    numbers = torch.arange(math.prod(shape)).view(shape)[tuple(slice(*each) for each in box)].flatten().tolist()
+    numbers = (
+        torch.arange(math.prod(shape)).view(shape)[tuple(slice(*each) for each in box)].flatten().tolist()
+    )
     found = element_range(shape, box)
     if numbers and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         assert found is None or found == (numbers[0], len(numbers))
@@ -62,12 +68,19 @@ def test_a_box_is_one_run_exactly_when_its_elements_are_consecutive(dims: list[t
 
 @given(
     st.lists(
-        st.tuples(st.lists(st.integers(0, 9), max_size=3), st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.int8])),
+        st.tuples(
+            st.lists(st.integers(0, 9), max_size=3),
+            st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.int8]),
+        ),
         max_size=8,
     )
 )
-def test_a_slab_is_exactly_as_big_as_its_weights_and_each_is_aligned(drawn: list[tuple[list[int], torch.dtype]]) -> None:
-    weights = [Weight(str(index), tuple(shape), dtype, "parameter") for index, (shape, dtype) in enumerate(drawn)]
+def test_a_slab_is_exactly_as_big_as_its_weights_and_each_is_aligned(
+    drawn: list[tuple[list[int], torch.dtype]],
+) -> None:
+    weights = [
+        Weight(str(index), tuple(shape), dtype, "parameter") for index, (shape, dtype) in enumerate(drawn)
+    ]
     layout = lay_out(weights)
     assert layout.nbytes == sum(weight.nbytes for weight in weights)
     end = 0

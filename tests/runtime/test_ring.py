@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.mapping import Piece
-from devmap.runtime.files import Files
-from devmap.runtime.homes import disk_home
-from devmap.runtime.readers import Readers
-from devmap.runtime.ring import Ring, Staged
-from devmap.runtime.units import Unit
-from devmap.runtime.weights import Weight, lay_out
+from devmap.runtime.storage.files import Files
+from devmap.runtime.storage.homes import disk_home
+from devmap.runtime.storage.readers import Readers
+from devmap.runtime.storage.weights import Weight, lay_out
+from devmap.runtime.streaming.ring import Ring, Staged
+from devmap.runtime.streaming.streamed_block import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 def _units(folder: Path, readers: Readers, count: int) -> list[Unit]:
-    save_file({f"w{number}": torch.full((100,), float(number)) for number in range(count)}, folder / "m.safetensors")
+    save_file(
+        {f"w{number}": torch.full((100,), float(number)) for number in range(count)}, folder / "m.safetensors"
+    )
     stored = read_headers(folder).tensors
     units = []
     for number in range(count):
@@ -90,7 +92,9 @@ def test_a_ring_that_is_closed_waits_for_what_is_being_read(tmp_path: Path, gate
     readers.close()
 
 
-def test_a_part_that_is_needed_at_once_takes_the_slab_of_what_is_needed_last(tmp_path: Path, gate: threading.Event) -> None:
+def test_a_part_that_is_needed_at_once_takes_the_slab_of_what_is_needed_last(
+    tmp_path: Path, gate: threading.Event
+) -> None:
     gate.set()
     readers = Readers()
     units = _units(tmp_path, readers, 5)

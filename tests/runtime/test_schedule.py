@@ -20,20 +20,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.devices.simulated import SimulatedBackend, poison
 from devmap.devices.simulated_machine import require_machine
 from devmap.errors import StreamError
 from devmap.inventory.checkpoint import StoredTensor
 from devmap.inventory.mapping import Piece
-from devmap.runtime.counters import Counters
-from devmap.runtime.homes import DiskHome, HostHome, disk_home, host_home
-from devmap.runtime.ring import Ring, Staged
-from devmap.runtime.slot import Slot, new_slot
-from devmap.runtime.slots import Lane
-from devmap.runtime.transfers import Feeder
-from devmap.runtime.units import Unit
-from devmap.runtime.weights import Weight, lay_out
+from devmap.runtime.storage.homes import DiskHome, HostHome, disk_home, host_home
+from devmap.runtime.storage.weights import Weight, lay_out
+from devmap.runtime.streaming.counters import Counters
+from devmap.runtime.streaming.lanes import Lane
+from devmap.runtime.streaming.ring import Ring, Staged
+from devmap.runtime.streaming.slot import Slot, new_slot
+from devmap.runtime.streaming.streamed_block import Unit
+from devmap.runtime.streaming.transfers import Feeder
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from devmap.devices.backend import Event, Stream
     from devmap.devices.simulated_machine import SimulatedDevice
     from devmap.devices.virtual_clock import Mark, VirtualStream
-    from devmap.runtime.readers import Readers, Reading
-    from devmap.runtime.requests import Recipe
+    from devmap.runtime.storage.read_requests import Recipe
+    from devmap.runtime.storage.readers import Readers, Reading
 
 _COPY_RATE = 1.0
 """Bytes a virtual second: a block of n bytes takes n seconds to copy."""
@@ -109,7 +109,9 @@ class _World:
         failed = self.fails()
         self.parts += 1
         self._gate(self.disk, slab)
-        self.disk.enqueue(lambda: poison(slab) if failed else slab.fill_(number), seconds=self.seconds(slab.numel() / total))
+        self.disk.enqueue(
+            lambda: poison(slab) if failed else slab.fill_(number), seconds=self.seconds(slab.numel() / total)
+        )
         return cast("Reading", _Reading(self, self.disk.mark(), failed=failed))
 
     def copy(self, pieces: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Reading:
@@ -179,7 +181,10 @@ class _Queued(Future[Any]):
     def done(self) -> bool:
         assert self.mark is not None
         finished = self.mark.stream._finished
-        return self.mark.position < len(finished) and finished[self.mark.position] <= self.mark.stream.clock.host_seconds
+        return (
+            self.mark.position < len(finished)
+            and finished[self.mark.position] <= self.mark.stream.clock.host_seconds
+        )
 
     def result(self, timeout: float | None = None) -> Any:
         found = super().result(timeout)
@@ -228,7 +233,9 @@ class _Run:
             ring = Ring(slabs, list(units.values()), is_pinned=True)
             lanes = {}
             for index in devices:
-                lanes[index] = self._lane(index, [unit for unit in units.values() if unit.device.index == index], ring, world)
+                lanes[index] = self._lane(
+                    index, [unit for unit in units.values() if unit.device.index == index], ring, world
+                )
             for lane in lanes.values():
                 lane.read_ahead()
             for order in orders:
@@ -239,11 +246,19 @@ class _Run:
 
     _last: int | None = None
 
-    def _step(self, number: int, units: Mapping[int, Unit], lanes: Mapping[int, Lane], devices: Mapping[int, SimulatedDevice]) -> None:
+    def _step(
+        self,
+        number: int,
+        units: Mapping[int, Unit],
+        lanes: Mapping[int, Lane],
+        devices: Mapping[int, SimulatedDevice],
+    ) -> None:
         block = self.blocks[number]
         device, lane, other = devices[block.device], lanes[block.device], lanes[1 - block.device]
         if self._last not in {None, block.device}:  # its input comes from the other device
-            device.clock.host_seconds = max(device.clock.host_seconds, devices[1 - block.device].compute.ready_seconds)
+            device.clock.host_seconds = max(
+                device.clock.host_seconds, devices[1 - block.device].compute.ready_seconds
+            )
         if number in units:
             _bring(lane, units[number])
             _look(units[number], number)
@@ -291,10 +306,14 @@ def _look(unit: Unit, number: int) -> None:
     """What a kernel sees: its own block's bytes, all of them, and no poison."""
     slot = unit.place
     assert isinstance(slot, Slot)
-    assert torch.equal(slot.slab[: unit.layout.nbytes].cpu(), torch.full((unit.layout.nbytes,), number, dtype=torch.uint8))
+    assert torch.equal(
+        slot.slab[: unit.layout.nbytes].cpu(), torch.full((unit.layout.nbytes,), number, dtype=torch.uint8)
+    )
 
 
-def _over_bound(blocks: Sequence[_Block], read_seconds: Callable[[], float], *, passes: int = 12, **figures: int) -> float:
+def _over_bound(
+    blocks: Sequence[_Block], read_seconds: Callable[[], float], *, passes: int = 12, **figures: int
+) -> float:
     """Time of a pass over the larger of compute, copies to the busiest device and reads, from the second pass on."""
     spent: list[float] = []
 
@@ -302,11 +321,15 @@ def _over_bound(blocks: Sequence[_Block], read_seconds: Callable[[], float], *, 
         spent.append(read_seconds() * share)
         return spent[-1]
 
-    run = _Run(blocks, read, slab_bytes=figures.get("slab_bytes", 1 << 20), host_slots=figures.get("host_slots", 4))
+    run = _Run(
+        blocks, read, slab_bytes=figures.get("slab_bytes", 1 << 20), host_slots=figures.get("host_slots", 4)
+    )
     run.play([range(len(blocks))] * passes)
     compute = sum(block.compute_seconds for block in blocks)
     streamed = [block for block in blocks if block.home != "resident"]
-    copies = max(sum(block.nbytes / _COPY_RATE for block in streamed if block.device == index) for index in (0, 1))
+    copies = max(
+        sum(block.nbytes / _COPY_RATE for block in streamed if block.device == index) for index in (0, 1)
+    )
     size = figures.get("slab_bytes", 1 << 20)
     parts = sum(-(-block.nbytes // size) for block in blocks if block.home == "disk")
     reads = parts * sum(spent) / max(1, len(spent))
@@ -316,7 +339,9 @@ def _over_bound(blocks: Sequence[_Block], read_seconds: Callable[[], float], *, 
 @pytest.mark.parametrize("compute", [1, 4, 10, 16, 40])
 @pytest.mark.parametrize("read", [1, 5, 10, 16, 40])
 @pytest.mark.parametrize("every", [1, 2, 4])
-def test_a_pass_of_equal_blocks_without_jitter_takes_at_most_1_05_of_its_bound(compute: float, read: float, every: int) -> None:
+def test_a_pass_of_equal_blocks_without_jitter_takes_at_most_1_05_of_its_bound(
+    compute: float, read: float, every: int
+) -> None:
     """Copies take 10 s a block; every n-th block streams, spaced evenly, the others are resident."""
     blocks = [_Block(10, compute, "disk" if number % every == 0 else "resident") for number in range(16)]
     assert _over_bound(blocks, lambda: read) <= 1.05
@@ -341,7 +366,9 @@ def test_a_pass_over_two_devices_takes_at_most_1_05_of_its_bound_in_parts_and_1_
     """Eight blocks on one, eight on the other, one disk and one ring for both. This disk keeps the order in which it was asked, so
     a read whose slab is not free yet holds up those behind it, which in whole blocks costs more than it does with reader threads."""
     blocks = [_Block(10, compute, device=number // 8) for number in range(16)]
-    assert _over_bound(blocks, lambda: read, slab_bytes=slab_bytes, host_slots=4 * -(-10 // slab_bytes)) <= most
+    assert (
+        _over_bound(blocks, lambda: read, slab_bytes=slab_bytes, host_slots=4 * -(-10 // slab_bytes)) <= most
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -355,10 +382,14 @@ def test_a_pass_with_jitter_of_the_disk_takes_at_most_1_15_of_its_bound(read: fl
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("read", [5, 12, 20])
-def test_a_pass_with_jitter_in_parts_over_two_devices_takes_at_most_1_15_of_its_bound(read: float, seed: int) -> None:
+def test_a_pass_with_jitter_in_parts_over_two_devices_takes_at_most_1_15_of_its_bound(
+    read: float, seed: int
+) -> None:
     drawn = random.Random(seed)
     blocks = [_Block(10, 12, device=number // 12) for number in range(24)]
-    assert _over_bound(blocks, lambda: read * drawn.lognormvariate(0, 0.5), slab_bytes=3, host_slots=14) <= 1.15
+    assert (
+        _over_bound(blocks, lambda: read * drawn.lognormvariate(0, 0.5), slab_bytes=3, host_slots=14) <= 1.15
+    )
 
 
 def test_blocks_in_host_memory_need_no_disk_and_reach_the_bound() -> None:
@@ -367,7 +398,13 @@ def test_blocks_in_host_memory_need_no_disk_and_reach_the_bound() -> None:
 
 
 _blocks = st.lists(
-    st.builds(_Block, st.integers(1, 12), st.integers(0, 9), st.sampled_from(["disk", "disk", "cpu", "resident"]), st.integers(0, 1)),
+    st.builds(
+        _Block,
+        st.integers(1, 12),
+        st.integers(0, 9),
+        st.sampled_from(["disk", "disk", "cpu", "resident"]),
+        st.integers(0, 1),
+    ),
     min_size=1,
     max_size=6,
 )
@@ -377,7 +414,10 @@ _blocks = st.lists(
 def test_no_poisoned_byte_reaches_a_kernel_whatever_sizes_parts_devices_residents_orders_delays_and_failures(
     blocks: list[_Block], data: st.DataObject
 ) -> None:
-    orders = data.draw(st.lists(st.lists(st.integers(0, len(blocks) - 1), max_size=8), min_size=1, max_size=4), label="orders")
+    orders = data.draw(
+        st.lists(st.lists(st.integers(0, len(blocks) - 1), max_size=8), min_size=1, max_size=4),
+        label="orders",
+    )
     delays = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=8), label="delays")
     failures = data.draw(st.sets(st.integers(0, 25), max_size=8), label="failing reads")
     drawn = {"reads": 0, "fails": 0}
@@ -390,7 +430,9 @@ def test_no_poisoned_byte_reaches_a_kernel_whatever_sizes_parts_devices_resident
         drawn["fails"] += 1
         return drawn["fails"] in failures
 
-    slots, host_slots, slab_bytes = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 13)), label="slots and slabs")
+    slots, host_slots, slab_bytes = data.draw(
+        st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 13)), label="slots and slabs"
+    )
     run = _Run(blocks, delay, fails, slots=slots, host_slots=host_slots, slab_bytes=slab_bytes)
     run.play(orders)
     assert run.pass_ends == sorted(run.pass_ends)

@@ -15,11 +15,11 @@ from devmap.devices.simulated import SimulatedBackend
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.report.run import render_stats
-from devmap.runtime import counters as counting
-from devmap.runtime.counters import Counters, binding, bytes_from_disk
 from devmap.runtime.dispatch import load_model
-from devmap.runtime.files import Files
-from devmap.runtime.readers import Readers
+from devmap.runtime.storage.files import Files
+from devmap.runtime.storage.readers import Readers
+from devmap.runtime.streaming import counters as counting
+from devmap.runtime.streaming.counters import Counters, binding, bytes_from_disk
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def test_bytes_asked_of_files_are_all_that_was_read_and_those_of_disks_are_what_
         assert stats.order_misses == 0
 
 
-def test_where_the_system_does_not_say_what_disks_gave_nothing_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_does_not_say_what_disks_gave_nothing_is_made_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError()))
     assert bytes_from_disk() is None
     assert Counters().disk_bytes is None
@@ -86,10 +88,21 @@ def test_what_disks_gave_grows_with_reads_past_the_page_cache(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("home", "device", "slow", "cause"),
-    [("disk", "cpu", "read", "disk"), ("disk", 0, "read", "disk"), ("cpu", 0, "host", "host"), ("disk", 0, "copy", "copy")],
+    [
+        ("disk", "cpu", "read", "disk"),
+        ("disk", 0, "read", "disk"),
+        ("cpu", 0, "host", "host"),
+        ("disk", 0, "copy", "copy"),
+    ],
 )
 def test_a_stall_is_counted_in_seconds_under_its_cause(
-    home: str, device: int | str, slow: str, cause: str, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+    home: str,
+    device: int | str,
+    slow: str,
+    cause: str,
+    tmp_path: Path,
+    plan_of: PlanOf,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def late(call: Callable[..., Any]) -> Callable[..., Any]:
         def wait(*arguments: Any, **figures: Any) -> Any:
@@ -100,13 +113,15 @@ def test_a_stall_is_counted_in_seconds_under_its_cause(
 
     with simulated_devices({0: "1MB"}), torch.no_grad():
         if slow == "read":
-            monkeypatch.setattr("devmap.runtime.prepare.can_populate", lambda: False)
+            monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
             monkeypatch.setattr(Files, "read_into", late(Files.read_into))
         elif slow == "host":
-            monkeypatch.setattr("devmap.runtime.readers._copy", late(torch.Tensor.copy_))
+            monkeypatch.setattr("devmap.runtime.storage.readers._copy", late(torch.Tensor.copy_))
         else:
             monkeypatch.setattr(SimulatedBackend, "copy", late(SimulatedBackend.copy))
-        monkeypatch.setattr(Readers.__init__, "__kwdefaults__", {"threads": 1, "scratch_bytes": 1 << 20, "direct": False})
+        monkeypatch.setattr(
+            Readers.__init__, "__kwdefaults__", {"threads": 1, "scratch_bytes": 1 << 20, "direct": False}
+        )
         model = _load(tmp_path, plan_of, home, device, host_memory_bytes=_BLOCK_BYTES)
         for _ in range(2):
             model(_X)
@@ -116,7 +131,11 @@ def test_a_stall_is_counted_in_seconds_under_its_cause(
         assert sum(by_cause.values()) == pytest.approx(stats.stall_seconds, rel=0.05)
         assert by_cause[cause] >= 0.5 * stats.stall_seconds > 0.01
         assert stats.last_pass_bound_by == cause
-        words = {"disk": "for reads", "host": "for copies into pinned memory", "copy": "for copies to a device"}
+        words = {
+            "disk": "for reads",
+            "host": "for copies into pinned memory",
+            "copy": "for copies to a device",
+        }
         assert words[cause] in render_stats(stats)
 
 

@@ -25,10 +25,12 @@ _IDS = torch.arange(12).view(2, 6)
 
 
 @pytest.fixture(params=["mapped", "slots", "disk-sim", "cpu-sim", "parts-sim"])
-def streamed(request: pytest.FixtureRequest, llama_folder: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def streamed(
+    request: pytest.FixtureRequest, llama_folder: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     if request.param in {"mapped", "slots"}:
         if request.param == "slots":
-            monkeypatch.setattr("devmap.runtime.prepare.can_populate", lambda: False)
+            monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
         yield load(llama_folder, lambda path: ("disk", "cpu") if "layers" in path else ("cpu", "cpu"))
         return
     home = "cpu" if request.param == "cpu-sim" else "disk"
@@ -61,7 +63,9 @@ def _train(model: Any, device: torch.device) -> list[torch.Tensor]:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     linears = [
-        (number, linear) for number, layer in enumerate(model.model.layers) for linear in (layer.self_attn.q_proj, layer.mlp.gate_proj)
+        (number, linear)
+        for number, layer in enumerate(model.model.layers)
+        for linear in (layer.self_attn.q_proj, layer.mlp.gate_proj)
     ]
     adapters = nn.ModuleList(_Adapter(linear, number) for number, linear in linears).to(device)
     optimizer = torch.optim.SGD(adapters.parameters(), lr=0.3)
@@ -72,9 +76,13 @@ def _train(model: Any, device: torch.device) -> list[torch.Tensor]:
     return [parameter.detach().cpu() for parameter in adapters.parameters()]
 
 
-def test_adapters_inside_streamed_blocks_train_as_on_the_plain_model(streamed: Any, llama_folder: Path) -> None:
+def test_adapters_inside_streamed_blocks_train_as_on_the_plain_model(
+    streamed: Any, llama_folder: Path
+) -> None:
     device = streamed.model.layers[0].mlp.gate_proj.weight.device
-    with torch.autograd.set_multithreading_enabled(False):  # torch starts no threads for the backward of a simulated device
+    with torch.autograd.set_multithreading_enabled(
+        False
+    ):  # torch starts no threads for the backward of a simulated device
         got = _train(streamed, device)
     want = _train(_plain(llama_folder), torch.device("cpu"))
     for one, other in zip(got, want, strict=True):
@@ -84,9 +92,13 @@ def test_adapters_inside_streamed_blocks_train_as_on_the_plain_model(streamed: A
     assert streamed.devmap.stats().given_away == 0
 
 
-def test_threads_one_after_another_and_at_once_get_the_plain_models_numbers(streamed: Any, llama_folder: Path) -> None:
+def test_threads_one_after_another_and_at_once_get_the_plain_models_numbers(
+    streamed: Any, llama_folder: Path
+) -> None:
     plain = _plain(llama_folder)
-    inputs = [torch.randint(0, 100, (1, 5), generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    inputs = [
+        torch.randint(0, 100, (1, 5), generator=torch.Generator().manual_seed(seed)) for seed in range(4)
+    ]
     got: dict[int, torch.Tensor] = {}
 
     def run(index: int) -> None:
@@ -107,8 +119,12 @@ def test_threads_one_after_another_and_at_once_get_the_plain_models_numbers(stre
             torch.testing.assert_close(got[index], plain(ids).logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("streamed", ["mapped", "slots"], indirect=True)  # dynamo cannot trace the tensors of simulated devices
-@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")  # the hooks read the clock and take a lock
+@pytest.mark.parametrize(
+    "streamed", ["mapped", "slots"], indirect=True
+)  # dynamo cannot trace the tensors of simulated devices
+@pytest.mark.filterwarnings(
+    "ignore:Dynamo does not know how to trace:UserWarning"
+)  # the hooks read the clock and take a lock
 def test_a_compiled_model_has_the_same_numbers(streamed: Any, llama_folder: Path) -> None:
     compiled: Any = torch.compile(streamed, backend="eager")
     with torch.no_grad():
@@ -119,11 +135,18 @@ def test_a_compiled_model_has_the_same_numbers(streamed: Any, llama_folder: Path
     torch.compiler.reset()
 
 
-def test_copies_pickles_and_moves_are_refused_and_nothing_is_broken_by_it(streamed: Any, llama_folder: Path, tmp_path: Path) -> None:
+def test_copies_pickles_and_moves_are_refused_and_nothing_is_broken_by_it(
+    streamed: Any, llama_folder: Path, tmp_path: Path
+) -> None:
     for refused in (copy.deepcopy, copy.copy, pickle.dumps):
         with pytest.raises(UsageError, match="cannot be copied"):
             refused(streamed)
-    for move in (lambda: streamed.to("cpu"), lambda: streamed.to(torch.bfloat16), streamed.half, lambda: streamed.model.layers.to("cpu")):
+    for move in (
+        lambda: streamed.to("cpu"),
+        lambda: streamed.to(torch.bfloat16),
+        streamed.half,
+        lambda: streamed.model.layers.to("cpu"),
+    ):
         with pytest.raises(UsageError, match="remove"):
             move()
     streamed.save_pretrained(tmp_path)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.errors import StreamError
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
@@ -71,30 +71,45 @@ def _load(plain: Any, folder: Path, tiers: Sequence[tuple[Any, Any]], **figures:
     state = {name: tensor.contiguous() for name, tensor in plain.state_dict().items()}
     for file, inside in (("blocks", True), ("rest", False)):
         save_file(
-            {name: tensor for name, tensor in state.items() if ("ner" in name or "out" in name) is inside}, folder / f"{file}.safetensors"
+            {name: tensor for name, tensor in state.items() if ("ner" in name or "out" in name) is inside},
+            folder / f"{file}.safetensors",
         )
     with torch.device("meta"):
         model = Net([block.inner.out_features for block in plain.blocks]).eval()
     inventory = match_checkpoint(read_module(model), read_headers(folder), model)
     names = ["first", *(f"blocks.{index}" for index in range(len(plain.blocks))), "last"]
     placed = zip(names, tiers, strict=True)
-    placements = tuple(Placement(name, parse_device(home), parse_device(on), 0) for name, (home, on) in placed)
+    placements = tuple(
+        Placement(name, parse_device(home), parse_device(on), 0) for name, (home, on) in placed
+    )
     return load_model(
-        model, Plan(**({"device_map": {}, "placements": placements, "devices": (), "strategy": "manual"} | figures)), inventory
+        model,
+        Plan(**({"device_map": {}, "placements": placements, "devices": (), "strategy": "manual"} | figures)),
+        inventory,
     )
 
 
-_TIERS = st.sampled_from([(0, 0), (1, 1), ("cpu", "cpu"), ("cpu", 0), ("cpu", 1), ("disk", 0), ("disk", 1), ("disk", "cpu")])
+_TIERS = st.sampled_from(
+    [(0, 0), (1, 1), ("cpu", "cpu"), ("cpu", 0), ("cpu", 1), ("disk", 0), ("disk", 1), ("disk", "cpu")]
+)
 _fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @_fixtures
 @given(data=st.data())
-def test_every_split_over_devices_cpu_and_disk_gives_the_plain_models_output_in_every_order(data: st.DataObject, tmp_path: Path) -> None:
+def test_every_split_over_devices_cpu_and_disk_gives_the_plain_models_output_in_every_order(
+    data: st.DataObject, tmp_path: Path
+) -> None:
     hidden = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=6), label="hidden")
     plain = _net(hidden)
     tiers = data.draw(st.lists(_TIERS, min_size=len(hidden) + 2, max_size=len(hidden) + 2), label="tiers")
-    orders = data.draw(st.lists(st.one_of(st.none(), st.lists(st.integers(0, len(hidden) - 1), max_size=8)), min_size=1, max_size=5))
+    orders = data.draw(
+        st.lists(
+            st.one_of(st.none(), st.lists(st.integers(0, len(hidden) - 1), max_size=8)),
+            min_size=1,
+            max_size=5,
+        )
+    )
     x = torch.randn(3, _WIDTH)
     with simulated_devices({0: "1MB", 1: "1MB"}), torch.no_grad():
         model = _load(plain, Path(mkdtemp(dir=tmp_path)), tiers, offload_buffers=data.draw(st.booleans()))
@@ -145,7 +160,9 @@ def test_another_order_is_served_and_recorded_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tiers", [_DISK, _SIM], ids=["cpu", "sim"])
-def test_an_adapter_on_top_of_frozen_streamed_blocks_trains_as_on_the_plain_model(tiers: Any, tmp_path: Path) -> None:
+def test_an_adapter_on_top_of_frozen_streamed_blocks_trains_as_on_the_plain_model(
+    tiers: Any, tmp_path: Path
+) -> None:
     plain = _net(_SIZES).requires_grad_(False)
     x = torch.randn(4, _WIDTH)
     gradients = []
@@ -206,7 +223,9 @@ def _twice(model: Any, x: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("tiers", [_DISK, [(0, 0), *[("disk", 0)] * 6, (0, 0)]], ids=["cpu", "sim"])
-def test_a_read_error_in_a_pass_names_file_and_offset_and_the_model_works_when_its_cause_is_gone(tiers: Any, tmp_path: Path) -> None:
+def test_a_read_error_in_a_pass_names_file_and_offset_and_the_model_works_when_its_cause_is_gone(
+    tiers: Any, tmp_path: Path
+) -> None:
     plain = _net(_SIZES)
     x = torch.randn(2, _WIDTH)
     with simulated_devices({0: "1MB"}), torch.no_grad():

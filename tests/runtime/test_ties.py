@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.inventory.checkpoint import read_headers
 from devmap.plan.model import Charge, DeviceUse
 from devmap.runtime.dispatch import dispatch
@@ -102,7 +102,9 @@ def test_a_weight_that_two_streamed_blocks_share_stays_on_the_device_within_what
 
 
 @pytest.mark.parametrize("device", [0, "cpu"])
-def test_a_tied_weight_is_written_to_the_offload_folder_once(device: Any, tmp_path: Path, plan_of: PlanOf) -> None:
+def test_a_tied_weight_is_written_to_the_offload_folder_once(
+    device: Any, tmp_path: Path, plan_of: PlanOf
+) -> None:
     plan = plan_of(_net(), lambda _: ("disk", device), offload_folder=str(tmp_path))
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model: Any = dispatch(_net(), plan)
@@ -112,7 +114,9 @@ def test_a_tied_weight_is_written_to_the_offload_folder_once(device: Any, tmp_pa
 
 
 def test_a_weight_tied_to_a_resident_of_its_device_is_not_streamed(tmp_path: Path, plan_of: PlanOf) -> None:
-    plan = plan_of(_net(), lambda path: (0, 0) if path == "embed" else ("disk", 0), offload_folder=str(tmp_path))
+    plan = plan_of(
+        _net(), lambda path: (0, 0) if path == "embed" else ("disk", 0), offload_folder=str(tmp_path)
+    )
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model: Any = dispatch(_net(), plan)
         torch.testing.assert_close(model(_IDS), _net()(_IDS), atol=1e-6, rtol=1e-6)

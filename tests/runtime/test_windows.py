@@ -19,9 +19,9 @@ from devmap.errors import StreamError
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.module import match_checkpoint, read_module
 from devmap.runtime.dispatch import load_model
-from devmap.runtime.paging import are_present, can_populate, populate, release
-from devmap.runtime.slots import Lane
-from devmap.runtime.windows import MappedLane
+from devmap.runtime.storage.page_cache import are_present, can_populate, populate, release
+from devmap.runtime.streaming.lanes import Lane
+from devmap.runtime.streaming.mapped_lanes import MappedLane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,9 @@ def test_windows_never_hold_more_than_host_memory_allows_and_results_are_right_i
     assert lane.nbytes == min(most, _BLOCKS) * _BLOCK_BYTES
     held: list[int] = []
     for block in model.blocks:
-        block.register_forward_hook(lambda *_: held.append(sum(window.is_held for window in lane._windows.values())))
+        block.register_forward_hook(
+            lambda *_: held.append(sum(window.is_held for window in lane._windows.values()))
+        )
     with torch.no_grad():
         for order in orders:
             assert torch.equal(model(_X, order), _plain()(_X, order))
@@ -91,7 +93,9 @@ def test_windows_never_hold_more_than_host_memory_allows_and_results_are_right_i
     assert max(held, default=0) <= most
 
 
-def test_a_file_that_was_damaged_and_then_replaced_by_another_is_mapped_anew(tmp_path: Path, plan_of: PlanOf) -> None:
+def test_a_file_that_was_damaged_and_then_replaced_by_another_is_mapped_anew(
+    tmp_path: Path, plan_of: PlanOf
+) -> None:
     model = _load(tmp_path, plan_of)
     file = tmp_path / "m.safetensors"
     content = file.read_bytes()
@@ -123,8 +127,10 @@ def test_what_a_forward_writes_to_its_weights_is_refused_and_lost(tmp_path: Path
         assert torch.equal(model(_X), _plain()(_X))
 
 
-def test_without_such_maps_blocks_are_read_into_slots(tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devmap.runtime.prepare.can_populate", lambda: False)
+def test_without_such_maps_blocks_are_read_into_slots(
+    tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
     for most in (1, 2, 9):
         model = _load(tmp_path, plan_of, host_memory_bytes=most * _BLOCK_BYTES)
         assert isinstance(_lane(model), Lane)
@@ -141,7 +147,9 @@ def test_another_dtype_is_read_into_slots(tmp_path: Path, plan_of: PlanOf) -> No
         torch.testing.assert_close(model(_X.double()), _plain().double()(_X.double()))
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")  # the hooks read the clock and take a lock
+@pytest.mark.filterwarnings(
+    "ignore:Dynamo does not know how to trace:UserWarning"
+)  # the hooks read the clock and take a lock
 def test_a_compiled_model_runs_with_the_same_numbers(tmp_path: Path, plan_of: PlanOf) -> None:
     model = _load(tmp_path, plan_of)
     with torch.no_grad():

@@ -11,18 +11,35 @@ import transformers
 from torch import nn
 
 import devmap
-from devmap.config.device import CPU, DISK, Device, Tier
+from devmap.config.values.device import CPU, DISK, Device, Tier
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
 from devmap.simulate.fake import simulate
 
 GPU0, GPU1 = Device(Tier.ACCELERATOR, 0), Device(Tier.ACCELERATOR, 1)
-SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
 
 
-def plan_of(*homes: tuple[str, *tuple[Device, ...]], capacity: int | None = None, dtype: str | None = None) -> Plan:
+def plan_of(
+    *homes: tuple[str, *tuple[Device, ...]], capacity: int | None = None, dtype: str | None = None
+) -> Plan:
     placements = tuple(Placement(path, where[0], where[-1], 0) for path, *where in homes)
-    charges = (Charge("headroom", 7), Charge("slots", 1000)) if any(placement.is_streamed for placement in placements) else ()
-    uses = (DeviceUse(GPU0, capacity, 0, charges), DeviceUse(GPU1, capacity, 0), DeviceUse(CPU, None, 0), DeviceUse(DISK, None, 0))
+    charges = (
+        (Charge("headroom", 7), Charge("slots", 1000))
+        if any(placement.is_streamed for placement in placements)
+        else ()
+    )
+    uses = (
+        DeviceUse(GPU0, capacity, 0, charges),
+        DeviceUse(GPU1, capacity, 0),
+        DeviceUse(CPU, None, 0),
+        DeviceUse(DISK, None, 0),
+    )
     return Plan({}, placements, uses, "manual", dtype=dtype, predicted_seconds=0.25)
 
 
@@ -75,7 +92,9 @@ def test_the_model_is_the_same_afterwards() -> None:
 def test_activations_grow_with_the_batch_and_the_length() -> None:
     model = llama()
     found = [
-        simulate(model, plan_of(*SPREAD), batch_size=batch, sequence_length=length).devices[GPU1].activation_bytes
+        simulate(model, plan_of(*SPREAD), batch_size=batch, sequence_length=length)
+        .devices[GPU1]
+        .activation_bytes
         for batch, length in ((1, 16), (2, 16), (2, 64))
     ]
     assert found == sorted(found)
@@ -85,7 +104,8 @@ def test_activations_grow_with_the_batch_and_the_length() -> None:
 def test_the_run_dtype_counts() -> None:
     model = llama()
     whole, half = (
-        simulate(model, plan_of(("", GPU0), dtype=dtype), sequence_length=4).devices[GPU0].weight_bytes for dtype in (None, "bfloat16")
+        simulate(model, plan_of(("", GPU0), dtype=dtype), sequence_length=4).devices[GPU0].weight_bytes
+        for dtype in (None, "bfloat16")
     )
     rotary = 2 * 4 * 4
     assert half - rotary == (whole - rotary) / 2
@@ -105,8 +125,14 @@ def test_a_limit_that_activations_pass_does_not_fit() -> None:
     [
         (transformers.BertConfig(**SMALL), "BertModel"),
         (transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4), "GPT2LMHeadModel"),
-        (transformers.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2), "T5ForConditionalGeneration"),
-        (transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4), "MixtralForCausalLM"),
+        (
+            transformers.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2),
+            "T5ForConditionalGeneration",
+        ),
+        (
+            transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4),
+            "MixtralForCausalLM",
+        ),
         (
             transformers.WhisperConfig(
                 vocab_size=64,
@@ -122,7 +148,13 @@ def test_a_limit_that_activations_pass_does_not_fit() -> None:
             "WhisperForConditionalGeneration",
         ),
         (
-            transformers.ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, image_size=32),
+            transformers.ViTConfig(
+                hidden_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=4,
+                intermediate_size=64,
+                image_size=32,
+            ),
             "ViTModel",
         ),
     ],
@@ -149,7 +181,9 @@ def test_llama_3_70b_on_two_devices_takes_seconds() -> None:
     layers = [(f"model.layers.{index}", GPU0 if index < 40 else GPU1) for index in range(80)]
     ends = [("model.norm", GPU1), ("model.rotary_emb", GPU0), ("lm_head", GPU1)]
     started = time.perf_counter()
-    found = simulate(model, plan_of(("model.embed_tokens", GPU0), *layers, *ends, dtype="bfloat16"), sequence_length=2048)
+    found = simulate(
+        model, plan_of(("model.embed_tokens", GPU0), *layers, *ends, dtype="bfloat16"), sequence_length=2048
+    )
     assert time.perf_counter() - started < 30
     total = sum(use.weight_bytes for use in found.devices.values())
     assert 141e9 < total < 142e9
@@ -183,14 +217,24 @@ class Constants(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Add constants."""
-        return x + torch.tensor([1.0, 2.0], device=x.device) + torch.tensor(3.0) + torch.arange(2, device=x.device)
+        return (
+            x
+            + torch.tensor([1.0, 2.0], device=x.device)
+            + torch.tensor(3.0)
+            + torch.arange(2, device=x.device)
+        )
 
 
 def test_constants_are_made_on_the_device_that_asks_for_them() -> None:
     model = nn.Sequential()
     model.add_module("inner", nn.Linear(2, 2))
     model.add_module("constants", Constants())
-    assert simulate(model, plan_of(("", GPU1)), inputs={"input": torch.zeros(3, 2)}).devices[GPU1].activation_bytes > 0
+    assert (
+        simulate(model, plan_of(("", GPU1)), inputs={"input": torch.zeros(3, 2)})
+        .devices[GPU1]
+        .activation_bytes
+        > 0
+    )
 
 
 def test_a_model_that_does_not_say_what_it_takes_needs_inputs() -> None:

@@ -20,7 +20,7 @@ from devmap_validators.rules import ALL_RULES
 
 if TYPE_CHECKING:
     from devmap.config.document import Document
-    from devmap.config.model import PlacementConfig
+    from devmap.config.model.placement_config import PlacementConfig
     from devmap.findings.model import Finding
 
 PACK = Path(devmap_validators.__file__).parent
@@ -74,7 +74,9 @@ def context_of(document_context: DocumentContext) -> ContextOf:
     def build(text: str, **known: Any) -> Context:
         profile = known.pop("profile", None)
         content = text.encode("utf-8", "surrogateescape")
-        return document_context(parse_document(content, str(PACK / "example.devmap.yaml"), profile=profile), **known)
+        return document_context(
+            parse_document(content, str(PACK / "example.devmap.yaml"), profile=profile), **known
+        )
 
     return build
 
@@ -94,14 +96,18 @@ def _with_inventory(context: Context, config: PlacementConfig) -> Context:
     if config.model.manifest is None:
         return context
     try:
-        return dataclasses.replace(context, inventory=Inventory.from_manifest(config.folder / config.model.manifest))
+        return dataclasses.replace(
+            context, inventory=Inventory.from_manifest(config.folder / config.model.manifest)
+        )
     except InventoryError as error:
         return dataclasses.replace(context, inventory_error=error)
 
 
 def _with_machine(context: Context, config: PlacementConfig) -> Context:
     if config.machine is not None and not config.machine.devices:
-        return dataclasses.replace(context, machine_error=DevmapError(f"there is no machine '{config.machine.name}'"))
+        return dataclasses.replace(
+            context, machine_error=DevmapError(f"there is no machine '{config.machine.name}'")
+        )
     return dataclasses.replace(context, machine=config.machine)
 
 

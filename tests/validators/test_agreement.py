@@ -13,7 +13,7 @@ import devmap_validators
 from devmap.api.validation import validate_text
 from devmap.checking.settings import Settings
 from devmap.config.document import parse_document
-from devmap.config.yaml_writer import render_yaml
+from devmap.config.yaml.writer import render_yaml
 from devmap.errors import DeviceMapError, DevmapError, ResolutionError
 from devmap.findings.model import Severity
 from devmap.inventory.model import Inventory
@@ -21,7 +21,14 @@ from devmap.planning.resolve import resolve
 
 PACK = Path(devmap_validators.__file__).parent
 NAME = str(PACK / "arbitrary.devmap.yaml")
-MACHINE = {"devices": {"0": {"memory": "4GB"}, "1": {"memory": "2GB"}, "cpu": {"memory": "8GB"}, "disk": {"memory": "40GB"}}}
+MACHINE = {
+    "devices": {
+        "0": {"memory": "4GB"},
+        "1": {"memory": "2GB"},
+        "cpu": {"memory": "8GB"},
+        "disk": {"memory": "40GB"},
+    }
+}
 
 KEYS = st.sampled_from(
     [
@@ -72,7 +79,9 @@ def _model() -> Inventory:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(config=CONFIGS)
-def test_every_config_is_checked_to_the_end_and_every_finding_lies_in_its_file(config: dict[str, Any]) -> None:
+def test_every_config_is_checked_to_the_end_and_every_finding_lies_in_its_file(
+    config: dict[str, Any],
+) -> None:
     text = render_yaml(config)
     findings = validate_text(text.encode(), NAME, settings=Settings(strict=True)).findings
     lines = text.split("\n")

@@ -8,17 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.config.device import parse_device
-from devmap.config.yaml_writer import render_yaml
-from devmap.planning.budgets import budgets_of
-from devmap_validators.capacity import capacity, headroom, machine_memory
-from devmap_validators.config_map import offered_devices
+from devmap.config.values.device import parse_device
+from devmap.config.yaml.writer import render_yaml
+from devmap.planning.problem.budgets import budgets_of
+from devmap_validators.checks.capacity import capacity, headroom, machine_memory
+from devmap_validators.checks.config_map import offered_devices
 
 if TYPE_CHECKING:
     from tests.validators.conftest import ContextOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
-MACHINE = "machine: {devices: {0: {memory: 4GB}, 1: {memory: 8GB}, cpu: {memory: 16GB}, disk: {memory: 1GB}}}\n"
+MACHINE = (
+    "machine: {devices: {0: {memory: 4GB}, 1: {memory: 8GB}, cpu: {memory: 16GB}, disk: {memory: 1GB}}}\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -38,12 +40,19 @@ MACHINE = "machine: {devices: {0: {memory: 4GB}, 1: {memory: 8GB}, cpu: {memory:
         (MACHINE, "2", None, 0),
         # What one device is told to keep free says nothing of another.
         (f"headroom: {{1: 300MB}}\n{MACHINE}", "0", 4_000_000_000, 600_000_000),
-        (f"max_memory: {{0: 50%, 1: 2GB}}\nheadroom: {{1: 300MB}}\n{MACHINE}", "0", 2_000_000_000, 300_000_000),
+        (
+            f"max_memory: {{0: 50%, 1: 2GB}}\nheadroom: {{1: 300MB}}\n{MACHINE}",
+            "0",
+            2_000_000_000,
+            300_000_000,
+        ),
         # The folder of an offload may lie on any disk.
         (f"offload: {{folder: ./offload}}\n{MACHINE}", "disk", None, 0),
     ],
 )
-def test_a_budget_and_what_stays_free_of_it(text: str, device: str, bytes_: int | None, kept: int, context_of: ContextOf) -> None:
+def test_a_budget_and_what_stays_free_of_it(
+    text: str, device: str, bytes_: int | None, kept: int, context_of: ContextOf
+) -> None:
     context = context_of(HEAD + text)
     assert capacity(context, parse_device(device)) == bytes_
     assert headroom(context, parse_device(device)) == kept
@@ -68,8 +77,14 @@ FOUR = "{0: {memory: 4GB}, 1: {memory: 8GB}, cpu: {memory: 16GB}, disk: {memory:
 
 
 @given(spec=SPEC)
-def test_the_checks_hold_a_device_for_as_large_as_the_resolver_does(context_of: ContextOf, spec: dict[str, Any]) -> None:
-    context = context_of(f"{HEAD}machine: {{devices: {FOUR}}}\n{render_yaml(spec)}" if spec else f"{HEAD}machine: {{devices: {FOUR}}}\n")
+def test_the_checks_hold_a_device_for_as_large_as_the_resolver_does(
+    context_of: ContextOf, spec: dict[str, Any]
+) -> None:
+    context = context_of(
+        f"{HEAD}machine: {{devices: {FOUR}}}\n{render_yaml(spec)}"
+        if spec
+        else f"{HEAD}machine: {{devices: {FOUR}}}\n"
+    )
     config = context.document.config
     assert config is not None
     budgets = budgets_of(config, context.machine)

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.config.device import parse_device
-from devmap_validators.config_map import device_path, devices_named, map_path, offered_devices, quoted
+from devmap.config.values.device import parse_device
+from devmap_validators.checks.config_map import device_path, devices_named, map_path, offered_devices, quoted
 
 if TYPE_CHECKING:
     from tests.validators.conftest import ContextOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
-MACHINE = "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 9GB}, disk: {memory: 9GB}}}\n"
+MACHINE = (
+    "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 9GB}, disk: {memory: 9GB}}}\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,10 @@ def test_a_device_is_found_however_it_is_spelt(context_of: ContextOf) -> None:
     assert device_path(context, ("max_memory",), parse_device(4)) == ("max_memory", "4")
     assert device_path(context, ("max_memory",), parse_device(5)) == ("max_memory",)
     assert device_path(context, ("headroom",), parse_device(4)) == ("headroom",)
-    assert device_path(context_of(HEAD + "headroom: 5%\n"), ("headroom", "devices"), parse_device(4)) == ("headroom", "devices")
+    assert device_path(context_of(HEAD + "headroom: 5%\n"), ("headroom", "devices"), parse_device(4)) == (
+        "headroom",
+        "devices",
+    )
 
 
 def test_a_few_names_are_quoted_and_the_rest_counted() -> None:

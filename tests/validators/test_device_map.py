@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.config.device import CPU, DISK, Device, parse_device
-from devmap.config.quoting import shown
+from devmap.config.values.device import CPU, DISK, Device, parse_device
+from devmap.config.values.words import shown
 from devmap.findings.model import Severity
 from devmap.inventory.model import Inventory, Tensor
-from devmap_validators.device_map import device_map_findings
+from devmap_validators.checks.device_map import device_map_findings
 from devmap_validators.rules import ALL_RULES
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def messages(inventory: Inventory, device_map: Mapping[str, object], **known: ob
     return [finding.message for finding in device_map_findings(inventory, device_map, **known)]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("device_map", [{"": 0}, {"": "cuda:1"}, WHOLE, {"": "disk", "model.layers.2": "cpu", "lm_head": "disk"}])
+@pytest.mark.parametrize(
+    "device_map", [{"": 0}, {"": "cuda:1"}, WHOLE, {"": "disk", "model.layers.2": "cpu", "lm_head": "disk"}]
+)
 def test_a_good_map_has_no_findings(example: Inventory, device_map: dict[str, object]) -> None:
     assert codes(example, device_map) == []
 
@@ -58,9 +60,16 @@ def test_an_empty_map_leaves_the_whole_model_uncovered(example: Inventory) -> No
         ("LM_HEAD", "did you mean 'lm_head'?"),
     ],
 )
-def test_a_key_that_names_nothing_is_an_error_with_a_suggestion(example: Inventory, key: str, label: str) -> None:
+def test_a_key_that_names_nothing_is_an_error_with_a_suggestion(
+    example: Inventory, key: str, label: str
+) -> None:
     (finding,) = device_map_findings(example, {"": 0, key: 0})
-    assert (finding.code, finding.severity, finding.label, finding.help) == ("DM201", Severity.ERROR, label, label)
+    assert (finding.code, finding.severity, finding.label, finding.help) == (
+        "DM201",
+        Severity.ERROR,
+        label,
+        label,
+    )
     assert finding.message == f"'{key}' is no module or tensor of this model"
 
 
@@ -79,9 +88,16 @@ def test_a_module_that_may_hold_no_weights_is_only_a_warning(example: Inventory)
         ("lm_head.dropout", "'lm_head' has weight"),
     ],
 )
-def test_a_key_that_is_near_to_nothing_is_an_error_that_says_what_there_is(example: Inventory, key: str, said: str) -> None:
+def test_a_key_that_is_near_to_nothing_is_an_error_that_says_what_there_is(
+    example: Inventory, key: str, said: str
+) -> None:
     (finding,) = device_map_findings(example, {"": 0, key: 0})
-    assert (finding.code, finding.severity, finding.label, finding.help) == ("DM201", Severity.ERROR, "", said)
+    assert (finding.code, finding.severity, finding.label, finding.help) == (
+        "DM201",
+        Severity.ERROR,
+        "",
+        said,
+    )
     assert finding.message == f"'{key}' is no module or tensor of this model"
 
 
@@ -114,10 +130,14 @@ def test_blocks_are_alike_that_are_of_one_class_and_lie_on_the_same_devices(exam
     alike, other = messages(example, device_map)
     assert alike.startswith("'model.layers.0' is a LlamaDecoderLayer")
     assert alike.endswith("; so are 1 other of model.layers.0, model.layers.2")
-    assert other.startswith("'model.layers.3' is a LlamaDecoderLayer, which may not be split, but lies on device 0 and device 2")
+    assert other.startswith(
+        "'model.layers.3' is a LlamaDecoderLayer, which may not be split, but lies on device 0 and device 2"
+    )
     classes = ["LlamaAttention", "LlamaMLP"]
     split = {"": 0, "model.layers.0.mlp.up_proj": 1, "model.layers.0.self_attn.q_proj": 1}
-    assert [message.split(",")[0] for message in messages(example, split, no_split_module_classes=classes)] == [
+    assert [
+        message.split(",")[0] for message in messages(example, split, no_split_module_classes=classes)
+    ] == [
         "'model.layers.0.self_attn' is a LlamaAttention",
         "'model.layers.0.mlp' is a LlamaMLP",
     ]
@@ -125,7 +145,10 @@ def test_blocks_are_alike_that_are_of_one_class_and_lie_on_the_same_devices(exam
 
 def test_of_blocks_within_blocks_the_outermost_is_told(example: Inventory) -> None:
     device_map = {"": 0, "model.layers.1.mlp.up_proj": 1}
-    for class_name, told in (("LlamaDecoderLayer", "'model.layers.1' is a"), ("LlamaForCausalLM", "the whole model is a")):
+    for class_name, told in (
+        ("LlamaDecoderLayer", "'model.layers.1' is a"),
+        ("LlamaForCausalLM", "the whole model is a"),
+    ):
         (message,) = messages(example, device_map, no_split_module_classes=["LlamaMLP", class_name])
         assert message.startswith(f"{told} {class_name}")
 
@@ -157,8 +180,14 @@ def test_a_value_that_is_no_device_is_said_once(example: Inventory, value: objec
 
 def test_wrong_values_are_said_one_by_one_up_to_twenty(example: Inventory) -> None:
     (first, second) = device_map_findings(example, {"model": "gpu", "lm_head": True})
-    assert (first.message, second.message) == ("'gpu' is no device (at 'model')", "true is no device (at 'lm_head')")
-    assert len(device_map_findings(example, {name: f"gpu{place}" for place, name in enumerate(example.tensors)})) == 20
+    assert (first.message, second.message) == (
+        "'gpu' is no device (at 'model')",
+        "true is no device (at 'lm_head')",
+    )
+    assert (
+        len(device_map_findings(example, {name: f"gpu{place}" for place, name in enumerate(example.tensors)}))
+        == 20
+    )
 
 
 def test_a_strategy_is_no_device_and_the_help_says_so(example: Inventory) -> None:
@@ -169,7 +198,11 @@ def test_a_strategy_is_no_device_and_the_help_says_so(example: Inventory) -> Non
 def test_a_key_that_is_no_text_is_said(example: Inventory) -> None:
     found = device_map_findings(example, {0: "model", "": 0})  # type: ignore[dict-item]
     assert [(finding.code, finding.message, finding.help) for finding in found] == [
-        ("DM108", "the key '0' is no module path", "keys are paths such as 'model.layers.0', values are devices")
+        (
+            "DM108",
+            "the key '0' is no module path",
+            "keys are paths such as 'model.layers.0', values are devices",
+        )
     ]
 
 
@@ -191,7 +224,9 @@ def test_devices_that_are_not_offered_are_said_by_tier(example: Inventory) -> No
     ]
     assert codes(example, device_map, offered=[parse_device(0), parse_device(3), DISK]) == []
     assert codes(example, {"": 0}, offered=[CPU]) == ["DM301"]
-    assert codes(example, {"": "cpu", "lm_head": 2, "model.embed_tokens": 2, "model.norm": 0}, offered=[]) == ["DM301", "DM301", "DM304"]
+    assert codes(
+        example, {"": "cpu", "lm_head": 2, "model.embed_tokens": 2, "model.norm": 0}, offered=[]
+    ) == ["DM301", "DM301", "DM304"]
 
 
 def test_budgets_count_tied_tensors_once_and_at_the_run_dtype(example: Inventory) -> None:
@@ -218,7 +253,9 @@ def test_what_is_over_is_said_by_tier_and_what_holds_nothing_is_never_over(examp
 
 
 def test_bytes_in_messages_are_those_of_the_run_dtype(example: Inventory) -> None:
-    assert messages(example, {"model": 0, "lm_head": 1}, dtype="float32")[0].endswith("the copy costs 524.3 MB")
+    assert messages(example, {"model": 0, "lm_head": 1}, dtype="float32")[0].endswith(
+        "the copy costs 524.3 MB"
+    )
     assert messages(example, {"model": 0}, dtype="float32") == ["no key covers 'lm_head', 1 tensor, 524.3 MB"]
 
 
@@ -251,7 +288,9 @@ def test_every_finding_has_the_name_of_its_rule_and_says_what_to_do(example: Inv
 
 
 def test_kinds_of_accelerators_do_not_mix(example: Inventory) -> None:
-    (finding,) = device_map_findings(example, {"": "xpu:0", "model.norm": "cuda:0", "model.layers.0": 1, "model.layers.1": "cpu"})
+    (finding,) = device_map_findings(
+        example, {"": "xpu:0", "model.norm": "cuda:0", "model.layers.0": 1, "model.layers.1": "cpu"}
+    )
     assert (finding.code, finding.message) == ("DM303", "the map mixes cuda and xpu devices")
     assert finding.help == "one process runs on one kind of accelerator"
 

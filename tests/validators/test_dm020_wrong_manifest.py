@@ -18,7 +18,11 @@ def test_every_fault_of_the_manifest_stands_in_its_place(tmp_path: Path) -> None
     config = tmp_path / "c.devmap.yaml"
     config.write_text(CONFIG, encoding="utf-8")
     findings = validate([str(config)]).findings
-    placed = [(finding.code, finding.position.file, finding.position.start.line) for finding in findings if finding.position]
+    placed = [
+        (finding.code, finding.position.file, finding.position.start.line)
+        for finding in findings
+        if finding.position
+    ]
     manifest_path = str(tmp_path / "m.manifest.yaml")
     assert placed == [("DM217", str(config), 2), ("DM020", manifest_path, 4), ("DM020", manifest_path, 5)]
     assert {finding.path for finding in findings} == {("model", "manifest")}

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap_validators.groups import fold
+from devmap_validators.checks.groups import fold
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from devmap.inventory.model import Inventory
     from tests.validators.conftest import ContextOf, FindingsOf
 
@@ -20,15 +20,20 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD + "device_map: {'model.layers[0-1]': 0, 'model.layers.3': 0, model.embed_tokens: 0, model.norm: 0, model.rotary_emb: 0, "
+            HEAD
+            + "device_map: {'model.layers[0-1]': 0, 'model.layers.3': 0, model.embed_tokens: 0, model.norm: 0, model.rotary_emb: 0, "
             "lm_head: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [(("device_map",), "no key covers 'model.layers.2', 9 tensors, 404.8 MB")],
         ),
         (
-            HEAD + "device_map: {'model.layers.*.mlp': 0, 'model.layers.*.self_attn': 0, model.embed_tokens: 0, "
+            HEAD
+            + "device_map: {'model.layers.*.mlp': 0, 'model.layers.*.self_attn': 0, model.embed_tokens: 0, "
             "model.norm: 0, model.rotary_emb: 0, lm_head: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
-                (("device_map",), "no key covers 'model.layers.0.input_layernorm' to 'model.layers.3.input_layernorm', 4 tensors, 32.8 KB"),
+                (
+                    ("device_map",),
+                    "no key covers 'model.layers.0.input_layernorm' to 'model.layers.3.input_layernorm', 4 tensors, 32.8 KB",
+                ),
                 (
                     ("device_map",),
                     (
@@ -61,7 +66,9 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
     assert findings_of(context_of(text), "DM202") == ()
 
 
-def test_of_many_places_eight_are_named_and_the_rest_is_counted(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+def test_of_many_places_eight_are_named_and_the_rest_is_counted(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
     leaves = [path for path in example.modules if not example.children[path]]
     # Every other leaf: no run of numbers folds, and nine places or more are left.
     keys = ", ".join(f"{path}: 0" for path in leaves[::2])
@@ -70,7 +77,9 @@ def test_of_many_places_eight_are_named_and_the_rest_is_counted(context_of: Cont
     (rest,) = [finding for finding in found if "other place" in finding.message]
     named = sum(int(finding.message.split(", ")[1].split()[0]) for finding in found if finding is not rest)
     uncovered = sum(len(example.own_tensors[path]) for path in leaves[1::2])
-    places = len(fold(example, [tensor.name for path in leaves[1::2] for tensor in example.own_tensors[path]]))
+    places = len(
+        fold(example, [tensor.name for path in leaves[1::2] for tensor in example.own_tensors[path]])
+    )
     assert rest.message == f"no key covers {uncovered - named} more tensors in {places - 8} other places"
     assert {finding.path for finding in found} == {("device_map",)}
     assert {finding.help for finding in found} == {'add a key for them, or "": auto to have the rest placed'}
@@ -81,11 +90,19 @@ def test_of_many_places_eight_are_named_and_the_rest_is_counted(context_of: Cont
 
 def test_it_is_silent_without_a_model(context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert (
-        findings_of(context_of("version: 1\nmodel: {checkpoint: ./none}\ndevice_map: {lm_head: 0}\nmax_memory: {0: 2GB}\n"), "DM202") == ()
+        findings_of(
+            context_of(
+                "version: 1\nmodel: {checkpoint: ./none}\ndevice_map: {lm_head: 0}\nmax_memory: {0: 2GB}\n"
+            ),
+            "DM202",
+        )
+        == ()
     )
 
 
-def test_eight_places_are_all_of_them_where_there_are_eight(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+def test_eight_places_are_all_of_them_where_there_are_eight(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
     leaves = [path for path in example.modules if not example.children[path]]
     keys = ", ".join(f"{path}: 0" for path in leaves if path not in leaves[1:17:2])
     found = findings_of(context_of(f"{HEAD}device_map: {{{keys}}}\nmax_memory: {{0: 2GB}}\n"), "DM202")

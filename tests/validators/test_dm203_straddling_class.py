@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -17,7 +17,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD + "device_map: {'': 0, model.layers.1.mlp.up_proj.weight: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            HEAD
+            + "device_map: {'': 0, model.layers.1.mlp.up_proj.weight: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (
                     ("device_map", "model.layers.1.mlp.up_proj.weight"),
@@ -42,7 +43,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (  # blocks that other keys tear are told apart; the caret is under the key that takes a part out, not under the longest text
-            HEAD + "device_map: {'': 0, 'model.layers[0000-0001].mlp': 1, 'model.layers[0002-0003]': 1, model.layers.2.mlp: 0}\n"
+            HEAD
+            + "device_map: {'': 0, 'model.layers[0000-0001].mlp': 1, 'model.layers[0002-0003]': 1, model.layers.2.mlp: 0}\n"
             "max_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (
@@ -87,9 +89,11 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "device_map: {'': 0, model.layers.1.mlp: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-        HEAD + "device_map: {'': 0, model.layers.1.mlp: 1}\nno_split_module_classes: []\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD
+        + "device_map: {'': 0, model.layers.1.mlp: 1}\nno_split_module_classes: []\nmax_memory: {0: 2GB, 1: 2GB}\n",
         # The next block begins where this one ends, on another device.
-        HEAD + "device_map: {'': 0, model.layers.1.mlp: 0, model.layers.2: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD
+        + "device_map: {'': 0, model.layers.1.mlp: 0, model.layers.2: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -18,17 +18,32 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "device_map: {model.norm: 1, model.norm.weight: 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.norm"), "'model.norm' decides nothing: 'model.norm.weight' names all that is below it")],
+            [
+                (
+                    ("device_map", "model.norm"),
+                    "'model.norm' decides nothing: 'model.norm.weight' names all that is below it",
+                )
+            ],
         ),
         (
-            HEAD + "device_map: {'model.layers.*': 1, 'model.layers[0-3]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.layers.*"), "'model.layers.*' decides nothing: 'model.layers[0-3]' names all that is below it")],
+            HEAD
+            + "device_map: {'model.layers.*': 1, 'model.layers[0-3]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (
+                    ("device_map", "model.layers.*"),
+                    "'model.layers.*' decides nothing: 'model.layers[0-3]' names all that is below it",
+                )
+            ],
         ),
         (  # each that is shadowed; of the others only those that took something from it
-            HEAD + "device_map: {'': 0, model.norm: 1, model.norm.weight: 0, lm_head: 0, model.layers.0: 1, 'model.layers.0.*': 0, "
+            HEAD
+            + "device_map: {'': 0, model.norm: 1, model.norm.weight: 0, lm_head: 0, model.layers.0: 1, 'model.layers.0.*': 0, "
             "model.layers.0.mlp: 1, model.layers.0.self_attn: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
-                (("device_map", "model.norm"), "'model.norm' decides nothing: 'model.norm.weight' names all that is below it"),
+                (
+                    ("device_map", "model.norm"),
+                    "'model.norm' decides nothing: 'model.norm.weight' names all that is below it",
+                ),
                 (
                     ("device_map", "model.layers.0"),
                     (
@@ -39,14 +54,22 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (
-            HEAD + "device_map: {'': 0, model.norm: 1, 'model.norm.*': 1, model.norm.weight: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            HEAD
+            + "device_map: {'': 0, model.norm: 1, 'model.norm.*': 1, model.norm.weight: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
-                (("device_map", "model.norm"), "'model.norm' decides nothing: 'model.norm.weight' names all that is below it"),
-                (("device_map", "model.norm.*"), "'model.norm.*' decides nothing: 'model.norm.weight' names all that is below it"),
+                (
+                    ("device_map", "model.norm"),
+                    "'model.norm' decides nothing: 'model.norm.weight' names all that is below it",
+                ),
+                (
+                    ("device_map", "model.norm.*"),
+                    "'model.norm.*' decides nothing: 'model.norm.weight' names all that is below it",
+                ),
             ],
         ),
         (
-            HEAD + "device_map: {'': 0, model.layers.0.mlp: 1, 'model.layers.*.mlp.*': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            HEAD
+            + "device_map: {'': 0, model.layers.0.mlp: 1, 'model.layers.*.mlp.*': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (
                     ("device_map", "model.layers.0.mlp"),
@@ -66,7 +89,8 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "device_map: {model: 0, lm_head: 0, '': 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-        HEAD + "device_map: {'model.layers.*': 1, 'model.layers[0-2]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD
+        + "device_map: {'model.layers.*': 1, 'model.layers[0-2]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

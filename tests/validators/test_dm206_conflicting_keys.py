@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -17,7 +17,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD + "device_map: {'model.layers[0-2]': 0, 'model.layers[1-3]': 1, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            HEAD
+            + "device_map: {'model.layers[0-2]': 0, 'model.layers[1-3]': 1, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (
                     ("device_map", "model.layers[1-3]"),
@@ -26,7 +27,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (  # each pair of keys by itself
-            HEAD + "device_map: {'model.layers[0-1]': 0, 'model.layers[1-2]': 1, 'model.layers[2-3]': cpu, '': 0}\n"
+            HEAD
+            + "device_map: {'model.layers[0-1]': 0, 'model.layers[1-2]': 1, 'model.layers[2-3]': cpu, '': 0}\n"
             "max_memory: {0: 2GB, 1: 2GB, cpu: 2GB}\n",
             [
                 (
@@ -50,8 +52,10 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + "device_map: {'model.layers[0-2]': 0, 'model.layers[1-3]': 0, '': 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-        HEAD + "device_map: {'model.layers[0-2]': 0, 'model.layers[2-3]': 1, model.layers.2: 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD
+        + "device_map: {'model.layers[0-2]': 0, 'model.layers[1-3]': 0, '': 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD
+        + "device_map: {'model.layers[0-2]': 0, 'model.layers[2-3]': 1, model.layers.2: 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

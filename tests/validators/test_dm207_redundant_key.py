@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -18,24 +18,43 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "device_map: {'model.layers[0-1]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.layers[0-1]"), "'model.layers[0-1]' goes to device 0, as the key \"\" says already")],
-        ),
-        (
-            HEAD + "device_map: {model: 1, model.norm: 1, '': 0, model.embed_tokens: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.norm"), "'model.norm' goes to device 1, as 'model' says already")],
-        ),
-        (
-            HEAD + "device_map: {'': 0, 'model.layers.*': 1, 'model.layers[0-3]': 0, model.norm: 0, 'model.layers.0': 0}\n"
-            "max_memory: {0: 2GB, 1: 2GB}\n",
             [
-                (("device_map", "model.layers[0-3]"), "'model.layers[0-3]' goes to device 0, as the key \"\" says already"),
-                (("device_map", "model.norm"), "'model.norm' goes to device 0, as the key \"\" says already"),
-                (("device_map", "model.layers.0"), "'model.layers.0' goes to device 0, as the key \"\" says already"),
+                (
+                    ("device_map", "model.layers[0-1]"),
+                    "'model.layers[0-1]' goes to device 0, as the key \"\" says already",
+                )
             ],
         ),
         (
-            HEAD + "device_map: {'': 0, model.layers.1: 1, 'model.layers.*.mlp': 0, model.layers.1.mlp: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.layers.*.mlp"), "'model.layers.*.mlp' goes to device 0, as the key \"\" says already")],
+            HEAD
+            + "device_map: {model: 1, model.norm: 1, '': 0, model.embed_tokens: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [(("device_map", "model.norm"), "'model.norm' goes to device 1, as 'model' says already")],
+        ),
+        (
+            HEAD
+            + "device_map: {'': 0, 'model.layers.*': 1, 'model.layers[0-3]': 0, model.norm: 0, 'model.layers.0': 0}\n"
+            "max_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (
+                    ("device_map", "model.layers[0-3]"),
+                    "'model.layers[0-3]' goes to device 0, as the key \"\" says already",
+                ),
+                (("device_map", "model.norm"), "'model.norm' goes to device 0, as the key \"\" says already"),
+                (
+                    ("device_map", "model.layers.0"),
+                    "'model.layers.0' goes to device 0, as the key \"\" says already",
+                ),
+            ],
+        ),
+        (
+            HEAD
+            + "device_map: {'': 0, model.layers.1: 1, 'model.layers.*.mlp': 0, model.layers.1.mlp: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (
+                    ("device_map", "model.layers.*.mlp"),
+                    "'model.layers.*.mlp' goes to device 0, as the key \"\" says already",
+                )
+            ],
         ),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from devmap.inventory.model import Inventory
     from tests.validators.conftest import ContextOf, FindingsOf
 
@@ -45,10 +45,18 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
     assert findings_of(context_of(text), "DM208") == ()
 
 
-def test_every_class_that_is_not_there_is_named_with_what_to_do(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
-    text = HEAD + "no_split_module_classes: [GPT2Block, LlamaDecodrLayer, LlamaM, LlamaAtention, T5Block]\nmax_memory: {0: 2GB}\n"
+def test_every_class_that_is_not_there_is_named_with_what_to_do(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
+    text = (
+        HEAD
+        + "no_split_module_classes: [GPT2Block, LlamaDecodrLayer, LlamaM, LlamaAtention, T5Block]\nmax_memory: {0: 2GB}\n"
+    )
     found = findings_of(context_of(text), "DM208")
-    assert [(finding.path[1], finding.label, finding.help, finding.edit and finding.edit.replacement) for finding in found] == [
+    assert [
+        (finding.path[1], finding.label, finding.help, finding.edit and finding.edit.replacement)
+        for finding in found
+    ] == [
         (0, "", "the model's own code says LlamaDecoderLayer; leave the key out to use that", None),
         (1, "did you mean 'LlamaDecoderLayer'?", "", "LlamaDecoderLayer"),
         (2, "did you mean 'LlamaMLP'?", "", None),
@@ -56,14 +64,24 @@ def test_every_class_that_is_not_there_is_named_with_what_to_do(context_of: Cont
         (4, "", "the model's own code says LlamaDecoderLayer; leave the key out to use that", None),
     ]
     for own, said in {
-        ("LlamaDecoderLayer", "Head"): "the model's own code says LlamaDecoderLayer, Head; leave the key out to use that",
+        (
+            "LlamaDecoderLayer",
+            "Head",
+        ): "the model's own code says LlamaDecoderLayer, Head; leave the key out to use that",
         (): "leave it out, or name the class of the blocks",
     }.items():
         without = dataclasses.replace(example, no_split_module_classes=own)
         assert findings_of(context_of(text, inventory=without), "DM208")[0].help == said
 
 
-def test_an_empty_name_is_no_class(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
-    nameless = dataclasses.replace(example, modules={path: name if path else "" for path, name in example.modules.items()})
-    (finding,) = findings_of(context_of(HEAD + "no_split_module_classes: ['']\nmax_memory: {0: 2GB}\n", inventory=nameless), "DM208")
+def test_an_empty_name_is_no_class(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
+    nameless = dataclasses.replace(
+        example, modules={path: name if path else "" for path, name in example.modules.items()}
+    )
+    (finding,) = findings_of(
+        context_of(HEAD + "no_split_module_classes: ['']\nmax_memory: {0: 2GB}\n", inventory=nameless),
+        "DM208",
+    )
     assert finding.message == "no module of this model is a ''"

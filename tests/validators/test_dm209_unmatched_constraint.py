@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -39,19 +39,23 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + "forbid: {1: ['model.layers[0-1]']}\nsame_device: [[model.norm, lm_head]]\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD
+        + "forbid: {1: ['model.layers[0-1]']}\nsame_device: [[model.norm, lm_head]]\nmax_memory: {0: 2GB, 1: 2GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM209") == ()
 
 
-def test_every_path_of_every_group_and_device_is_looked_at(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    wishes = (
-        "same_device: [[lm_hed, model.norm], [model.layers.9, lm_head]]\nforbid: {1: [model.embed_tokn], 0: [layers.0.self_attn.p_proj]}\n"
-    )
+def test_every_path_of_every_group_and_device_is_looked_at(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
+    wishes = "same_device: [[lm_hed, model.norm], [model.layers.9, lm_head]]\nforbid: {1: [model.embed_tokn], 0: [layers.0.self_attn.p_proj]}\n"
     found = findings_of(context_of(HEAD + wishes + "max_memory: {0: 2GB, 1: 2GB}\n"), "DM209")
-    assert [(finding.path, finding.label, finding.help, finding.edit and finding.edit.replacement) for finding in found] == [
+    assert [
+        (finding.path, finding.label, finding.help, finding.edit and finding.edit.replacement)
+        for finding in found
+    ] == [
         (("same_device", 0, 0), "did you mean 'lm_head'?", "", "lm_head"),
         (("same_device", 1, 0), "", "'model.layers' has 0 to 3", None),
         (("forbid", "1", 0), "did you mean 'model.embed_tokens'?", "", "model.embed_tokens"),
@@ -65,5 +69,7 @@ def test_it_is_silent_without_a_model(context_of: ContextOf, findings_of: Findin
 
 
 def test_a_glob_is_not_rewritten(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    (finding,) = findings_of(context_of(HEAD + "forbid: {0: ['model.*norms']}\nmax_memory: {0: 2GB, 1: 2GB}\n"), "DM209")
+    (finding,) = findings_of(
+        context_of(HEAD + "forbid: {0: ['model.*norms']}\nmax_memory: {0: 2GB, 1: 2GB}\n"), "DM209"
+    )
     assert (finding.label, finding.edit) == ("", None)

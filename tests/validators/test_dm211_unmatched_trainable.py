@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -38,7 +38,8 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + "workload: {kind: training, trainable: [lm_head, 'model.layers[0-1]']}\nmax_memory: {0: 90GB}\n",
+        HEAD
+        + "workload: {kind: training, trainable: [lm_head, 'model.layers[0-1]']}\nmax_memory: {0: 90GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
@@ -46,5 +47,8 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 
 
 def test_a_glob_is_not_rewritten(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    (finding,) = findings_of(context_of(HEAD + "workload: {kind: training, trainable: ['model.*norms']}\nmax_memory: {0: 90GB}\n"), "DM211")
+    (finding,) = findings_of(
+        context_of(HEAD + "workload: {kind: training, trainable: ['model.*norms']}\nmax_memory: {0: 90GB}\n"),
+        "DM211",
+    )
     assert (finding.label, finding.edit) == ("", None)

@@ -9,7 +9,7 @@ import pytest
 from devmap.inventory.model import Inventory, Tensor
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -31,7 +31,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (  # at the run dtype, and at the longer of two keys
-            HEAD.replace("yaml}", "yaml, dtype: float32}") + "device_map: {model: 0, lm_head: 1}\nmax_memory: {0: 4GB, 1: 2GB}\n",
+            HEAD.replace("yaml}", "yaml, dtype: float32}")
+            + "device_map: {model: 0, lm_head: 1}\nmax_memory: {0: 4GB, 1: 2GB}\n",
             [
                 (
                     ("device_map", "lm_head"),
@@ -60,14 +61,26 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
     assert findings_of(context_of(text), "DM213") == ()
 
 
-def test_each_head_is_told_with_the_first_name_that_lies_elsewhere(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    paths = {"norm_a": "Norm", "norm_b": "Norm", "enc.embed_tokens": "Embedding", "dec.embed_tokens": "Embedding", "dec.lm_head": "Linear"}
+def test_each_head_is_told_with_the_first_name_that_lies_elsewhere(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
+    paths = {
+        "norm_a": "Norm",
+        "norm_b": "Norm",
+        "enc.embed_tokens": "Embedding",
+        "dec.embed_tokens": "Embedding",
+        "dec.lm_head": "Linear",
+    }
     more = {"wte": "Embedding", "score": "Linear"}
     modules = {"": "Model", "enc": "Encoder", "dec": "Decoder", **paths, **more}
     names = [f"{path}.weight" for path in (*paths, *more)]
     ties = (tuple(names[:2]), tuple(names[2:5]), tuple(names[5:]))
-    inventory = Inventory(modules, {name: Tensor(name, (1_000_000,), "bfloat16") for name in names}, ties=ties)
-    text = HEAD + "device_map: {'': 0, norm_a: 1, dec.embed_tokens: 1, score: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n"
+    inventory = Inventory(
+        modules, {name: Tensor(name, (1_000_000,), "bfloat16") for name in names}, ties=ties
+    )
+    text = (
+        HEAD + "device_map: {'': 0, norm_a: 1, dec.embed_tokens: 1, score: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n"
+    )
     found = findings_of(context_of(text, inventory=inventory), "DM213")
     assert [(finding.path[1], finding.message) for finding in found] == [
         (

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("version: 1\nmodel: {dtype: float16}\n", [(("model",), "'model' names neither checkpoint, manifest nor factory")]),
+        (
+            "version: 1\nmodel: {dtype: float16}\n",
+            [(("model",), "'model' names neither checkpoint, manifest nor factory")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(

@@ -19,12 +19,16 @@ def test_it_names_the_file(context_of: ContextOf, findings_of: FindingsOf) -> No
     assert "devmap inspect" in finding.help
 
 
-def test_it_is_silent_for_a_checkpoint_and_for_a_good_manifest(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_it_is_silent_for_a_checkpoint_and_for_a_good_manifest(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     assert findings_of(context_of(TEXT, inventory_error=CheckpointError("no")), "DM217") == ()
     assert findings_of(context_of(TEXT.replace("../nowhere", "example")), "DM217") == ()
 
 
-def test_a_config_that_names_no_model_at_all_is_the_affair_of_dm214(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_a_config_that_names_no_model_at_all_is_the_affair_of_dm214(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     text = "version: 1\nmodel: {dtype: bfloat16}\nmax_memory: {0: 2GB}\n"
     error = ManifestError("the config names no model")
     assert [finding.code for finding in findings_of(context_of(text, inventory_error=error))] == ["DM214"]

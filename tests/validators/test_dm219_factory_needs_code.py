@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     [
         (
             "version: 1\nmodel: {factory: 'pack.models:build'}\n",
-            [(("model", "factory"), "the factory 'pack.models:build' was not run, so nothing is known of the model")],
+            [
+                (
+                    ("model", "factory"),
+                    "the factory 'pack.models:build' was not run, so nothing is known of the model",
+                )
+            ],
         ),
     ],
 )
@@ -38,4 +43,9 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 
 
 def test_it_is_silent_where_code_may_run(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    assert findings_of(context_of("version: 1\nmodel: {factory: 'pack.models:build'}\n", allow_code=True), "DM219") == ()
+    assert (
+        findings_of(
+            context_of("version: 1\nmodel: {factory: 'pack.models:build'}\n", allow_code=True), "DM219"
+        )
+        == ()
+    )

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from devmap.inventory.mapping import WeightMapping
-from devmap_validators.groups import fold
+from devmap_validators.checks.groups import fold
 
 if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
@@ -20,15 +20,26 @@ def test_it_folds_what_is_missing(context_of: ContextOf, findings_of: FindingsOf
     mapped = dataclasses.replace(example, mapping=WeightMapping({}, missing=missing))
     (finding,) = findings_of(context_of(TEXT, inventory=mapped), "DM221")
     assert finding.path == ("model", "checkpoint")
-    assert finding.message == "the checkpoint lacks 'model.layers.2' to 'model.layers.3', 18 tensors, 809.5 MB"
+    assert (
+        finding.message == "the checkpoint lacks 'model.layers.2' to 'model.layers.3', 18 tensors, 809.5 MB"
+    )
 
 
-def test_it_is_silent_where_all_is_there(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
-    assert findings_of(context_of(TEXT, inventory=dataclasses.replace(example, mapping=WeightMapping({}))), "DM221") == ()
+def test_it_is_silent_where_all_is_there(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
+    assert (
+        findings_of(
+            context_of(TEXT, inventory=dataclasses.replace(example, mapping=WeightMapping({}))), "DM221"
+        )
+        == ()
+    )
     assert findings_of(context_of(TEXT), "DM221") == ()
 
 
-def test_of_many_places_eight_are_named(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+def test_of_many_places_eight_are_named(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
     every_other = tuple(example.tensors)[::2]
     mapped = dataclasses.replace(example, mapping=WeightMapping({}, missing=every_other))
     assert len(findings_of(context_of(TEXT, inventory=mapped), "DM221")) == 8

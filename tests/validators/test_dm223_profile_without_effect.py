@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -17,8 +17,12 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD + "profiles: {a: {}, b: {device_map: auto}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("profiles", "a"), "the profile 'a' is empty"), (("profiles", "b"), "the profile 'b' says what the config says already")],
+            HEAD
+            + "profiles: {a: {}, b: {device_map: auto}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            [
+                (("profiles", "a"), "the profile 'a' is empty"),
+                (("profiles", "b"), "the profile 'b' says what the config says already"),
+            ],
         ),
     ],
 )
@@ -33,7 +37,8 @@ def test_it_says_what_is_wrong_and_where(
     [
         HEAD + "profiles: {a: {device_map: balanced}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
         HEAD + "profiles: {a: {max_memory: {cpu: 2GB}}}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-        HEAD + "profiles: {a: {device_map: auto, headroom: 5%}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD
+        + "profiles: {a: {device_map: auto, headroom: 5%}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
         HEAD + "profiles: {a: {max_memory: {0: 2000000000, 1: 1GB}}}\nmax_memory: {0: 2000000000, 1: 2GB}\n",
     ],
 )

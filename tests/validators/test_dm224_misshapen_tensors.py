@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 TEXT = "version: 1\nmodel: {manifest: example.manifest.yaml}\nmax_memory: {0: 2GB}\n"
 
 
-def test_it_names_the_first_and_counts_the_others(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+def test_it_names_the_first_and_counts_the_others(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
     wrong = tuple(Mismatch(name, (4096,), (2048,)) for name in ("model.norm.weight", "lm_head.weight"))
     mapped = dataclasses.replace(example, mapping=WeightMapping({}, mismatched=wrong))
     (finding,) = findings_of(context_of(TEXT, inventory=mapped), "DM224")
@@ -24,5 +26,12 @@ def test_it_names_the_first_and_counts_the_others(context_of: ContextOf, finding
     )
 
 
-def test_it_is_silent_where_all_shapes_agree(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
-    assert findings_of(context_of(TEXT, inventory=dataclasses.replace(example, mapping=WeightMapping({}))), "DM224") == ()
+def test_it_is_silent_where_all_shapes_agree(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
+    assert (
+        findings_of(
+            context_of(TEXT, inventory=dataclasses.replace(example, mapping=WeightMapping({}))), "DM224"
+        )
+        == ()
+    )

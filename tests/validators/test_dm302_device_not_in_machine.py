@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.config.machines import preset
+from devmap.config.model.machines import preset
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -19,15 +19,18 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD + "max_memory: {0: 2GB, 'cuda:4': 2GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD
+            + "max_memory: {0: 2GB, 'cuda:4': 2GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
             [(("max_memory", "cuda:4"), "the machine has no device 4")],
         ),
         (
-            HEAD + "device_map: {'': 3}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD
+            + "device_map: {'': 3}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
             [(("device_map", ""), "the machine has no device 3")],
         ),
         (
-            HEAD + "forbid: {6: [lm_head]}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD
+            + "forbid: {6: [lm_head]}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
             [(("forbid", "6"), "the machine has no device 6")],
         ),
     ],
@@ -49,12 +52,18 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
     assert findings_of(context_of(text), "DM302") == ()
 
 
-def test_a_machine_with_a_name_is_called_by_it_and_each_device_has_its_caret(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    found = findings_of(context_of(HEAD + "device_map: {'': 3}\nmax_memory: {3: 2GB}\n", machine=preset("2x4090")), "DM302")
+def test_a_machine_with_a_name_is_called_by_it_and_each_device_has_its_caret(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
+    found = findings_of(
+        context_of(HEAD + "device_map: {'': 3}\nmax_memory: {3: 2GB}\n", machine=preset("2x4090")), "DM302"
+    )
     assert [finding.message for finding in found] == ["the machine '2x4090' has no device 3"] * 2
     assert [finding.help for finding in found] == ["it has device 0, device 1, cpu and disk"] * 2
     # Under the value in the map, where a key is a module, and under the key where that is the device.
-    assert [(finding.position.start.line, finding.position.start.column) for finding in found if finding.position] == [(3, 18), (4, 14)]
+    assert [
+        (finding.position.start.line, finding.position.start.column) for finding in found if finding.position
+    ] == [(3, 18), (4, 14)]
 
 
 def test_it_is_silent_where_the_machine_is_unknown(context_of: ContextOf, findings_of: FindingsOf) -> None:

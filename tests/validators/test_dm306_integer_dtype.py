@@ -10,7 +10,7 @@ import pytest
 from devmap.inventory.model import Inventory, Tensor
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 
@@ -46,10 +46,17 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 def test_a_cast_to_float8_is_a_warning_unless_the_checkpoint_holds_it(
     context_of: ContextOf, findings_of: FindingsOf, example: Inventory
 ) -> None:
-    text = "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float8_e4m3fn}\nmax_memory: {0: 2GB}\n"
+    text = (
+        "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float8_e4m3fn}\nmax_memory: {0: 2GB}\n"
+    )
     name = "model.layers.0.mlp.up_proj.weight"
-    quantised = dataclasses.replace(example, tensors={**example.tensors, name: Tensor(name, (8, 8), "float8_e4m3fn")})
+    quantised = dataclasses.replace(
+        example, tensors={**example.tensors, name: Tensor(name, (8, 8), "float8_e4m3fn")}
+    )
     assert findings_of(context_of(text, inventory=quantised), "DM306") == ()
     for known in ({}, {"inventory": None, "plan": None}):
         (finding,) = findings_of(context_of(text, **known), "DM306")
-        assert (finding.severity, finding.help) == ("warning", "use a checkpoint that was quantised with scales, or bfloat16")
+        assert (finding.severity, finding.help) == (
+            "warning",
+            "use a checkpoint that was quantised with scales, or bfloat16",
+        )

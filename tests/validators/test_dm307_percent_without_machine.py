@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -18,16 +18,32 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "max_memory: {0: 90%, 1: 2GB}\n",
-            [(("max_memory", "0"), "90% of device 0 cannot be checked: no machine says how much memory it has")],
+            [
+                (
+                    ("max_memory", "0"),
+                    "90% of device 0 cannot be checked: no machine says how much memory it has",
+                )
+            ],
         ),
         (
-            HEAD + "max_memory: {0: 90%, disk: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
-            [(("max_memory", "disk"), "50% of disk cannot be checked: no machine says how much memory it has")],
+            HEAD
+            + "max_memory: {0: 90%, disk: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            [
+                (
+                    ("max_memory", "disk"),
+                    "50% of disk cannot be checked: no machine says how much memory it has",
+                )
+            ],
         ),
         (
             HEAD + "max_memory: {7: 50%, 0: 90%, disk: 50%, cpu: 10%}\n"
             "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
-            [(("max_memory", "disk"), "50% of disk cannot be checked: no machine says how much memory it has")],
+            [
+                (
+                    ("max_memory", "disk"),
+                    "50% of disk cannot be checked: no machine says how much memory it has",
+                )
+            ],
         ),
     ],
 )
@@ -40,7 +56,8 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD + "max_memory: {0: 90%, cpu: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD
+        + "max_memory: {0: 90%, cpu: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
         HEAD + "max_memory: {0: 90%}\nmachine: 9x9999\n",
     ],
 )

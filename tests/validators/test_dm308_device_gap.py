@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -17,7 +17,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (HEAD + "max_memory: {1: 2GB, cpu: 1GB}\n", [(("max_memory", "1"), "accelerator 0 is left out")]),
-        (HEAD + "max_memory: {0: 1GB, 4: 1GB}\n", [(("max_memory", "4"), "accelerators 1 to 3 are left out")]),
+        (
+            HEAD + "max_memory: {0: 1GB, 4: 1GB}\n",
+            [(("max_memory", "4"), "accelerators 1 to 3 are left out")],
+        ),
         (
             HEAD + "max_memory: {3: 1GB, 1: 1GB, 0: 1GB, 7: 1GB}\n",
             [(("max_memory", "3"), "accelerator 2 is left out")],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -16,7 +16,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEAD + "max_memory: {cpu: 2GB, disk: 2GB}\n", [(("max_memory",), "only cpu and disk are offered: the model runs on the CPU")]),
+        (
+            HEAD + "max_memory: {cpu: 2GB, disk: 2GB}\n",
+            [(("max_memory",), "only cpu and disk are offered: the model runs on the CPU")],
+        ),
         (
             HEAD + "machine: {devices: {cpu: {memory: 9GB}, disk: {memory: 9GB}}}\n",
             [(("machine",), "only cpu is offered: the model runs on the CPU")],

@@ -15,7 +15,10 @@ TEXT = "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float16}\nma
 def test_it_counts_what_loses_its_range(context_of: ContextOf, findings_of: FindingsOf) -> None:
     (finding,) = findings_of(context_of(TEXT), "DM313")
     assert finding.path == ("model", "dtype")
-    assert finding.message == "39 tensors of bfloat16 would become float16, which ends at 65,504: what is larger becomes infinite"
+    assert (
+        finding.message
+        == "39 tensors of bfloat16 would become float16, which ends at 65,504: what is larger becomes infinite"
+    )
 
 
 def test_it_is_silent_where_nothing_is_converted_or_nothing_was_wider(

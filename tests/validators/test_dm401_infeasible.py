@@ -9,7 +9,7 @@ import pytest
 from devmap.errors import ResolutionError
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -50,7 +50,9 @@ def test_it_says_what_is_missing_and_what_would_make_it_fit(
 def test_where_one_key_is_to_blame_the_rule_for_it_speaks_alone(
     text: str, code: str, context_of: ContextOf, findings_of: FindingsOf
 ) -> None:
-    assert [finding.code for finding in findings_of(context_of(text)) if finding.severity == "error"] == [code]
+    assert [finding.code for finding in findings_of(context_of(text)) if finding.severity == "error"] == [
+        code
+    ]
 
 
 @pytest.mark.parametrize(
@@ -69,8 +71,16 @@ MACHINE = "machine: {devices: {0: {memory: 1GB}}}\n"
 @pytest.mark.parametrize(
     ("error", "message", "help_"),
     [
-        (ResolutionError("no plan fits", shortfall_bytes=1_500), "no plan fits (1,500 bytes short)", "offer 1,500 bytes more"),
-        (ResolutionError("1,500 bytes are missing", shortfall_bytes=1_500), "1,500 bytes are missing", "offer 1,500 bytes more"),
+        (
+            ResolutionError("no plan fits", shortfall_bytes=1_500),
+            "no plan fits (1,500 bytes short)",
+            "offer 1,500 bytes more",
+        ),
+        (
+            ResolutionError("1,500 bytes are missing", shortfall_bytes=1_500),
+            "1,500 bytes are missing",
+            "offer 1,500 bytes more",
+        ),
         (ResolutionError("no device is left", help="offer one"), "no device is left", "offer one"),
         (ResolutionError("no device is left"), "no device is left", "offer 1 byte more"),
         (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -18,11 +18,21 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "device_map: {'': auto, 'model.layers[0-2]': cpu}\nmax_memory: {0: 2GB, cpu: 1GB}\n",
-            [(("device_map", "model.layers[0-2]"), "cpu is given 1.2 GB of weights and may hold 1.0 GB: 214.3 MB too much")],
+            [
+                (
+                    ("device_map", "model.layers[0-2]"),
+                    "cpu is given 1.2 GB of weights and may hold 1.0 GB: 214.3 MB too much",
+                )
+            ],
         ),
         (
             HEAD + "device_map: {'': 0}\nmax_memory: {0: 2GB}\nheadroom: 10%\n",
-            [(("device_map", ""), "device 0 is given 1.9 GB of weights and may hold 1.8 GB: 81.2 MB too much")],
+            [
+                (
+                    ("device_map", ""),
+                    "device 0 is given 1.9 GB of weights and may hold 1.8 GB: 81.2 MB too much",
+                )
+            ],
         ),
     ],
 )
@@ -36,20 +46,27 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "device_map: {'': auto, 'model.layers[0-1]': cpu}\nmax_memory: {0: 2GB, cpu: 1GB}\n",
-        HEAD + "device_map: {'': disk}\noffload: {folder: ./offload}\nmachine: {devices: {0: {memory: 4GB}, disk: {memory: 1GB}}}\n",
+        HEAD
+        + "device_map: {'': disk}\noffload: {folder: ./offload}\nmachine: {devices: {0: {memory: 4GB}, disk: {memory: 1GB}}}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
     assert findings_of(context_of(text), "DM402") == ()
 
 
-def test_every_device_is_named_by_tier_with_the_keys_that_fill_it(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_every_device_is_named_by_tier_with_the_keys_that_fill_it(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     text = (
-        HEAD + "device_map: {'': cpu, lm_head: 1, model.embed_tokens: 1, model.layers.0: 0, model.layers.1: 0, model.layers.2: 0, "
+        HEAD
+        + "device_map: {'': cpu, lm_head: 1, model.embed_tokens: 1, model.layers.0: 0, model.layers.1: 0, model.layers.2: 0, "
         "model.layers.3: 0, model.norm: 2}\nmax_memory: {cpu: 1, 2: 100%, 0: 1GB, 1: 262.144MB}\n"
     )
     found = findings_of(context_of(text), "DM402")
-    hints = [(finding.path[1], finding.message.split(":")[0], finding.help) for finding in sorted(found, key=lambda each: each.message)]
+    hints = [
+        (finding.path[1], finding.message.split(":")[0], finding.help)
+        for finding in sorted(found, key=lambda each: each.message)
+    ]
     assert hints == [
         (
             "",
@@ -64,7 +81,12 @@ def test_every_device_is_named_by_tier_with_the_keys_that_fill_it(context_of: Co
     ]
 
 
-def test_headroom_beyond_the_budget_leaves_nothing_and_not_less(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_headroom_beyond_the_budget_leaves_nothing_and_not_less(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     text = HEAD + "device_map: {'': cpu, model.norm: 0}\nmax_memory: {0: 1GB, cpu: 2GB}\nheadroom: {0: 2GB}\n"
     (finding,) = findings_of(context_of(text), "DM402")
-    assert finding.message == "device 0 is given 8,192 bytes of weights and may hold 0 bytes: 8,192 bytes too much"
+    assert (
+        finding.message
+        == "device 0 is given 8,192 bytes of weights and may hold 0 bytes: 8,192 bytes too much"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from devmap.config.device import CPU, DISK, Device, Tier
+from devmap.config.values.device import CPU, DISK, Device, Tier
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ GPU = Device(Tier.ACCELERATOR, 0)
 
 def plan_with(slots: tuple[Charge, ...], *, executes_on: Device = GPU) -> Plan:
     placements = (Placement("a", GPU, GPU, 10), Placement("b", CPU, executes_on, 40_000_000))
-    return Plan({"": 0}, placements, (DeviceUse(GPU, 100_000_000, 10, slots), DeviceUse(CPU, 100_000_000, 40_000_000)), "auto")
+    return Plan(
+        {"": 0},
+        placements,
+        (DeviceUse(GPU, 100_000_000, 10, slots), DeviceUse(CPU, 100_000_000, 40_000_000)),
+        "auto",
+    )
 
 
 def test_one_slot_is_said_with_what_the_second_takes(context_of: ContextOf, findings_of: FindingsOf) -> None:
@@ -39,18 +44,29 @@ def test_two_slots_are_enough(context_of: ContextOf, findings_of: FindingsOf) ->
     assert findings_of(context_of(TEXT, plan=plan_with((Charge("slots", 80_000_000),))), "DM403") == ()
 
 
-def test_a_machine_without_accelerators_has_no_slots_to_miss(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_a_machine_without_accelerators_has_no_slots_to_miss(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     plan = dataclasses.replace(plan_with((), executes_on=CPU), devices=(DeviceUse(CPU, 100, 40),))
     assert findings_of(context_of(TEXT, plan=plan), "DM403") == ()
 
 
-def test_slots_are_counted_against_the_largest_block_of_each_accelerator(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_slots_are_counted_against_the_largest_block_of_each_accelerator(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     other, host = Device(Tier.ACCELERATOR, 1), Charge("headroom", 90_000_000)
     placements = tuple(
         Placement(path, CPU, device, nbytes)
-        for path, device, nbytes in (("a", GPU, 40_000_000), ("b", GPU, 10_000_000), ("c", other, 20_000_000), ("d", DISK, 0))
+        for path, device, nbytes in (
+            ("a", GPU, 40_000_000),
+            ("b", GPU, 10_000_000),
+            ("c", other, 20_000_000),
+            ("d", DISK, 0),
+        )
     )
-    on_cpu = (Placement("e", DISK, CPU, 50_000_000),)  # read from disk into host memory, which takes no slot of an accelerator
+    on_cpu = (
+        Placement("e", DISK, CPU, 50_000_000),
+    )  # read from disk into host memory, which takes no slot of an accelerator
     devices = (
         DeviceUse(GPU, 200_000_000, 0, (Charge("slots", 79_999_999), host)),
         DeviceUse(other, 200_000_000, 0, (Charge("slots", 20_000_000), Charge("slots", 10_000_000))),
@@ -73,7 +89,9 @@ def test_slots_are_counted_against_the_largest_block_of_each_accelerator(context
     ]
 
 
-def test_what_is_computed_in_place_is_counted_without_what_is_empty(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_what_is_computed_in_place_is_counted_without_what_is_empty(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     plan = plan_with((), executes_on=CPU)
     more = (Placement("tied", CPU, CPU, 0), Placement("c", CPU, CPU, 30_000_000))
     plan = dataclasses.replace(plan, placements=(*plan.placements, *more))
@@ -82,7 +100,9 @@ def test_what_is_computed_in_place_is_counted_without_what_is_empty(context_of: 
     assert finding.help == "'b' is the first; a slot of 40.0 MB on an accelerator would stream them"
 
 
-def test_fastest_computes_in_place_where_that_is_faster(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_fastest_computes_in_place_where_that_is_faster(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     plan = plan_with((), executes_on=CPU)
     assert findings_of(context_of(TEXT + "device_map: fastest\n", plan=plan), "DM403") == ()
     assert len(findings_of(context_of(TEXT + "device_map: balanced\n", plan=plan), "DM403")) == 1

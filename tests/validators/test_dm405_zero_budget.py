@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -16,8 +16,14 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEAD + "max_memory: {0: 2GB, cpu: 0%}\n", [(("max_memory", "cpu"), "cpu is offered with a budget of 0")]),
-        (HEAD + "max_memory: {0: 2GB, 1: 0GB}\n", [(("max_memory", "1"), "device 1 is offered with a budget of 0")]),
+        (
+            HEAD + "max_memory: {0: 2GB, cpu: 0%}\n",
+            [(("max_memory", "cpu"), "cpu is offered with a budget of 0")],
+        ),
+        (
+            HEAD + "max_memory: {0: 2GB, 1: 0GB}\n",
+            [(("max_memory", "1"), "device 1 is offered with a budget of 0")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(

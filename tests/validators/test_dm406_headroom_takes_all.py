@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -22,7 +22,12 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
         ),
         (
             HEAD + "max_memory: {0: 2GB, 1: 3GB, 2: 1GB}\nheadroom: 100%\n",
-            [(("headroom",), "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0, nor of device 1 and device 2")],
+            [
+                (
+                    ("headroom",),
+                    "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0, nor of device 1 and device 2",
+                )
+            ],
         ),
         (
             HEAD + "max_memory: {1: 3GB, 0: 2GB, 2: 2GB}\nheadroom: {1: 4GB, 0: 100%, 2: 1GB}\n",

@@ -10,7 +10,7 @@ from devmap.inventory.model import Inventory
 from devmap.plan.model import Plan
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -19,7 +19,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEAD + "device_map: disk\nmax_memory: {disk: 2GB}\n", [(("device_map",), "all weights lie on disk: each pass reads 1.9 GB")]),
+        (
+            HEAD + "device_map: disk\nmax_memory: {disk: 2GB}\n",
+            [(("device_map",), "all weights lie on disk: each pass reads 1.9 GB")],
+        ),
     ],
 )
 def test_it_says_what_is_wrong_and_where(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -38,7 +38,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (  # a plan that places the rest by itself leaves less than the map alone
-            HEAD + "device_map: {'': sequential, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.2GB, 1: 1GB, cpu: 2GB}\n",
+            HEAD
+            + "device_map: {'': sequential, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.2GB, 1: 1GB, cpu: 2GB}\n",
             [],
         ),
     ],
@@ -53,7 +54,8 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.2GB, cpu: 2GB}\n",
-        HEAD + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 3GB, cpu: 2GB}\nworkload: inference\n",
+        HEAD
+        + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 3GB, cpu: 2GB}\nworkload: inference\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
@@ -63,10 +65,19 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 @pytest.mark.parametrize(
     ("budgets", "said"),
     [
-        ("max_memory: {0: 3GB, cpu: 2GB}\nheadroom: 10%\n", ["809.5 MB go to cpu, and device 0 has 1.6 GB free"]),
-        ("max_memory: {0: 1.2GB, 1: 809533440, cpu: 2GB}\n", ["809.5 MB go to cpu, and device 1 has 809.5 MB free"]),
+        (
+            "max_memory: {0: 3GB, cpu: 2GB}\nheadroom: 10%\n",
+            ["809.5 MB go to cpu, and device 0 has 1.6 GB free"],
+        ),
+        (
+            "max_memory: {0: 1.2GB, 1: 809533440, cpu: 2GB}\n",
+            ["809.5 MB go to cpu, and device 1 has 809.5 MB free"],
+        ),
         ("max_memory: {0: 1.2GB, 1: 809533439, cpu: 2GB}\n", []),
-        ("max_memory: {0: 1.2GB, 64: 2GB, 9: 2GB, 3: 2GB, cpu: 2GB}\n", ["809.5 MB go to cpu, and device 3 has 2.0 GB free"]),
+        (
+            "max_memory: {0: 1.2GB, 64: 2GB, 9: 2GB, 3: 2GB, cpu: 2GB}\n",
+            ["809.5 MB go to cpu, and device 3 has 2.0 GB free"],
+        ),
         ("max_memory: {0: 90%, cpu: 2GB}\n", []),
     ],
 )

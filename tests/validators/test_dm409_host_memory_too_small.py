@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.config.device import parse_device
+from devmap.config.values.device import parse_device
 from devmap.plan.model import Placement, Plan
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -21,7 +21,12 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "offload: {host_memory: 500MB}\nmax_memory: {0: 1.5GB, disk: 2GB}\n",
-            [(("offload", "host_memory"), "host_memory is 500.0 MB, and 'model.layers.1' alone is read from disk with 404.8 MB")],
+            [
+                (
+                    ("offload", "host_memory"),
+                    "host_memory is 500.0 MB, and 'model.layers.1' alone is read from disk with 404.8 MB",
+                )
+            ],
         ),
     ],
 )
@@ -45,14 +50,18 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 TWO_BLOCKS = 2 * 404_766_720
 
 
-def test_two_of_the_largest_block_that_is_read_are_enough(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_two_of_the_largest_block_that_is_read_are_enough(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     text = HEAD + "offload: {host_memory: SIZE}\nmax_memory: {0: 1.2GB, disk: 2GB}\n"
     assert findings_of(context_of(text.replace("SIZE", str(TWO_BLOCKS))), "DM409") == ()
     (finding,) = findings_of(context_of(text.replace("SIZE", str(TWO_BLOCKS - 1))), "DM409")
     assert finding.help == "give it 809.5 MB: room for two blocks"
 
 
-def test_what_streams_from_memory_is_read_from_no_disk(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_what_streams_from_memory_is_read_from_no_disk(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     text = HEAD + "offload: {host_memory: 5MB}\nmax_memory: {0: 1.2GB, cpu: 2GB}\n"
     context = context_of(text)
     assert context.plan is not None
@@ -60,11 +69,15 @@ def test_what_streams_from_memory_is_read_from_no_disk(context_of: ContextOf, fi
     assert findings_of(context, "DM409") == ()
 
 
-def test_where_nobody_wrote_it_the_budgets_are_pointed_at(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_where_nobody_wrote_it_the_budgets_are_pointed_at(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     disk, device = parse_device("disk"), parse_device(0)
     plan = Plan({"": "disk"}, (Placement("block", disk, device, 3_000_000_000),), (), "auto")
     for offload in ("", "offload: {folder: ./offload}\n"):
-        (finding,) = findings_of(context_of(HEAD + offload + "max_memory: {0: 8GB, disk: 9GB}\n", plan=plan), "DM409")
+        (finding,) = findings_of(
+            context_of(HEAD + offload + "max_memory: {0: 8GB, disk: 9GB}\n", plan=plan), "DM409"
+        )
         assert finding.path == ("max_memory",)
         assert finding.message == "host_memory is 4.0 GB, and 'block' alone is read from disk with 3.0 GB"
         assert finding.position is not None

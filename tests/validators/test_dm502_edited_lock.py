@@ -23,7 +23,9 @@ def lock_for(context: Context, **changes: Any) -> Lock:
 
 def test_an_edit_is_found_by_the_digest(context_of: ContextOf, findings_of: FindingsOf) -> None:
     lock = lock_for(context_of(TEXT))
-    (finding,) = findings_of(context_of(TEXT, lock=dataclasses.replace(lock, device_map={"": "cpu"})), "DM502")
+    (finding,) = findings_of(
+        context_of(TEXT, lock=dataclasses.replace(lock, device_map={"": "cpu"})), "DM502"
+    )
     assert finding.message == "the lock was edited by hand: its content does not have its digest"
 
 

@@ -24,7 +24,10 @@ def lock_for(context: Context, **changes: Any) -> Lock:
 def test_a_lock_of_another_model_is_foreign(context_of: ContextOf, findings_of: FindingsOf) -> None:
     lock = lock_for(context_of(TEXT), inventory_fingerprint="sha256:another")
     (finding,) = findings_of(context_of(TEXT, lock=lock), "DM503")
-    assert (finding.path, finding.message) == (("model",), "the lock was made for another model than this config names")
+    assert (finding.path, finding.message) == (
+        ("model",),
+        "the lock was made for another model than this config names",
+    )
 
 
 def test_a_lock_of_this_model_is_not(context_of: ContextOf, findings_of: FindingsOf) -> None:
@@ -33,4 +36,10 @@ def test_a_lock_of_this_model_is_not(context_of: ContextOf, findings_of: Finding
 
 def test_it_is_silent_where_the_model_is_unknown(context_of: ContextOf, findings_of: FindingsOf) -> None:
     lock = lock_for(context_of(TEXT))
-    assert findings_of(context_of(TEXT.replace("manifest: example.manifest.yaml", "checkpoint: ./none"), lock=lock), "DM503") == ()
+    assert (
+        findings_of(
+            context_of(TEXT.replace("manifest: example.manifest.yaml", "checkpoint: ./none"), lock=lock),
+            "DM503",
+        )
+        == ()
+    )

@@ -23,13 +23,20 @@ def lock_for(context: Context, **changes: Any) -> Lock:
     return dataclasses.replace(lock, digest=lock.expected_digest)
 
 
-def test_another_plan_for_the_same_config_and_model_is_said(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_another_plan_for_the_same_config_and_model_is_said(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     lock = lock_for(context_of(TEXT), device_map={"": "cpu"})
     (finding,) = findings_of(context_of(TEXT, lock=lock), "DM506")
-    assert finding.message == "this devmap plans differently than the lock: 'the whole model' has cpu there and 0 now"
+    assert (
+        finding.message
+        == "this devmap plans differently than the lock: 'the whole model' has cpu there and 0 now"
+    )
 
 
-def test_a_stale_or_edited_lock_is_another_rules_affair(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_a_stale_or_edited_lock_is_another_rules_affair(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     lock = lock_for(context_of(TEXT), device_map={"": "cpu"}, config_fingerprint="sha256:0")
     assert findings_of(context_of(TEXT, lock=lock), "DM506") == ()
     assert findings_of(context_of(TEXT, lock=dataclasses.replace(lock, digest="")), "DM506") == ()
@@ -57,10 +64,15 @@ def test_what_did_not_move_is_not_named(context_of: ContextOf, findings_of: Find
     assert plan is not None
     lock = lock_for(context_of(text), device_map={**plan.device_map, "model.layers.3": "cpu"})
     (finding,) = findings_of(context_of(text, lock=lock), "DM506")
-    assert finding.message == "this devmap plans differently than the lock: 'model.layers.3' has cpu there and 1 now"
+    assert (
+        finding.message
+        == "this devmap plans differently than the lock: 'model.layers.3' has cpu there and 1 now"
+    )
 
 
-def test_an_edited_lock_is_another_rule_s_affair_and_so_is_a_plan_that_there_is_not(context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_an_edited_lock_is_another_rule_s_affair_and_so_is_a_plan_that_there_is_not(
+    context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     edited = dataclasses.replace(lock_for(context_of(TEXT)), device_map={"": "cpu"})
     assert [finding.code for finding in findings_of(context_of(TEXT, lock=edited))] == ["DM502"]
     assert findings_of(context_of(TEXT, lock=lock_for(context_of(TEXT)), plan=None), "DM506") == ()

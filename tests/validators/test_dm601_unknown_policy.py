@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -18,7 +18,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "policies: [prodction, ./mine.yaml]\nmax_memory: {0: 3GB}\n",
-            [(("policies", 0), "there is no policy 'prodction'"), (("policies", 1), "there is no policy './mine.yaml'")],
+            [
+                (("policies", 0), "there is no policy 'prodction'"),
+                (("policies", 1), "there is no policy './mine.yaml'"),
+            ],
         ),
     ],
 )
@@ -39,7 +42,10 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 
 
 def test_only_a_sure_name_is_put_right(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    found = findings_of(context_of(HEAD + "policies: [prodction, train, production2, ./team.yaml]\nmax_memory: {0: 3GB}\n"), "DM601")
+    found = findings_of(
+        context_of(HEAD + "policies: [prodction, train, production2, ./team.yaml]\nmax_memory: {0: 3GB}\n"),
+        "DM601",
+    )
     assert [(finding.label, finding.edit and finding.edit.replacement) for finding in found] == [
         ("did you mean 'production'?", "production"),
         ("did you mean 'training'?", "training"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap_validators.policies import BUILT_IN_POLICIES, PolicyRule, parse_policy, policy_file
+from devmap_validators.checks.policies import BUILT_IN_POLICIES, PolicyRule, parse_policy, policy_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,16 +25,29 @@ HEAD = "version: 1\nrules:\n"
         ("version: 1\nrulez: []\nrules: []\n", 2, "'rulez' is no key of a policy pack"),
         (HEAD + "  - text\n", 3, "a rule is a mapping, found 'text'"),
         (HEAD + "  - {message: m, schema: {}}\n", 3, "'code' expects text, found null"),
-        (HEAD + "  - {code: ACME001, message: m, schema: {}, sevrity: note}\n", 3, "'sevrity' is no key of a policy's rule"),
+        (
+            HEAD + "  - {code: ACME001, message: m, schema: {}, sevrity: note}\n",
+            3,
+            "'sevrity' is no key of a policy's rule",
+        ),
         (
             HEAD + "  - code: ACME001\n    message: m\n    schema: {}\n    over: moon\n",
             6,
             "'over' expects one of config, plan, lock, found 'moon'",
         ),
-        (HEAD + "  - code: ACME001\n    message: m\n    schema: [1]\n", 5, "'schema' expects a JSON Schema, found a list"),
-        (HEAD + "  - code: ACME001\n    message: m\n    schema:\n      type: nothing\n", 6, "no JSON Schema: "),
         (
-            HEAD + "  - {code: ACME001, message: m, schema: {}}\n  - {code: ACME001, message: m, schema: {}}\n",
+            HEAD + "  - code: ACME001\n    message: m\n    schema: [1]\n",
+            5,
+            "'schema' expects a JSON Schema, found a list",
+        ),
+        (
+            HEAD + "  - code: ACME001\n    message: m\n    schema:\n      type: nothing\n",
+            6,
+            "no JSON Schema: ",
+        ),
+        (
+            HEAD
+            + "  - {code: ACME001, message: m, schema: {}}\n  - {code: ACME001, message: m, schema: {}}\n",
             4,
             "the code 'ACME001' is used twice",
         ),
@@ -42,13 +55,33 @@ HEAD = "version: 1\nrules:\n"
         ("version: 1\n", 1, "'rules' expects a list of rules, found null"),
         (HEAD + "  - {code: '', message: m, schema: {}}\n", 3, "'code' expects text, found ''"),
         (HEAD + "  - {code: ACME001, message: 7, schema: {}}\n", 3, "'message' expects text, found '7'"),
-        (HEAD + "  - {code: ACME001, message: m, name: 7, schema: {}}\n", 3, "'name' expects text, found '7'"),
-        (HEAD + "  - {code: ACME001, message: m, help: [h], schema: {}}\n", 3, "'help' expects text, found a list"),
-        (HEAD + "  - {code: ACME001, message: m, severity: fatal, schema: {}}\n", 3, "'severity' expects one of error, warning, note"),
-        (HEAD + "  - {code: ACME001, message: m, severity: [error], schema: {}}\n", 3, "'severity' expects one of error, warning, note"),
+        (
+            HEAD + "  - {code: ACME001, message: m, name: 7, schema: {}}\n",
+            3,
+            "'name' expects text, found '7'",
+        ),
+        (
+            HEAD + "  - {code: ACME001, message: m, help: [h], schema: {}}\n",
+            3,
+            "'help' expects text, found a list",
+        ),
+        (
+            HEAD + "  - {code: ACME001, message: m, severity: fatal, schema: {}}\n",
+            3,
+            "'severity' expects one of error, warning, note",
+        ),
+        (
+            HEAD + "  - {code: ACME001, message: m, severity: [error], schema: {}}\n",
+            3,
+            "'severity' expects one of error, warning, note",
+        ),
         (HEAD + "  - {code: ACME001, message: m}\n", 3, "'schema' expects a JSON Schema, found null"),
         *(
-            (HEAD + f"  - {{code: {code}, message: m, schema: {{}}}}\n", 3, f"the code '{code}' is not two to eight capitals")
+            (
+                HEAD + f"  - {{code: {code}, message: m, schema: {{}}}}\n",
+                3,
+                f"the code '{code}' is not two to eight capitals",
+            )
             for code in ("DM001", "A001", "ABCDEFGHI001", "ACME01", "ACME00001", "acme001", "ACME001x")
         ),
         ("rules: [\n", 1, "not YAML: a value is missing here"),
@@ -60,7 +93,9 @@ def test_each_fault_has_its_line(text: str, line: int, message: str) -> None:
     assert policy.faults[0].message.startswith(message)
 
 
-def test_the_finding_points_into_the_pack(context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path) -> None:
+def test_the_finding_points_into_the_pack(
+    context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path
+) -> None:
     pack = tmp_path / "team.policy.yaml"
     pack.write_text(HEAD + "  - {code: ACME001, message: m, schema: {type: nothing}}\n", encoding="utf-8")
     config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [{pack}]\n"
@@ -90,7 +125,10 @@ rules:
   - {code: ACME002, message: m, schema: {}}
 """
     policy = parse_policy(text.encode(), "team.policy.yaml")
-    assert [(fault.position.start.line, fault.position.start.column, re.split("[,:]", fault.message)[0]) for fault in policy.faults] == [
+    assert [
+        (fault.position.start.line, fault.position.start.column, re.split("[,:]", fault.message)[0])
+        for fault in policy.faults
+    ] == [
         (1, 10, "a policy pack is of version 1"),
         (2, 1, "'rulez' is no key of a policy pack"),
         (5, 18, "'sevrity' is no key of a policy's rule"),
@@ -131,10 +169,16 @@ def test_a_pack_that_cannot_be_read_is_said_at_its_name(
     (unreadable,) = [finding for finding in found if finding.code == "DM602"]
     assert (unreadable.path, unreadable.message) == (("policies", 1), f"{pack}: Permission denied")
     assert unreadable.position is not None
-    assert (unreadable.position.file, unreadable.position.start.line, unreadable.position.start.column) == (str(pack), 1, 1)
+    assert (unreadable.position.file, unreadable.position.start.line, unreadable.position.start.column) == (
+        str(pack),
+        1,
+        1,
+    )
 
 
-def test_what_is_no_yaml_keeps_the_reader_s_help(context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path) -> None:
+def test_what_is_no_yaml_keeps_the_reader_s_help(
+    context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path
+) -> None:
     pack = tmp_path / "team.policy.yaml"
     pack.write_text("version: 1\nrules:\n\t- {}\n", encoding="utf-8")
     config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [{pack}]\n"

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap_validators.policies import Policy, PolicyRule, built_in_rules, part_of_policy
+from devmap_validators.checks.policies import Policy, PolicyRule, built_in_rules, part_of_policy
 from devmap_validators.rules import ALL_RULES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devmap.config.faults import DocumentPath
+    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
@@ -26,7 +26,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             + "policies: [production]\ndevice_map: {'': 0, lm_head: disk, model.embed_tokens: disk}\nmax_memory: {0: 2GB, disk: 1GB}\n",
             [
                 (("policies", 0), "PRD003 there is no lock, so that each machine would plan for itself"),
-                (("device_map",), "PRD001 weights lie on disk, and each pass waits for it (disk_bytes is 262,144,000)"),
+                (
+                    ("device_map",),
+                    "PRD001 weights lie on disk, and each pass waits for it (disk_bytes is 262,144,000)",
+                ),
                 (
                     ("max_memory", "0"),
                     ("PRD002 less than 15% of an accelerator is kept free (kept_free_percent is 0.0)"),
@@ -44,11 +47,14 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (
-            HEAD + "policies: [shared-server]\nheadroom: 20%\nmax_memory: {0: 3GB}\noffload: {host_memory: 20GB}\n",
+            HEAD
+            + "policies: [shared-server]\nheadroom: 20%\nmax_memory: {0: 3GB}\noffload: {host_memory: 20GB}\n",
             [
                 (
                     ("offload", "host_memory"),
-                    ("SRV004 streaming may use more than 16 GB of host memory (host_memory is 20,000,000,000)"),
+                    (
+                        "SRV004 streaming may use more than 16 GB of host memory (host_memory is 20,000,000,000)"
+                    ),
                 )
             ],
         ),
@@ -98,7 +104,9 @@ def test_every_place_that_breaks_a_rule_is_said_in_order_with_the_rule_s_own_hel
         f"policies: [./none.yaml, {tmp_path}/first.yaml, {tmp_path}/second.yaml]\n"
     )
     found = [finding for finding in findings_of(context_of(text)) if not finding.code.startswith("DM")]
-    assert [(finding.code, finding.severity, finding.path, finding.message, finding.help) for finding in found] == [
+    assert [
+        (finding.code, finding.severity, finding.path, finding.message, finding.help) for finding in found
+    ] == [
         ("TWO002", "warning", ("model", "dtype"), "only bfloat16 (dtype is float16)", ""),
         ("ONE001", "note", ("max_memory",), "no disk", "offer more"),
         ("ONE002", "error", ("max_memory", "0"), "small (0 is 4,000,000,000)", ""),
@@ -121,11 +129,19 @@ def test_the_parts_of_a_pack_are_explained_as_rules_of_it(context_of: ContextOf)
     parts = {rule.code: rule for rule in built_in_rules(whole)}
     assert {code[:3] for code in parts} == {"PRD", "INF", "TRN", "SRV"}
     part = parts["PRD001"]
-    assert (part.part_of, part.severity, part.summary) == (whole, "error", "Weights lie on disk, and each pass waits for it")
+    assert (part.part_of, part.severity, part.summary) == (
+        whole,
+        "error",
+        "Weights lie on disk, and each pass waits for it",
+    )
     assert part.why.startswith("It is a rule of the policy 'production'. ")
     assert part.why.endswith(" To mend it: offer more cpu memory or accelerators, or a smaller dtype.")
     policy = Policy("mine", (), description="It is mine.")
     bare = part_of_policy(PolicyRule("ACME001", "n", "no weights", {}, severity="note"), policy, whole)
     helped = part_of_policy(PolicyRule("ACME001", "n", "m", {}, help="offer more"), policy, whole)
     assert helped.why == "It is a rule of the policy 'mine'. It is mine. To mend it: offer more."
-    assert (bare.why, bare.summary, bare.severity) == ("It is a rule of the policy 'mine'. It is mine.", "No weights", "note")
+    assert (bare.why, bare.summary, bare.severity) == (
+        "It is a rule of the policy 'mine'. It is mine.",
+        "No weights",
+        "note",
+    )

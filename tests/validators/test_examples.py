@@ -60,35 +60,55 @@ def wrong_manifest() -> InventoryError:
 
 SURROUNDINGS: dict[str, Callable[[Context, Inventory], dict[str, Any]]] = {
     "DM020": lambda _context, _model: {"inventory_error": wrong_manifest()},
-    "DM021": lambda _context, _model: {"inventory_error": CheckpointError("no", problems=[Damage("DM021", "a.safetensors is cut off")])},
+    "DM021": lambda _context, _model: {
+        "inventory_error": CheckpointError("no", problems=[Damage("DM021", "a.safetensors is cut off")])
+    },
     "DM111": lambda _context, _model: {"profile": "labtop"},
     "DM204": lambda _context, model: {"inventory": dataclasses.replace(model, ties=SHARED_LAYERS)},
-    "DM215": lambda _context, model: {"checkpoint_inventory": with_shape(model, "model.norm.weight", (2048,))},
-    "DM216": lambda _context, _model: {"inventory_error": CheckpointError("there is no checkpoint './no-such-folder'")},
+    "DM215": lambda _context, model: {
+        "checkpoint_inventory": with_shape(model, "model.norm.weight", (2048,))
+    },
+    "DM216": lambda _context, _model: {
+        "inventory_error": CheckpointError("there is no checkpoint './no-such-folder'")
+    },
     "DM220": lambda _context, model: {"inventory": with_mapping(model, unmapped=("score.weight",))},
     "DM221": lambda _context, model: {"inventory": with_mapping(model, missing=("model.norm.weight",))},
-    "DM222": lambda _context, model: {"inventory": dataclasses.replace(model, notes=("no table knows the architecture 'own'",))},
-    "DM224": lambda _context, model: {"inventory": with_mapping(model, mismatched=(Mismatch("model.norm.weight", (4096,), (2048,)),))},
+    "DM222": lambda _context, model: {
+        "inventory": dataclasses.replace(model, notes=("no table knows the architecture 'own'",))
+    },
+    "DM224": lambda _context, model: {
+        "inventory": with_mapping(model, mismatched=(Mismatch("model.norm.weight", (4096,), (2048,)),))
+    },
     "DM501": lambda context, _model: {"lock": lock_for(context, config_fingerprint="sha256:0")},
     "DM502": lambda context, _model: {"lock": dataclasses.replace(lock_for(context), device_map={"": 1})},
     "DM503": lambda context, _model: {"lock": lock_for(context, inventory_fingerprint="sha256:0")},
-    "DM504": lambda _context, _model: {"lock_error": LockError("example.devmap.lock.yaml:3: expected a lock of version 1")},
+    "DM504": lambda _context, _model: {
+        "lock_error": LockError("example.devmap.lock.yaml:3: expected a lock of version 1")
+    },
     "DM505": lambda _context, _model: {"locked": True},
     "DM506": lambda context, _model: {"lock": lock_for(context, device_map={"": 1})},
 }
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
-def test_the_good_example_has_no_error_and_no_warning(rule: Rule, context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_the_good_example_has_no_error_and_no_warning(
+    rule: Rule, context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     context = context_of(rule.good)
     assert context.document.config is not None
-    assert [finding for finding in findings_of(context) if finding.severity is not Severity.NOTE or finding.code == rule.code] == []
+    assert [
+        finding
+        for finding in findings_of(context)
+        if finding.severity is not Severity.NOTE or finding.code == rule.code
+    ] == []
 
 
 WITHOUT_A_FILE = [rule for rule in ALL_RULES if rule.code != "DM602"]
 
 
-def findings_of_bad(rule: Rule, context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> tuple[Finding, ...]:
+def findings_of_bad(
+    rule: Rule, context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> tuple[Finding, ...]:
     surroundings = SURROUNDINGS[rule.code](context_of(rule.bad), example) if rule.code in SURROUNDINGS else {}
     codes = {"DM603": "SRV002"}  # the rules of a policy have codes of their own
     return findings_of(context_of(rule.bad, **surroundings), codes.get(rule.code, rule.code))
@@ -103,7 +123,9 @@ def test_the_bad_examples_say_what_the_golden_file_holds(
 
 
 @pytest.mark.parametrize("rule", WITHOUT_A_FILE, ids=lambda rule: rule.code)
-def test_the_bad_example_fires(rule: Rule, context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+def test_the_bad_example_fires(
+    rule: Rule, context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
     found = findings_of_bad(rule, context_of, findings_of, example)
     assert found
     assert {finding.severity for finding in found} == {rule.severity}
@@ -112,10 +134,14 @@ def test_the_bad_example_fires(rule: Rule, context_of: ContextOf, findings_of: F
         assert len(finding.position.source.lines) >= finding.position.start.line
 
 
-def test_the_bad_example_of_dm602_fires_where_the_pack_is_broken(context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path) -> None:
+def test_the_bad_example_of_dm602_fires_where_the_pack_is_broken(
+    context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path
+) -> None:
     (rule,) = (rule for rule in ALL_RULES if rule.code == "DM602")
     pack = tmp_path / "broken.policy.yaml"
-    pack.write_text("version: 1\nrules:\n  - {code: ACME001, message: m, schema: {type: nothing}}\n", encoding="utf-8")
+    pack.write_text(
+        "version: 1\nrules:\n  - {code: ACME001, message: m, schema: {type: nothing}}\n", encoding="utf-8"
+    )
     (finding,) = findings_of(context_of(rule.bad.replace("./broken.policy.yaml", str(pack))), "DM602")
     assert finding.position is not None
     assert (finding.position.file, finding.position.start.line) == (str(pack), 3)
@@ -133,16 +159,20 @@ def test_every_rule_is_explained_and_tested(rule: Rule) -> None:
     assert not rule.summary.endswith(".")
     assert rule.why.endswith((".", ")"))
     assert rule.good.startswith("version: 1\n")
-    module = ROOT / "validators" / "devmap_validators" / f"{rule.code.lower()}_{rule.name.replace('-', '_')}.py"
-    assert module.is_file()
+    name = f"{rule.code.lower()}_{rule.name.replace('-', '_')}.py"
+    (module,) = (ROOT / "validators" / "devmap_validators" / "rules").glob(f"*/{name}")
     tests = ROOT / "tests" / "validators" / f"test_{module.name}"
-    assert tests.is_file() or rule.code < "DM02" or "DM1" < rule.code < "DM2", "the rules of the reader are tested in test_reader_rules.py"
+    assert tests.is_file() or rule.code < "DM02" or "DM1" < rule.code < "DM2", (
+        "the rules of the reader are tested in test_reader_rules.py"
+    )
 
 
 def test_the_pages_are_fresh() -> None:
     docs = ROOT / "docs"
     for name, text in pages().items():
-        assert (docs / name).read_text(encoding="utf-8") == text, "run: python -m devmap_validators.pages docs"
+        assert (docs / name).read_text(encoding="utf-8") == text, (
+            "run: python -m devmap_validators.pages docs"
+        )
     assert {f"rules/{path.name}" for path in (docs / "rules").glob("*.md")} | {"rules.md"} == set(pages())
 
 
@@ -170,11 +200,23 @@ def test_without_a_model_a_plan_or_a_machine_each_rule_says_what_the_text_alone_
     assert said == ["DM212", "DM216", "DM223", "DM301", "DM307", "DM312", "DM405"]
 
 
-def test_without_a_readable_config_only_the_reader_speaks(context_of: ContextOf, findings_of: FindingsOf, example: Inventory) -> None:
+def test_without_a_readable_config_only_the_reader_speaks(
+    context_of: ContextOf, findings_of: FindingsOf, example: Inventory
+) -> None:
     good = context_of("version: 1\nmodel: {manifest: example.manifest.yaml}\nmax_memory: {0: 2GB}\n")
     for text in (ALL_KEYS.replace("'': auto", "'': nowhere"), "- a list", ""):
-        known = {"inventory": example, "checkpoint_inventory": example, "lock": lock_for(good), "plan": good.plan, "machine": good.machine}
+        known = {
+            "inventory": example,
+            "checkpoint_inventory": example,
+            "lock": lock_for(good),
+            "plan": good.plan,
+            "machine": good.machine,
+        }
         # DM218 and DM223 look at paths and profiles as they are written, whatever else is wrong.
-        others = [finding.code for finding in findings_of(context_of(text, **known)) if finding.code not in {"DM218", "DM223"}]
+        others = [
+            finding.code
+            for finding in findings_of(context_of(text, **known))
+            if finding.code not in {"DM218", "DM223"}
+        ]
         assert {code[:3] for code in others} <= {"DM0", "DM1"}
         assert others

@@ -21,9 +21,14 @@ EXPECTATION = re.compile(rb"# expect: ([A-Z]{2,8}[0-9]{3})@([0-9]+):([0-9]+)")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".devmap.yaml"))
-def test_every_fault_is_found_where_it_stands_and_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fault_is_found_where_it_stands_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(FOLDER)
-    expected = {(code.decode(), int(line), int(column)) for code, line, column in EXPECTATION.findall(path.read_bytes())}
+    expected = {
+        (code.decode(), int(line), int(column))
+        for code, line, column in EXPECTATION.findall(path.read_bytes())
+    }
     found = set()
     for finding in validate([path.name], settings=Settings(strict=True)).findings:
         assert finding.position is not None
@@ -32,7 +37,9 @@ def test_every_fault_is_found_where_it_stands_and_nothing_else(path: Path, monke
     assert expected
 
 
-def test_every_finding_says_what_the_golden_file_holds(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_finding_says_what_the_golden_file_holds(
+    golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(FOLDER)
     found = {path.name: validate([path.name], settings=Settings(strict=True)).findings for path in FILES}
     text = "".join(f"# {name}\n{as_lines(findings)}\n" for name, findings in found.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devmap.inventory.model import Inventory, Tensor
-from devmap_validators.groups import fold, fold_paths
+from devmap_validators.checks.groups import fold, fold_paths
 
 
 def test_a_module_is_named_only_where_all_of_it_is_meant(example: Inventory) -> None:
@@ -22,7 +22,10 @@ def test_bytes_are_those_of_the_run_dtype(example: Inventory) -> None:
 
 
 def test_places_stand_in_the_order_of_the_model_whatever_order_they_are_asked_in(example: Inventory) -> None:
-    names = ["lm_head.weight", *(name for name in example.tensors if name.startswith(("model.layers.3.", "model.layers.1.")))]
+    names = [
+        "lm_head.weight",
+        *(name for name in example.tensors if name.startswith(("model.layers.3.", "model.layers.1."))),
+    ]
     groups = fold(example, reversed(names))
     assert [group.first for group in groups] == ["model.layers.1", "model.layers.3", "lm_head"]
     assert list(groups[0].tensors) == [name for name in example.tensors if name.startswith("model.layers.1.")]
@@ -52,7 +55,10 @@ def test_a_tied_tensor_counts_once_in_a_group_and_a_buffer_at_its_own_dtype(exam
 
 
 def test_modules_without_tensors_of_their_own_name_no_place() -> None:
-    empty = Inventory({"": "Net", "a": "List", "b": "Part"}, {"b.w": Tensor("b.w", (2,), "int8"), "w": Tensor("w", (2,), "int8")})
+    empty = Inventory(
+        {"": "Net", "a": "List", "b": "Part"},
+        {"b.w": Tensor("b.w", (2,), "int8"), "w": Tensor("w", (2,), "int8")},
+    )
     assert [str(group) for group in fold(empty, ["w"])] == ["'w', 1 tensor, 2 B"]
     assert [str(group) for group in fold(empty, ["b.w"])] == ["'b', 1 tensor, 2 B"]
     assert [str(group) for group in fold(empty, ["w", "b.w"])] == ["the whole model, 2 tensors, 4 B"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from devmap.checking.registry import explained_rules
 from devmap.checking.settings import Settings
-from devmap_validators.policies import parse_policy
+from devmap_validators.checks.policies import parse_policy
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
 
@@ -20,7 +20,9 @@ def test_every_rule_of_the_packs_that_come_along_is_named() -> None:
 
 
 def test_the_example_is_a_pack_without_a_fault() -> None:
-    (example,) = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if block.startswith("version")]
+    (example,) = [
+        block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if block.startswith("version")
+    ]
     policy = parse_policy(example.encode(), "team.yaml")
     assert policy.faults == ()
     assert [rule.code for rule in policy.rules] == ["TEAM001"]

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.config.device import CPU, DISK, parse_device
+from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.plan.lock import lock_of
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
-from devmap_validators.policy_subjects import document_path, subject
+from devmap_validators.checks.policy_subjects import document_path, subject
 
 if TYPE_CHECKING:
     from tests.validators.conftest import ContextOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
 FIRST, SECOND = parse_device(0), parse_device(1)
-PLACEMENTS = (Placement("a", FIRST, FIRST, 300), Placement("b", CPU, FIRST, 200), Placement("c", DISK, CPU, 100))
+PLACEMENTS = (
+    Placement("a", FIRST, FIRST, 300),
+    Placement("b", CPU, FIRST, 200),
+    Placement("c", DISK, CPU, 100),
+)
 
 
 def plan_over(*devices: DeviceUse) -> Plan:
@@ -31,10 +35,34 @@ def test_a_plan_is_bytes_by_device_and_by_tier(context_of: ContextOf) -> None:
         DeviceUse(CPU, 4000, 200, (Charge("headroom", 1000),)),
         DeviceUse(DISK, None, 100),
     )
-    first = {"capacity_bytes": 1000, "weight_bytes": 300, "reserved_bytes": 500, "free_bytes": 200, "kept_free_percent": 10.0}
-    second = {"capacity_bytes": 2000, "weight_bytes": 200, "reserved_bytes": 0, "free_bytes": 1800, "kept_free_percent": 0.0}
-    cpu = {"capacity_bytes": 4000, "weight_bytes": 200, "reserved_bytes": 1000, "free_bytes": 2800, "kept_free_percent": 25.0}
-    disk = {"capacity_bytes": None, "weight_bytes": 100, "reserved_bytes": 0, "free_bytes": None, "kept_free_percent": 100.0}
+    first = {
+        "capacity_bytes": 1000,
+        "weight_bytes": 300,
+        "reserved_bytes": 500,
+        "free_bytes": 200,
+        "kept_free_percent": 10.0,
+    }
+    second = {
+        "capacity_bytes": 2000,
+        "weight_bytes": 200,
+        "reserved_bytes": 0,
+        "free_bytes": 1800,
+        "kept_free_percent": 0.0,
+    }
+    cpu = {
+        "capacity_bytes": 4000,
+        "weight_bytes": 200,
+        "reserved_bytes": 1000,
+        "free_bytes": 2800,
+        "kept_free_percent": 25.0,
+    }
+    disk = {
+        "capacity_bytes": None,
+        "weight_bytes": 100,
+        "reserved_bytes": 0,
+        "free_bytes": None,
+        "kept_free_percent": 100.0,
+    }
     assert subject("plan", context_of(HEAD, plan=plan)) == {
         "strategy": "balanced",
         "dtype": "float16",
@@ -50,7 +78,14 @@ def test_a_plan_is_bytes_by_device_and_by_tier(context_of: ContextOf) -> None:
 
 @pytest.mark.parametrize(
     ("weights", "lightest"),
-    [((100, 200), True), ((200, 200), True), ((200, 300, 100), False), ((200, 100), False), ((5,), True), ((), True)],
+    [
+        ((100, 200), True),
+        ((200, 200), True),
+        ((200, 300, 100), False),
+        ((200, 100), False),
+        ((5,), True),
+        ((), True),
+    ],
 )
 def test_the_first_accelerator_is_the_lightest_where_no_other_holds_less(
     weights: tuple[int, ...], lightest: bool, context_of: ContextOf
@@ -64,7 +99,10 @@ def test_the_first_accelerator_is_the_lightest_where_no_other_holds_less(
 def test_what_is_kept_free_is_a_share_of_the_memory_that_the_machine_has(context_of: ContextOf) -> None:
     machine = "machine: {devices: {0: {memory: 3000}, 1: {memory: 2000}, disk: {memory: 9000}}}\n"
     plan = plan_over(
-        DeviceUse(FIRST, 2000, 0, (Charge("headroom", 100),)), DeviceUse(SECOND, 2000, 0), DeviceUse(CPU, 0, 0), DeviceUse(DISK, None, 0)
+        DeviceUse(FIRST, 2000, 0, (Charge("headroom", 100),)),
+        DeviceUse(SECOND, 2000, 0),
+        DeviceUse(CPU, 0, 0),
+        DeviceUse(DISK, None, 0),
     )
     seen = subject("plan", context_of(HEAD + machine, plan=plan))
     assert seen is not None
@@ -74,7 +112,10 @@ def test_what_is_kept_free_is_a_share_of_the_memory_that_the_machine_has(context
 
 
 def test_a_config_is_seen_in_its_long_form(context_of: ContextOf) -> None:
-    seen = subject("config", context_of(HEAD + "device_map: balanced\nmax_memory: {'cuda:0': 2GB, 1: 50%}\nheadroom: 10%\n"))
+    seen = subject(
+        "config",
+        context_of(HEAD + "device_map: balanced\nmax_memory: {'cuda:0': 2GB, 1: 50%}\nheadroom: 10%\n"),
+    )
     assert seen is not None
     assert seen["device_map"] == {"": "balanced"}
     assert seen["max_memory"] == {"0": 2_000_000_000, "1": "50%"}
@@ -88,8 +129,16 @@ def test_a_lock_is_present_fresh_and_edited(context_of: ContextOf) -> None:
     lock = lock_of(context.plan)
     assert subject("lock", context) == {"present": False, "fresh": False, "edited": False}
     assert subject("lock", context_of(text, lock=lock)) == {"present": True, "fresh": True, "edited": False}
-    assert subject("lock", context_of(text, lock=lock, plan=None)) == {"present": True, "fresh": True, "edited": False}
-    assert subject("lock", context_of(text + "headroom: 1%\n", lock=lock)) == {"present": True, "fresh": False, "edited": False}
+    assert subject("lock", context_of(text, lock=lock, plan=None)) == {
+        "present": True,
+        "fresh": True,
+        "edited": False,
+    }
+    assert subject("lock", context_of(text + "headroom: 1%\n", lock=lock)) == {
+        "present": True,
+        "fresh": False,
+        "edited": False,
+    }
     edited = dataclasses.replace(lock, device_map={"": "cpu"})
     assert subject("lock", context_of(text, lock=edited)) == {"present": True, "fresh": True, "edited": True}
 

@@ -16,7 +16,9 @@ READER_RULES = [rule for rule in ALL_RULES if rule.code < "DM2" and rule.code no
 
 
 @pytest.mark.parametrize("rule", READER_RULES, ids=lambda rule: rule.code)
-def test_the_finding_is_the_fault_word_for_word_and_where_it_stood(rule: Rule, context_of: ContextOf, findings_of: FindingsOf) -> None:
+def test_the_finding_is_the_fault_word_for_word_and_where_it_stood(
+    rule: Rule, context_of: ContextOf, findings_of: FindingsOf
+) -> None:
     context = context_of(rule.bad, profile="labtop") if rule.code == "DM111" else context_of(rule.bad)
     faults = [fault for fault in context.document.faults if fault.code == rule.code]
     found = findings_of(context, rule.code)

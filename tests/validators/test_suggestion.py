@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devmap.inventory.patterns import PathIndex
-from devmap_validators.suggestion import explain_miss, near_path, near_word, sure_path
+from devmap_validators.checks.suggestion import explain_miss, near_path, near_word, sure_path
 
 if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
         ("model.layrs[7-9].mlp", None, None),
     ],
 )
-def test_a_path_is_mended_segment_by_segment(key: str, near: str | None, sure: str | None, example: Inventory) -> None:
+def test_a_path_is_mended_segment_by_segment(
+    key: str, near: str | None, sure: str | None, example: Inventory
+) -> None:
     assert near_path(key, example.index) == near
     assert sure_path(key, example.index) == sure
 
@@ -71,7 +73,9 @@ def test_a_miss_is_explained_by_what_stands_there(key: str, said: str, example: 
         ("zzz", ("norm",), None),
     ],
 )
-def test_a_word_is_near_by_its_letters_or_by_its_beginning(word: str, known: tuple[str, ...], near: str | None) -> None:
+def test_a_word_is_near_by_its_letters_or_by_its_beginning(
+    word: str, known: tuple[str, ...], near: str | None
+) -> None:
     assert near_word(word, known) == near
 
 

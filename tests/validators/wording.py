@@ -24,6 +24,10 @@ def as_lines(findings: Iterable[Finding]) -> str:
             lines.append(f"{where} {finding.severity}[{finding.code}]")
             continue
         lines.append(f"{where} {finding.severity}[{finding.code}] {finding.message}")
-        more = {"label": finding.label, "help": finding.help, "fix": finding.edit.description if finding.edit is not None else ""}
+        more = {
+            "label": finding.label,
+            "help": finding.help,
+            "fix": finding.edit.description if finding.edit is not None else "",
+        }
         lines += [f"    {name}: {words}" for name, words in more.items() if words]
     return "".join(f"{line}\n" for line in lines)

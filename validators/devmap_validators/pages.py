@@ -37,7 +37,9 @@ def render_page(rule: Rule) -> str:
     """One rule's page in Markdown."""
     ways = [f"Severity: **{rule.severity}**."]
     if rule.suppressible:
-        ways.append(f"Silenced on its line by `# devmap: ignore[{rule.code}] reason`, everywhere by `--ignore {rule.code}`.")
+        ways.append(
+            f"Silenced on its line by `# devmap: ignore[{rule.code}] reason`, everywhere by `--ignore {rule.code}`."
+        )
     else:
         ways.append("It cannot be silenced.")
     if rule.optional:
@@ -61,10 +63,21 @@ def render_index(rules: Iterable[Rule]) -> str:
     """The table of all rules in Markdown, family by family."""
     ordered = sorted(rules, key=lambda rule: rule.code)
     lines = [_GENERATED, "", "# Rules", ""]
-    lines += [f"{len(ordered)} rules. A rule is named by its code or its name, wherever one is asked for.", ""]
+    lines += [
+        f"{len(ordered)} rules. A rule is named by its code or its name, wherever one is asked for.",
+        "",
+    ]
     for family, members in groupby(ordered, key=lambda rule: rule.code[:3]):
-        lines += [f"## {FAMILIES[family]}", "", "| code | name | severity | what it finds |", "| --- | --- | --- | --- |"]
-        lines += [f"| [{rule.code}](rules/{rule.code}.md) | {rule.name} | {rule.severity} | {rule.summary} |" for rule in members]
+        lines += [
+            f"## {FAMILIES[family]}",
+            "",
+            "| code | name | severity | what it finds |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| [{rule.code}](rules/{rule.code}.md) | {rule.name} | {rule.severity} | {rule.summary} |"
+            for rule in members
+        ]
         lines.append("")
     return "\n".join(lines)
 
@@ -93,7 +106,10 @@ def _block(config: str) -> str:
 def _shown_line(line: str) -> str:
     """A line as a page can hold it: characters that do not print as escapes, what is too long cut."""
     text = line.rstrip("\n")
-    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text)
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in text
+    )
     cut = f"{shown[:60]}... ({len(text):,} characters)" if len(shown) > _LONGEST_LINE else shown
     return f"{cut}\n"
 

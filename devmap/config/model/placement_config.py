@@ -1,0 +1,283 @@
+"""The config: what a person writes in `*.devmap.yaml`.
+
+pydantic checks the shape and parses each value once. Everything that has a meaning beyond one value is a rule in
+`devmap_validators`. The docstring under a field is its help in editors, in `docs/` and in the JSON Schema.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr
+from pydantic_core.core_schema import no_info_before_validator_function
+
+from devmap.config.values.fields import (
+    AMOUNT_SCHEMA,
+    DTYPE_SCHEMA,
+    TARGET_SCHEMA,
+    Amount,
+    DeviceKey,
+    DtypeName,
+    FormatVersion,
+    MapKey,
+    Size,
+    Target,
+)
+from devmap.config.values.size import Bytes, Percent
+from devmap.config.values.strategy import Objective, Optimizer, Strategy, WorkloadKind
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+    from devmap.config.values.device import Device
+
+__all__ = [
+    "Headroom",
+    "MachineDevice",
+    "MachineProfile",
+    "ModelSource",
+    "OffloadSettings",
+    "PlacementConfig",
+    "Workload",
+]
+
+
+class Shape(BaseModel):
+    """Strict, closed, frozen: what every part of a config is."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # the parts are built once, inside PlacementConfig, rather than each for itself at import
+    )
+
+
+class ModelSource(Shape):
+    """Where the model's description and weights come from. One of `checkpoint`, `manifest` or `factory` is enough."""
+
+    checkpoint: str | None = Field(default=None, examples=["./llama-70b", "meta-llama/Llama-2-7b-hf"])
+    """A folder or a file with safetensors weights and `config.json`, or a hub id that is in the local hub cache. Nothing is downloaded."""
+
+    manifest: str | None = Field(default=None, examples=["llama-70b.manifest.yaml"])
+    """A file that `devmap inspect -o` wrote: the model's tensors without its weights, so that CI needs neither."""
+
+    factory: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$",
+        examples=["mypkg.models:build"],
+    )
+    """A callable that returns an `nn.Module`. It runs code, so every command refuses it without `--allow-code`."""
+
+    dtype: DtypeName | None = None
+    """The dtype that the model runs in. Left out: the dtype of each tensor in the checkpoint."""
+
+
+class Workload(Shape):
+    """What the model will do, so that room is kept for it beside the weights."""
+
+    kind: Annotated[WorkloadKind, Field(strict=False)] = WorkloadKind.INFERENCE
+    """`inference` keeps room for the KV cache and activations; `training` for gradients and optimizer states too; `server`
+    keeps device 0 light."""
+
+    batch_size: int = Field(default=1, ge=1, le=1_000_000)
+    """Sequences that run at once."""
+
+    sequence_length: int | None = Field(default=None, ge=1, le=100_000_000)
+    """Tokens of one sequence, prompt and answer together. Left out: 2,048, or the model's own limit where that is smaller."""
+
+    kv_cache_dtype: DtypeName | None = None
+    """The dtype of the KV cache. Left out: the dtype that the model runs in."""
+
+    optimizer: Annotated[Optimizer, Field(strict=False)] | None = None
+    """The optimizer of a training workload. Left out: `adamw`."""
+
+    trainable: list[MapKey] | None = Field(default=None, examples=[["lm_head", "model.layers[60-79]"]])
+    """Modules that are trained: paths, ranges or globs. Left out: all of them in training, none otherwise."""
+
+
+class OffloadSettings(Shape):
+    """How weights that do not stay on an accelerator are kept."""
+
+    folder: str | None = Field(default=None, examples=["./offload"])
+    """Where weights are written that have no safetensors file behind them. Naming it offers the disk as a tier."""
+
+    buffers: bool = False
+    """Whether buffers follow their module to cpu or disk. Otherwise they stay on the device that executes it."""
+
+    host_memory: Size = Bytes(4_000_000_000)
+    """Bytes of host memory that streaming and loading may use above the weights that stay on cpu."""
+
+
+class MachineDevice(Shape):
+    """One device of a machine: memory in bytes, rates in bytes or floating-point operations a second."""
+
+    memory: Size
+    """The device's whole memory."""
+
+    flops: dict[DtypeName, float] | None = Field(
+        default=None, examples=[{"bfloat16": 165e12}], json_schema_extra={"propertyNames": DTYPE_SCHEMA}
+    )
+    """Floating-point operations a second by dtype."""
+
+    memory_bandwidth: float | None = Field(default=None, gt=0, examples=[1.0e12])
+    """Bytes a second that kernels read from the device's own memory."""
+
+    host_to_device: float | None = Field(default=None, gt=0, examples=[25.0e9])
+    """Bytes a second from host memory to this device."""
+
+    disk: float | None = Field(default=None, gt=0, examples=[3.5e9])
+    """For `disk`: bytes a second of sequential reads."""
+
+
+class MachineProfile(Shape):
+    """A machine: its devices with memory and rates."""
+
+    name: str = ""
+    """A preset such as `2x4090`, or a file that `devmap doctor` wrote; with `devices`, what messages call the machine."""
+
+    devices: dict[DeviceKey, MachineDevice] = Field(default_factory=dict)
+    """Accelerators by index, `cpu`, `disk`. Empty where `name` says it all."""
+
+
+class Headroom(Shape):
+    """What is left free on each device, as a share of its budget or in bytes."""
+
+    default: Amount | None = None
+    """For every accelerator that `devices` does not name."""
+
+    devices: dict[DeviceKey, Amount] = Field(default_factory=dict)
+    """For single devices."""
+
+    def of(self, device: Device) -> Bytes | Percent | None:
+        """What the config says for one device; None where it is silent."""
+        if device in self.devices:
+            return self.devices[device]
+        return self.default if device.is_accelerator else None
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+class ShortForm:
+    """Lets a mapping be written as one word: the word becomes the value of one key. The JSON Schema shows both forms."""
+
+    def __init__(self, key: str, schema: JsonSchemaValue, *, others: str | None = None) -> None:
+        self.key = key
+        self.schema = schema
+        self.others = others
+
+    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self.expand, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        mapping = handler(schema)
+        if self.others is not None:
+            mapping = handler.resolve_ref_schema(mapping)["properties"][self.others]
+            mapping = {key: value for key, value in mapping.items() if key not in {"default", "description"}}
+        return {"anyOf": [self.schema, mapping]}
+
+    def expand(self, value: object) -> object:
+        """The mapping that a value stands for; a mapping as it is."""
+        if _is_word(value):
+            return {self.key: value}
+        if self.others is not None and isinstance(value, dict):
+            return {self.others: value}
+        return value
+
+
+def _all_by_auto() -> dict[str, Device | Strategy]:
+    return {"": Strategy.AUTO}
+
+
+DeviceMapField = Annotated[
+    dict[MapKey, Target],
+    ShortForm("", TARGET_SCHEMA),
+]
+
+
+class PlacementConfig(Shape):
+    """Where the modules of a PyTorch model live: on accelerators, in CPU memory, on disk."""
+
+    version: FormatVersion
+    """The version of this format: 1."""
+
+    model: ModelSource
+    """Where the model's description and weights come from."""
+
+    device_map: DeviceMapField = Field(default_factory=_all_by_auto)
+    """A strategy (`auto`, `sequential`, `balanced`, `balanced_low_0`, `fastest`), or a mapping from module paths, ranges
+    (`model.layers[0-39]`) and globs (`model.layers.*.mlp`) to an accelerator's index, `cpu`, `disk`, a torch device, or a
+    strategy for the rest of that subtree. The longest match wins; `""` stands for everything that no other key names."""
+
+    max_memory: dict[DeviceKey, Amount] | None = Field(
+        default=None, examples=[{"0": "20GB", "1": "20GB", "cpu": "100GB"}]
+    )
+    """Bytes that each device may hold, or a share of its memory. `cpu` and `disk` are used only when they stand here (the
+    disk also when `offload.folder` is given). Left out: this machine's devices."""
+
+    headroom: Annotated[Headroom, ShortForm("default", AMOUNT_SCHEMA, others="devices")] | None = Field(
+        default=None, examples=["15%"]
+    )
+    """What stays free on each accelerator, or a mapping for single devices. Left out: 0% where `max_memory` is given in
+    bytes, 15% otherwise."""
+
+    no_split_module_classes: list[str] | None = Field(default=None, examples=[["LlamaDecoderLayer"]])
+    """Classes of modules that are never spread over two devices. Left out: what the model's own code says."""
+
+    workload: Annotated[Workload, ShortForm("kind", {"enum": [*WorkloadKind]})] | None = Field(
+        default=None, examples=["inference"]
+    )
+    """What the model will do, so that room is kept beside the weights. Left out: weights only."""
+
+    offload: OffloadSettings = Field(default_factory=OffloadSettings.model_construct)
+    """How weights that do not stay on an accelerator are kept."""
+
+    extends: str | None = Field(default=None, examples=["../base.devmap.yaml"])
+    """One config to start from. Mappings are merged, and what stands here wins."""
+
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, examples=[{"laptop": {"max_memory": {"cpu": "12GB"}}}]
+    )
+    """Named changes to this config, picked with `--profile`."""
+
+    policies: list[str] = Field(default_factory=list, examples=[["production"]])
+    """Policy packs to check against: built-in names, or paths to packs of your own."""
+
+    objective: Annotated[Objective, Field(strict=False)] = Objective.LATENCY
+    """What `device_map: fastest` makes small: the time of one pass (`latency`) or of the slowest stage (`throughput`)."""
+
+    machine: (
+        Annotated[MachineProfile, ShortForm("name", {"type": "string", "examples": ["2x4090"]})] | None
+    ) = None
+    """The machine the model will run on: a preset, a file that `devmap doctor` wrote, or a mapping of memory and rates."""
+
+    same_device: list[list[MapKey]] = Field(
+        default_factory=list, examples=[[["model.embed_tokens", "lm_head"]]]
+    )
+    """Groups of modules that must share a device."""
+
+    forbid: dict[DeviceKey, list[MapKey]] = Field(
+        default_factory=dict, examples=[{"disk": ["model.embed_tokens"]}]
+    )
+    """Modules that a device must not hold."""
+
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths of this config start from."""
+        return self._folder
+
+    def placed_in(self, folder: Path) -> PlacementConfig:
+        """The same config, with relative paths that start from `folder`."""
+        copy = self.model_copy()
+        copy._folder = folder  # noqa: SLF001 - our own private attribute on a copy
+        return copy

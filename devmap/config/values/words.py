@@ -1,0 +1,86 @@
+"""Which of the known words somebody may have meant."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["near_words", "shown", "sure_word"]
+
+
+_CUTOFF = 0.6
+"""How alike a suggestion must be, after difflib's measure; OmegaConf found the same value by use."""
+
+
+def near_words(word: str, known: Iterable[str]) -> tuple[str, ...]:
+    """The words of `known` that `word` may have been meant as, the nearest first, three at most.
+
+    >>> near_words("balansed", ["auto", "balanced", "sequential"])
+    ('balanced',)
+    """
+    import difflib  # noqa: PLC0415 - most runs find nothing misspelt
+
+    return tuple(difflib.get_close_matches(word, list(known), n=3, cutoff=_CUTOFF))
+
+
+def sure_word(word: str, known: Iterable[str]) -> str | None:
+    """The one word of `known` that `word` must have been meant as, so that a program may write it; None where a person has to choose.
+
+    It is the only near one, or the only one that a single slip of the hand makes of `word`: a letter too many, too few, wrong,
+    or two in the wrong order. Case does not count. Numbers are never guessed: both have the same digits.
+
+    >>> sure_word("q_prj", ["q_proj", "k_proj", "v_proj"]), sure_word("40", ["0", "1"]), sure_word("float8", ["float"])
+    ('q_proj', None, None)
+    """
+    folded = word.casefold()
+    digits = _DIGITS.findall(word)
+    candidates = list(dict.fromkeys(known))
+    slips = [candidate for candidate in candidates if _one_slip(folded, candidate.casefold())]
+    near = near_words(folded, candidates)
+    found = slips if len(slips) == 1 else list(near)
+    if not word or len(found) != 1 or _DIGITS.findall(found[0]) != digits or found[0].isdecimal():
+        return None
+    return found[0]
+
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def _one_slip(word: str, other: str) -> bool:
+    """Whether one inserted, lost, wrong or swapped letter, or none, lies between two words."""
+    if abs(len(word) - len(other)) > 1:
+        return False
+    start = next(
+        (place for place, pair in enumerate(zip(word, other, strict=False)) if pair[0] != pair[1]),
+        min(len(word), len(other)),
+    )
+    rest, wanted = word[start:], other[start:]
+    swapped = rest[1::-1] + rest[2:] == wanted and len(rest) > 1
+    return rest == wanted or rest[1:] == wanted[1:] or rest[1:] == wanted or rest == wanted[1:] or swapped
+
+
+# How messages quote a value that somebody wrote.
+
+
+_LONGEST = 60
+
+
+def shown(value: object) -> str:
+    """The value in quotes, cut at 60 characters, in YAML's words for null and booleans and on one line.
+
+    >>> shown("8gb"), shown(None), shown(True)
+    ("'8gb'", 'null', 'true')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = str(value).encode("unicode_escape").decode("ascii") if not str(value).isprintable() else str(value)
+    return f"'{text[: _LONGEST - 3]}...'" if len(text) > _LONGEST else f"'{text}'"

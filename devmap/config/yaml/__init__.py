@@ -1,0 +1,1 @@
+"""The one YAML reader and writer: plain data with the place of every node."""

@@ -1,0 +1,186 @@
+"""Planning with plain dicts, in the words that Accelerate's users know.
+
+The answers are devmap's: exact, complete, and never on a tier that `max_memory` does not offer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devmap.config.model.placement_config import ModelSource, OffloadSettings, PlacementConfig
+from devmap.config.values.device import Device, parse_device
+from devmap.config.values.size import Bytes, Percent, parse_size
+from devmap.config.values.strategy import Strategy
+from devmap.errors import ResolutionError, UsageError
+from devmap.plan.fold import covers
+from devmap.planning.resolve import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from devmap.config.model.placement_config import MachineDevice, MachineProfile
+    from devmap.inventory.model import Inventory
+    from devmap.plan.model import Plan
+
+__all__ = ["MapRequest", "balanced_memory", "class_names", "device_map_of", "sequential_plan"]
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """What Accelerate's functions are asked with, under their names there."""
+
+    inventory: Inventory
+    max_memory: Mapping[int | str, int | str] | None = None
+    """Bytes, or text such as `10GiB`, by device; never changed. `cpu` and `disk` are used only if they stand here."""
+    no_split_module_classes: Sequence[str] | str | None = None
+    """Names of classes that are kept whole; None for what the model's own code says."""
+    dtype: object = None
+    """The dtype that the model runs in; None for its own."""
+    special_dtypes: Mapping[str, object] | None = None
+    """Dtypes of single tensors by name."""
+    offload_buffers: bool = False
+    """Whether buffers follow their module to cpu or disk."""
+    tied_parameters: Sequence[Sequence[str]] | None = None
+    """Groups of names that share one tensor; None for what the model says."""
+    machine: MachineProfile | None = None
+    """The devices where `max_memory` is left out."""
+
+
+def sequential_plan(request: MapRequest) -> Plan:
+    """The plan that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
+
+    Raises:
+        ResolutionError: no plan fits what is offered; with the shortfall in bytes.
+        UsageError: a budget or a device that cannot be read.
+    """
+    return resolve(_config(request, Strategy.SEQUENTIAL), _described(request), machine=request.machine)
+
+
+def device_map_of(plan: Plan, request: MapRequest, *, clean_result: bool = True) -> dict[str, int | str]:
+    """A plan's map, its devices as the request spells them; folded, or with `clean_result` False a key for each module that was placed."""
+    names = {
+        _device(key).plain: key
+        for key in request.max_memory or ()
+        if isinstance(key, str) and not key.isdecimal()
+    }
+    found = dict(plan.device_map) if clean_result else _per_atom(plan)
+    return {path: names.get(value, value) for path, value in found.items()}
+
+
+def balanced_memory(request: MapRequest, *, low_zero: bool = False) -> dict[int | str, int]:
+    """Budgets in bytes with which `sequential_plan` gives the exact balanced split.
+
+    Each accelerator gets what it carries in that split (weights, and room to stream where that is needed); `cpu` and `disk` keep
+    theirs. `low_zero` keeps the first accelerator as light as the others allow. Where no plan fits, the budgets come back as
+    they were: planning with them says what is missing.
+
+    Raises:
+        UsageError: a budget or a device that cannot be read.
+        ResolutionError: neither `max_memory` nor a machine is known.
+    """
+    max_memory, machine = request.max_memory, request.machine
+    inventory = _described(request)
+    config = _config(request, Strategy.BALANCED_LOW_0 if low_zero else Strategy.BALANCED)
+    if max_memory is None and machine is None:
+        raise ResolutionError(
+            "neither max_memory nor a machine is known", help="pass max_memory={0: '20GB', ...}"
+        )
+    if max_memory is not None:
+        given = {_device(key): _bytes(key, amount) for key, amount in max_memory.items()}
+        names = {_device(key): int(key) if str(key).isdecimal() else key for key in max_memory}
+    else:
+        given = {device: known.memory for device, known in _devices(machine).items()}
+        names = {device: device.plain for device in given}
+    try:
+        plan = resolve(config, inventory, machine=machine)
+    except ResolutionError:
+        return {names[device]: int(nbytes) for device, nbytes in sorted(given.items())}
+    carried = {
+        use.device: use.weight_bytes
+        + sum(charge.nbytes for charge in use.charges if charge.what != "headroom")
+        for use in plan.devices
+    }
+    return {
+        names[device]: carried[device] if device.is_accelerator else int(nbytes)
+        for device, nbytes in sorted(given.items())
+    }
+
+
+def _devices(machine: MachineProfile | None) -> dict[Device, MachineDevice]:
+    return (
+        {}
+        if machine is None
+        else {device: known for device, known in machine.devices.items() if str(device) != "disk"}
+    )
+
+
+def _described(request: MapRequest) -> Inventory:
+    inventory = request.inventory
+    if request.special_dtypes:
+        names = {name: _dtype(dtype) for name, dtype in request.special_dtypes.items()}
+        tensors = {
+            name: tensor._replace(dtype=names[name]) if name in names else tensor
+            for name, tensor in inventory.tensors.items()
+        }
+        inventory = dataclasses.replace(inventory, tensors=tensors)
+    if request.tied_parameters is not None:
+        place = {name: at for at, name in enumerate(inventory.tensors)}
+        groups = [
+            sorted({name for name in group if name in place}, key=place.__getitem__)
+            for group in request.tied_parameters
+        ]
+        ties = tuple(
+            sorted((tuple(group) for group in groups if len(group) > 1), key=lambda group: place[group[0]])
+        )
+        inventory = dataclasses.replace(inventory, ties=ties)
+    return inventory
+
+
+def class_names(asked: Sequence[str] | str | None) -> Sequence[str] | None:
+    """What a caller gives for `no_split_module_classes`: names, or one name as text."""
+    return [asked] if isinstance(asked, str) else asked
+
+
+def _config(request: MapRequest, strategy: Strategy) -> PlacementConfig:
+    whole = class_names(request.no_split_module_classes)
+    return PlacementConfig(
+        version=1,
+        model=ModelSource(dtype=None if request.dtype is None else _dtype(request.dtype)),
+        device_map={"": strategy},
+        max_memory=None if request.max_memory is None else _budgets(request.max_memory),
+        no_split_module_classes=None if whole is None else list(whole),
+        offload=OffloadSettings(buffers=request.offload_buffers),
+    )
+
+
+def _dtype(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _budgets(max_memory: Mapping[int | str, int | str]) -> dict[Device, Bytes | Percent]:
+    return {_device(key): _bytes(key, amount) for key, amount in max_memory.items()}
+
+
+def _device(key: int | str) -> Device:
+    try:
+        return parse_device(key)
+    except ValueError as error:
+        raise UsageError(f"max_memory: {error}") from None
+
+
+def _bytes(key: int | str, amount: float | str) -> Bytes:
+    """A budget; a float, which Accelerate's own arithmetic makes, is rounded down."""
+    try:
+        return parse_size(int(amount) if isinstance(amount, float) else amount)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"max_memory of {key}: {error}") from None
+
+
+def _per_atom(plan: Plan) -> dict[str, int | str]:
+    found = {}
+    for placement in plan.placements:
+        value = covers(plan.device_map, placement.path)
+        found[placement.path] = placement.home.plain if value is None else value
+    return found

@@ -1,0 +1,1 @@
+"""No plan fits: what is missing, and the cheapest changes that would make one fit."""

@@ -1,0 +1,1 @@
+"""Find where every unit lives: exact partitions, filling, spilling, slots."""

@@ -1,0 +1,1 @@
+"""Write a solution down as a plan, say why, and verify it."""

@@ -1,0 +1,205 @@
+"""A plan proven before it is returned, from the plan, the inventory and the config alone.
+
+Nothing here shares code with the algorithms, but for the line that a model's tensors stand in: homes are read from the folded map, sizes
+are worked out again from shapes, wishes from the keys of the config. `proof_bytes` adds up every device again. What a plan says of
+many tensors is read by runs of the line, so that proving costs what the plan does: n log n in keys and placements.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from devmap.config.values.device import DISK, Device
+from devmap.errors import ResolutionError
+from devmap.inventory.atoms import torn_blocks
+from devmap.inventory.line import joined, over, said_at
+from devmap.inventory.patterns import expand_keys
+from devmap.planning.result.verify_bytes import wrong_bytes, wrong_charges, wrong_executors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from devmap.config.model.placement_config import PlacementConfig
+    from devmap.inventory.line import Said
+    from devmap.inventory.model import Inventory
+    from devmap.plan.model import Plan
+
+__all__ = ["faults_of", "prove"]
+
+
+def prove(plan: Plan, inventory: Inventory, config: PlacementConfig) -> None:
+    """Check a plan against every promise.
+
+    Raises:
+        ResolutionError: when one does not hold, which is a defect of devmap.
+    """
+    faults = list(faults_of(plan, inventory, config))
+    if faults:
+        raise ResolutionError(
+            f"the plan broke {len(faults)} of its own promises; first: {faults[0]}",
+            help="this is a defect of devmap: please report it with the config and the manifest",
+        )
+
+
+def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iterator[str]:
+    """Every promise that a plan breaks, in a sentence each."""
+    homes, placed = read_plan(plan, inventory)
+    missing = sorted(
+        {at for start, end, said in (*homes, *placed) if said is None for at in range(start, end)}
+    )
+    if missing:
+        yield from (f"nothing places '{inventory.line.tensors[at]}'" for at in missing)
+        return
+    yield from _wrong_names(plan, inventory)
+    yield from _two_stories(plan, inventory, homes, placed)
+    yield from _wrong_tiers(plan, config)
+    yield from _straddling(plan, inventory, homes)
+    yield from _broken_pins(config, inventory, homes)
+    yield from _broken_wishes(config, inventory, homes)
+    yield from _parted_ties(plan, inventory, homes)
+    yield from wrong_bytes(plan, inventory, homes, placed)
+    yield from wrong_charges(plan, inventory, config)
+    yield from wrong_executors(plan, inventory, placed)
+
+
+def read_plan(plan: Plan, inventory: Inventory) -> tuple[Sequence[Said[int | str]], Sequence[Said[int]]]:
+    """What a plan says of the line of tensors: homes by the longest key of its map, and the numbers of placements."""
+    line = inventory.line
+    homes = list(
+        joined(
+            (start, end, None if key is None else plan.device_map[key])
+            for start, end, key in line.runs(plan.device_map)
+        )
+    )
+    placed = _one_after_another(plan, inventory)
+    if placed is None:
+        numbers = {placement.path: number for number, placement in enumerate(plan.placements)}
+        placed = [
+            (start, end, None if path is None else numbers[path]) for start, end, path in line.runs(numbers)
+        ]
+    return homes, placed
+
+
+def _one_after_another(plan: Plan, inventory: Inventory) -> list[Said[int]] | None:
+    """The stretches of placements that cover the line in its order, as those of a sound plan do; None where they do not."""
+    line = inventory.line
+    first, after, place, number = line.first, line.after, line.place, line.number
+    borders = [0]
+    for placement in plan.placements:
+        path = placement[0]
+        at = place.get(path)
+        start, end = (
+            (first[at], first[after[at]])
+            if at is not None
+            else (number.get(path, -1), number.get(path, -1) + 1)
+        )
+        if start != borders[-1]:
+            return None
+        borders.append(end)
+    if borders[-1] != len(line.tensors):
+        return None
+    return list(zip(borders, borders[1:], range(len(plan.placements)), strict=False))
+
+
+def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
+    for key in plan.device_map:
+        if key not in inventory.modules and key not in inventory.tensors:
+            yield f"the key '{key}' names nothing"
+
+
+def _two_stories(
+    plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]
+) -> Iterator[str]:
+    """Placements that say another home than the map."""
+    said = [plan.placements[number].home for _, _, number in placed if number is not None]
+    at = 0
+    for device, members in groupby(said):
+        start, at = at, at + len(list(members))
+        for low, high, home in over(homes, placed[start][0], placed[at - 1][1]):
+            if home != device.plain:
+                for number in range(low, high):
+                    yield f"the map sends '{inventory.line.tensors[number]}' to {home} and its placement to {device.plain}"
+
+
+def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
+    offered = {use.device for use in plan.devices}
+    if config.max_memory is not None:
+        offered = set(config.max_memory) | ({DISK} if config.offload.folder is not None else set())
+    for device in {device for device, _ in groupby([placement.home for placement in plan.placements])}:
+        if device not in offered:
+            yield f"{device} holds weights and is not offered"
+
+
+def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
+    """Modules of a whole class whose tensors lie on several devices, the outermost of each: those with a border of the map inside."""
+    borders = [border for border, _, _ in homes[1:]]
+    for start, end, path in torn_blocks(inventory, frozenset(plan.no_split_module_classes), borders):
+        devices = {str(home) for _, _, home in over(homes, start, end)}
+        if len(devices) > 1:
+            yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(sorted(devices))}"
+
+
+def _broken_pins(
+    config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]
+) -> Iterator[str]:
+    """Pins, read again from the keys of the map and carried down to every tensor below them."""
+    if not any(isinstance(target, Device) for target in config.device_map.values()):
+        return
+    anchors = expand_keys(config.device_map, inventory.index).anchors
+    runs = inventory.line.runs(anchors)
+    for start, end, target in joined(
+        (start, end, None if path is None else config.device_map[anchors[path]]) for start, end, path in runs
+    ):
+        if isinstance(target, Device):
+            for low, high, home in over(homes, start, end):
+                if home != target.plain:
+                    names = inventory.line.tensors[low:high]
+                    yield from (f"'{name}' is pinned to {target} and lies on {home}" for name in names)
+
+
+def _broken_wishes(
+    config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]
+) -> Iterator[str]:
+    """`forbid` and `same_device`, read again from their keys and carried down to every tensor below them."""
+    names = inventory.line.tensors
+    for device, keys in config.forbid.items():
+        for at, home in _homes_below(inventory, keys, homes):
+            if home == device.plain:
+                yield f"'{names[at]}' lies on {home}, which 'forbid' keeps it off"
+    for number, keys in enumerate(config.same_device):
+        below = list(_homes_below(inventory, keys, homes))
+        yield from (
+            f"'{names[at]}' lies on {home}, apart from the rest of same_device[{number}]"
+            for at, home in below
+            if home != below[0][1]
+        )
+
+
+def _homes_below(
+    inventory: Inventory, keys: Iterable[str], homes: Sequence[Said[int | str]]
+) -> Iterator[tuple[int, int | str | None]]:
+    """The tensors at and below what the keys of a wish name, in order, by number, with their homes."""
+    named = {path for key in keys for path in inventory.index.match(key)}
+    for start, end, path in inventory.line.runs(named):
+        if path is not None:
+            parts: Iterator[Said[int | str]] = over(homes, start, end)
+            yield from ((at, home) for low, high, home in parts for at in range(low, high))
+
+
+def _parted_ties(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
+    """Ties over several devices, unless a reason names the copy that each further device takes; `wrong_bytes` sees that it is paid for."""
+    if len(homes) < 2:
+        return
+    number = inventory.line.number
+    for group in inventory.ties:
+        home_of = {name: said_at(homes, number[name]) for name in group}
+        told = {home_of[group[0]]}
+        for name in group[1:]:
+            if home_of[name] not in told:
+                told.add(home_of[name])
+                if not any(
+                    reason.startswith(f"'{name}' is tied to '{group[0]}' and pinned apart")
+                    for reason in plan.reasons
+                ):
+                    yield f"the tie {' = '.join(group)} is on several devices, and no reason names the copy of '{name}'"

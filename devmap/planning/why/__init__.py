@@ -1,0 +1,1 @@
+"""Explain why a module lives where it does."""

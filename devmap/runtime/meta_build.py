@@ -1,0 +1,169 @@
+"""A transformers model built on meta from its config, with the buffers that are computed rather than loaded filled in."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from devmap.errors import LoadError
+from devmap.inventory.checkpoint import Checkpoint
+from devmap.runtime.storage.weights import torch_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from os import PathLike
+
+
+__all__ = ["build_empty", "build_on_meta", "fill_computed_buffers"]
+
+
+def build_on_meta(
+    source: Checkpoint | str | PathLike[str] | Mapping[str, Any], *, dtype: str | None = None
+) -> nn.Module:
+    """The model that a `config.json` describes: no weights, ties made, eval mode, computed buffers real.
+
+    `source` is a checkpoint, its folder, its `config.json`, or the config's content; the class is the first of its
+    `architectures`. `dtype` is torch's name of the dtype the model computes in where its code asks; left out, the config's.
+
+    Raises:
+        LoadError: without transformers, or when it does not know the model.
+    """
+    if find_spec("transformers") is None:
+        raise LoadError(
+            "building a model from its config needs transformers, which is not installed",
+            help="pip install 'torch-devmap[transformers]', or build the module yourself and call devmap.dispatch",
+        )
+    transformers = import_module("transformers")
+    content, folder = _read(source)
+    names = content.get("architectures") or []
+    model_class = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
+    if model_class is None:
+        raise LoadError(
+            f"transformers has no class '{names[0] if names else ''}' to build this model with",
+            help="its config.json should name one under 'architectures'; or build the module yourself and call devmap.dispatch",
+        )
+    known = {key: value for key, value in content.items() if key != "architectures"}
+    config = (
+        transformers.AutoConfig.for_model(**known)
+        if "model_type" in known
+        else model_class.config_class(**known)
+    )
+    config.architectures = list(names)
+    runs_in = _dtype(dtype, config)
+    with torch.device("meta"):
+        model: nn.Module = model_class._from_config(config, dtype=runs_in)  # noqa: SLF001 - what AutoModel.from_config calls
+    model.eval()
+    fill_computed_buffers(model)
+    if (
+        folder is not None
+        and (folder / "generation_config.json").is_file()
+        and getattr(model, "can_generate", bool)()
+    ):
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    if folder is not None:
+        config.name_or_path = str(folder)
+    return model
+
+
+def _read(source: Checkpoint | str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    if isinstance(source, Checkpoint):
+        return dict(source.config), source.folder
+    if isinstance(source, Mapping):
+        return dict(source), None
+    path = Path(source)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(
+            f"{path}: {error}", help="the checkpoint's folder should have a config.json"
+        ) from error
+    return content, path.parent
+
+
+def _dtype(asked: str | None, config: Any) -> torch.dtype:
+    if asked is not None:
+        found = torch_dtype(asked)
+        if found is None:
+            raise LoadError(f"'{asked}' is no dtype of torch", help="use a name such as bfloat16")
+        return found
+    own = getattr(config, "dtype", None)
+    return own if isinstance(own, torch.dtype) else torch.float32
+
+
+def fill_computed_buffers(model: nn.Module) -> None:
+    """Give the non-persistent buffers of a transformers model on meta their values, on the CPU.
+
+    They are in no checkpoint. `from_pretrained` lets the model's own `_init_weights` compute them after all loaded tensors
+    have been marked as initialised; this does the same, with everything that a checkpoint gives marked.
+    """
+    for _, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        tensor._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001 - the mark that transformers looks for
+    for module in model.modules():
+        for key in module._non_persistent_buffers_set:  # noqa: SLF001 - torch offers no public way to ask
+            buffer = module._buffers.get(key)  # noqa: SLF001 - as above
+            if buffer is not None and buffer.is_meta:
+                module._buffers[key] = torch.empty_like(buffer, device="cpu")  # noqa: SLF001 - as above
+    initialize = getattr(model, "initialize_weights", None)
+    if initialize is not None:
+        initialize()
+
+
+# A module built by a callable of the user's, its parameters on the meta device and its computed buffers real.
+
+
+def build_empty(factory: Callable[[], object]) -> object:
+    """What the factory makes, without memory for what a checkpoint holds. The factory is called once.
+
+    Each parameter is moved to meta when it is registered, which is before modules fill it: no page of it is touched. Under
+    torch's meta device the buffers that no checkpoint holds (rotary frequencies, masks) would have no values; here they are
+    computed, and the others are moved to meta at the end.
+    """
+    with _parameters_on_meta():
+        made = factory()
+    if isinstance(made, nn.Module):
+        _saved_buffers_to_meta(made)
+    return made
+
+
+def _saved_buffers_to_meta(model: nn.Module) -> None:
+    """A buffer under two names stays one tensor."""
+    twins: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for key, buffer in module._buffers.items():  # noqa: SLF001 - torch has no public way to ask
+            if buffer is not None and not buffer.is_meta and key not in module._non_persistent_buffers_set:  # noqa: SLF001 - as above
+                if id(buffer) not in twins:
+                    twins[id(buffer)] = buffer.to("meta")
+                module._buffers[key] = twins[id(buffer)]  # noqa: SLF001 - as above
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Every parameter that a module registers goes to meta; one that is registered twice stays one parameter."""
+    register = nn.Module.register_parameter
+    twins: dict[int, tuple[weakref.ref[nn.Parameter], nn.Parameter]] = {}
+
+    def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(module, name, parameter)
+        if parameter is None or parameter.is_meta:
+            return
+        known = twins.get(id(parameter))
+        if known is None or known[0]() is not parameter:
+            twin = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+            known = twins[id(parameter)] = (weakref.ref(parameter), twin)
+        module._parameters[name] = known[1]  # noqa: SLF001 - registering it would check it anew
+
+    nn.Module.register_parameter = register_on_meta  # type: ignore[assignment, method-assign]  # for the time of one factory
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]

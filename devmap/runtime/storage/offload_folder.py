@@ -1,0 +1,199 @@
+"""The offload folder: weights that have no safetensors file behind them, written once.
+
+One file a block, in safetensors format. Its name is the digest of its content, so a file of another model, or of other
+weights of the same model, is never taken for it; what is there already is read and compared before it is trusted. A file
+appears under its name only when it is complete and on the disk, so a process that dies, and two that write at once, do no harm.
+What a process leaves behind that is killed while it writes is removed when the folder is used the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.errors import LoadError
+from devmap.inventory.checkpoint import StoredTensor
+from devmap.inventory.dtypes import SAFETENSORS_DTYPES
+from devmap.inventory.mapping import Piece
+from devmap.runtime.storage.files import memory_of
+from devmap.runtime.storage.weights import flat_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from devmap.runtime.storage.weights import Weight
+
+__all__ = ["sweep", "write_block"]
+
+_CODES = {name: code for code, name in SAFETENSORS_DTYPES.items()}
+_CHUNK = 8 << 20
+_PREFIX, _SUFFIX = ".devmap-", ".tmp"
+
+
+def write_block(weights: Sequence[Weight], folder: str) -> tuple[Weight, ...]:
+    """The same weights with a file behind them; nothing is written where the file is there already, and right.
+
+    Raises:
+        LoadError: when the folder cannot be written to, or the disk is full.
+    """
+    header, offsets = _header(weights)
+    name = f"{_digest(header, weights)}.safetensors"
+    path = Path(folder) / name
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if not _is_right(path, name):
+            _write(path, header, weights)
+    except OSError as error:
+        raise LoadError(
+            f"the offload folder '{folder}' cannot be written to: {error.strerror or error}",
+            help="name another folder in offload.folder, or free space there",
+        ) from error
+    return tuple(
+        replace(
+            weight,
+            live=None,
+            stored=((_stored(weight, path, len(header) + offset), Piece(weight.name)),),
+        )
+        for weight, offset in zip(weights, offsets, strict=True)
+    )
+
+
+def _stored(weight: Weight, path: Path, offset: int) -> StoredTensor:
+    return StoredTensor(weight.name, weight.shape, _dtype_name(weight), path, offset, weight.nbytes)
+
+
+def _dtype_name(weight: Weight) -> str:
+    return str(weight.dtype).removeprefix("torch.")
+
+
+def _header(weights: Sequence[Weight]) -> tuple[bytes, list[int]]:
+    entries = {}
+    offsets = []
+    end = 0
+    for weight in weights:
+        code = _CODES.get(_dtype_name(weight))
+        if code is None:
+            raise LoadError(
+                f"'{weight.name}' has dtype {weight.dtype}, which safetensors cannot hold",
+                help="keep it on a device or on cpu",
+            )
+        offsets.append(end)
+        entries[weight.name] = {
+            "dtype": code,
+            "shape": list(weight.shape),
+            "data_offsets": [end, end + weight.nbytes],
+        }
+        end += weight.nbytes
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 64)
+    return len(text).to_bytes(8, "little") + text, offsets
+
+
+def _flat(weight: Weight) -> torch.Tensor:
+    assert weight.live is not None
+    return flat_bytes(weight.live.detach().to("cpu", weight.dtype))
+
+
+def _digest(header: bytes, weights: Sequence[Weight]) -> str:
+    digest = hashlib.sha256(header)
+    for weight in weights:
+        flat = _flat(weight)
+        digest.update(memory_of(flat))
+    return digest.hexdigest()[:40]
+
+
+def _is_right(path: Path, name: str) -> bool:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError:
+        return False
+    return f"{digest.hexdigest()[:40]}.safetensors" == name
+
+
+def sweep(folder: str) -> None:
+    """Remove temporary files that a process left behind which died while it wrote; those of living ones stay."""
+    for path in Path(folder).glob(f"{_PREFIX}*{_SUFFIX}"):
+        with contextlib.suppress(
+            OSError
+        ):  # its writer lives, or somebody else was faster, or may do what we may not
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                _lock(descriptor, wait=False)
+                if sys.platform != "win32":
+                    path.unlink()  # under the lock: its writer, if there is one yet, will see that it is gone
+            finally:
+                os.close(descriptor)
+            if sys.platform == "win32":
+                path.unlink()
+
+
+def _temporary(folder: Path) -> tuple[int, Path]:
+    """A new file that is ours as long as we live: its lock goes with the process."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX, dir=folder)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                _lock(descriptor, wait=True)
+            if os.fstat(descriptor).st_nlink:  # else it was swept away between its making and its lock
+                return descriptor, Path(name)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _write(path: Path, header: bytes, weights: Sequence[Weight]) -> None:
+    descriptor, temporary = _temporary(path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(header)
+            for weight in weights:
+                flat = _flat(weight)
+                file.write(memory_of(flat))
+            file.flush()
+            os.fsync(file.fileno())
+            if (
+                sys.platform != "win32"
+            ):  # under its lock: a sweeper must not find it complete, unlocked and not renamed yet
+                temporary.replace(path)
+        if sys.platform == "win32":
+            temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+if sys.platform == "win32":
+
+    def _lock(descriptor: int, *, wait: bool) -> None:
+        """Not needed: a file that is open cannot be removed there."""
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, wait: bool) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name to the disk; systems that cannot open a folder order this by themselves."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,170 @@
+"""The model's tensors as they will run, where their bytes come from, and how a block of them lies in one slab."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from devmap.inventory.dtypes import run_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from devmap.inventory.checkpoint import StoredTensor
+    from devmap.inventory.mapping import Piece
+    from devmap.inventory.model import Inventory, TensorKind
+    from devmap.runtime.storage.module_scan import Survey
+
+__all__ = [
+    "ALIGNMENT",
+    "Field",
+    "Layout",
+    "Weight",
+    "Weights",
+    "flat_bytes",
+    "lay_out",
+    "runs_as",
+    "torch_dtype",
+]
+
+ALIGNMENT = 64
+"""Bytes. Kernels read aligned rows fastest; a cache line is enough on every device that torch knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor of the running model, under the name that owns its bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    """The dtype it runs in."""
+    kind: TensorKind
+    stored: tuple[tuple[StoredTensor, Piece], ...] = ()
+    """The stored tensors that make it, where a checkpoint is behind it."""
+    live: torch.Tensor | None = None
+    """The tensor itself, where it came with the module."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes at the run dtype."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where a weight lies in a slab, in bytes from its start."""
+
+    weight: Weight
+    offset: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Weights side by side in one flat slab, without a gap."""
+
+    fields: tuple[Field, ...]
+    nbytes: int
+
+    def views(self, slab: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The weights as views of a slab of at least `nbytes`."""
+        return {field.weight.name: _view(slab, field) for field in self.fields}
+
+    def view(self, slab: torch.Tensor, name: str) -> torch.Tensor:
+        """One weight as a view of a slab."""
+        return next(_view(slab, field) for field in self.fields if field.weight.name == name)
+
+
+def _view(slab: torch.Tensor, field: Field) -> torch.Tensor:
+    weight = field.weight
+    return slab[field.offset : field.offset + weight.nbytes].view(weight.dtype).view(weight.shape)
+
+
+def lay_out(weights: Iterable[Weight]) -> Layout:
+    """Put weights side by side so that nothing is wasted.
+
+    Weights of whole cache lines come first, in the order of the file, and so stay aligned; the rest follows by falling
+    element size, so that each is aligned to its own elements. A slab is thus exactly as big as its weights, which is what
+    the planner charges for a slot.
+    """
+    fields: list[Field] = []
+    offset = 0
+    for weight in sorted(weights, key=_order):
+        fields.append(Field(weight, offset))
+        offset += weight.nbytes
+    return Layout(tuple(fields), offset)
+
+
+def _order(weight: Weight) -> tuple[bool, int, str, int, str]:
+    ragged = weight.nbytes % ALIGNMENT != 0
+    first = weight.stored[0][0] if weight.stored else None
+    return (
+        ragged,
+        -weight.dtype.itemsize if ragged else 0,
+        str(first.file) if first else "",
+        first.offset if first else 0,
+        weight.name,
+    )
+
+
+def torch_dtype(name: str) -> torch.dtype | None:
+    """Torch's dtype of that name; None for those that only safetensors has."""
+    found = getattr(torch, name, None)
+    return found if isinstance(found, torch.dtype) else None
+
+
+def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a tensor as flat `torch.uint8`: a view where it is contiguous, else a copy."""
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
+
+
+def runs_as(dtype: torch.dtype, asked: str | None, kind: TensorKind) -> torch.dtype:
+    """The dtype that a tensor of `dtype` has in the running model; `asked` is the plan's."""
+    return torch_dtype(run_dtype(_plain(dtype), asked, kind=kind)) or dtype
+
+
+class Weights(dict[str, Weight]):
+    """Each owner's tensor as it will run: real ones as they are, those on meta from the inventory's checkpoint.
+
+    A weight is made when it is asked for: a tensor that stays where and what it is never is. A weight on meta that no stored
+    tensor makes has neither `stored` nor `live`; `devmap.runtime.preflight` reports it.
+    """
+
+    def __init__(self, found: Survey, inventory: Inventory | None, dtype: str | None) -> None:
+        """`dtype` is the plan's run dtype."""
+        super().__init__()
+        self._found = found
+        self._inventory = inventory
+        self._dtype = dtype
+
+    def __missing__(self, owner: str) -> Weight:
+        kind, tensor = self._found.owners[owner].kind, self._found.tensor(owner)
+        stored = (
+            _stored((owner, *self._found.second_names.get(owner, ())), self._inventory)
+            if tensor.is_meta
+            else ()
+        )
+        own = torch_dtype(stored[0][0].dtype) if stored else tensor.dtype
+        runs_in = tensor.dtype if own is None else runs_as(own, self._dtype, kind)
+        made = self[owner] = Weight(
+            owner, tuple(tensor.shape), runs_in, kind, stored, None if tensor.is_meta else tensor
+        )
+        return made
+
+
+def _stored(names: Iterable[str], inventory: Inventory | None) -> tuple[tuple[StoredTensor, Piece], ...]:
+    if inventory is None or inventory.checkpoint is None or inventory.mapping is None:
+        return ()
+    tensors = inventory.checkpoint.tensors
+    for name in names:
+        pieces = inventory.mapping.pieces.get(name, ())
+        if pieces and all(piece.stored in tensors for piece in pieces):
+            return tuple((tensors[piece.stored], piece) for piece in pieces)
+    return ()
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

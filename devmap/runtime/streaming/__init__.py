@@ -1,0 +1,1 @@
+"""Blocks that are brought into slots while the model runs."""

@@ -1,0 +1,240 @@
+"""From a plan and a module: which weight stays on which device, and which weights are streamed together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from devmap.config.values.device import DISK
+from devmap.devices.registry import backend_for
+from devmap.runtime.storage.weights import runs_as
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import torch
+
+    from devmap.config.values.device import Device
+    from devmap.inventory.model import TensorKind
+    from devmap.plan.model import Placement, Plan
+    from devmap.runtime.storage.module_scan import Spot, Survey
+    from devmap.runtime.storage.weights import Weight
+
+__all__ = ["Arrangement", "Block", "arrange", "cover", "divided"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The weights of one streamed placement."""
+
+    placement: Placement
+    weights: tuple[Weight, ...]
+    spots: tuple[Spot, ...]
+    is_module: bool
+    """False for a tensor on a module that is split: it has no forward of its own, and is fetched when it is used."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its slab. A tied weight counts in each block that needs it."""
+        return sum(weight.nbytes for weight in self.weights)
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Where everything goes."""
+
+    residents: Mapping[tuple[str, Device], tuple[Spot, ...]]
+    """By owner and device the places that show this copy of the weight; without those that are in place."""
+    in_place_bytes: Mapping[Device, int]
+    """Of tensors that came with the module and are on their device, in their dtype: nothing is done to them."""
+    blocks: tuple[Block, ...]
+    devices: frozenset[Device]
+    """All that execute something."""
+    regions: Mapping[str, Device]
+    """The modules whose inputs are moved, and the one device that everything inside executes on; empty where nothing ever moves."""
+
+
+def cover(found: Survey, plan: Plan) -> Sequence[Placement | None]:
+    """The placement of each of the survey's spots, in their order: the tensor's own, or that of the nearest module around it."""
+    placements = {placement.path: placement for placement in plan.placements}
+    by_module: dict[str, Placement | None] = {}
+    for path in found.modules:
+        own = placements.get(path)
+        by_module[path] = own if own is not None or not path else by_module[path.rpartition(".")[0]]
+    return [placements.get(spot.name) or by_module[spot.module] for spot in found.spots]
+
+
+def arrange(
+    found: Survey, covering: Sequence[Placement | None], weights: Mapping[str, Weight], plan: Plan
+) -> Arrangement:
+    """Sort every place of the module tree; `covering` is what `cover` says, with a placement for each.
+
+    A buffer of a streamed block stays on the executing device, unless the plan offloads buffers; one that is computed and
+    never saved always does. A weight of a streamed block that is resident on the executing device anyway, by a tie, is
+    not streamed.
+    """
+    sides: dict[Device, _Side] = {}
+    by_placement: dict[int, _Side] = {}
+    streamed: dict[str, list[Spot]] = {}
+    for spot, placement in zip(found.spots, covering, strict=True):
+        assert placement is not None
+        side = by_placement.get(id(placement))
+        if side is None:
+            device = placement.executes_on
+            side = by_placement[id(placement)] = sides.get(device) or sides.setdefault(
+                device, _Side(device, found, plan.dtype)
+            )
+        if placement.home is not placement.executes_on and placement.is_streamed:
+            stays = spot.kind == "buffer" and not (spot.persistent and plan.offload_buffers)
+            if not stays:
+                streamed.setdefault(placement.path, []).append(spot)
+                continue
+        side.add(spot)
+    placements = {placement.path: placement for placement in plan.placements} if streamed else {}
+    blocks = []
+    for path, spots in streamed.items():
+        placement = placements[path]
+        side = sides[placement.executes_on]
+        moving = [spot for spot in spots if not side.add_tied(spot)]
+        if moving:
+            owners = dict.fromkeys(spot.owner for spot in moving)
+            blocks.append(
+                Block(
+                    placement,
+                    tuple(weights[owner] for owner in owners),
+                    tuple(moving),
+                    is_module=path in found.modules,
+                )
+            )
+    order = {path: index for index, path in enumerate(placements)}
+    blocks.sort(key=lambda block: order[block.placement.path])
+    return Arrangement(
+        {
+            (owner, device): tuple(spots)
+            for device, side in sides.items()
+            for owner, spots in side.moving.items()
+        },
+        {device: side.in_place_bytes for device, side in sides.items() if side.in_place_bytes},
+        tuple(blocks),
+        frozenset(sides),
+        _regions(found, _executing(found, covering), [each.path for each in plan.placements])
+        if len(sides) > 1 or blocks
+        else {},
+    )
+
+
+class _Side:
+    """What stays on one device: the tensors that have to be brought there, and those that are there."""
+
+    def __init__(self, device: Device, found: Survey, dtype: str | None) -> None:
+        self.moving: dict[str, list[Spot]] = {}
+        self.in_place_bytes = 0
+        self._in_place: set[str] = set()
+        self._found = found
+        self._dtype = dtype
+        self._device = backend_for(device).torch_device
+        self._as_it_is: dict[tuple[torch.dtype, TensorKind], bool] = {}
+
+    def add(self, spot: Spot) -> None:
+        """A place whose tensor stays here."""
+        owner = spot.owner
+        if owner in self._in_place:
+            return
+        spots = self.moving.get(owner)
+        if spots is not None:
+            spots.append(spot)
+            return
+        tensor = spot.table[spot.key]
+        assert tensor is not None
+        kind = spot.kind if owner is spot.name else self._found.owners[owner].kind
+        as_it_is = self._as_it_is.get((tensor.dtype, kind))
+        if as_it_is is None:
+            as_it_is = self._as_it_is[tensor.dtype, kind] = (
+                runs_as(tensor.dtype, self._dtype, kind) is tensor.dtype
+            )
+        if as_it_is and tensor.device == self._device:
+            self._in_place.add(owner)
+            self.in_place_bytes += tensor.nbytes
+        else:
+            self.moving[owner] = [spot]
+
+    def add_tied(self, spot: Spot) -> bool:
+        """A place of a streamed block: whether its tensor stays here anyway, and is shown there."""
+        spots = self.moving.get(spot.owner)
+        if spots is not None:
+            spots.append(spot)
+        return spots is not None or spot.owner in self._in_place
+
+
+def _executing(found: Survey, covering: Sequence[Placement | None]) -> dict[str, set[Device]]:
+    """The devices that execute something in each module that has tensors."""
+    executes: dict[str, set[Device]] = {}
+    for spot, placement in zip(found.spots, covering, strict=True):
+        assert placement is not None
+        executes.setdefault(spot.module, set()).add(placement.executes_on)
+    for path in reversed(list(found.modules)):  # a module stands before those inside it
+        if path and path in executes:
+            executes.setdefault(path.rpartition(".")[0], set()).update(executes[path])
+    return executes
+
+
+def _regions(
+    found: Survey, executes: Mapping[str, set[Device]], placements: Iterable[str]
+) -> dict[str, Device]:
+    """Where inputs are moved: at the outermost modules that execute on one device.
+
+    Not at containers that are never called, such as `nn.ModuleList`; inside a region again at modules that hold several
+    placements, because callers reach for those directly (`generate` calls the encoder).
+    """
+    above = {""}
+    for path in placements:
+        parent = path.rpartition(".")[0]
+        while parent not in above:
+            above.add(parent)
+            parent = parent.rpartition(".")[0]
+    regions = {}
+    for path, devices in executes.items():
+        if len(devices) == 1 and _has_forward(found, path):
+            outer = path.rpartition(".")[0]
+            while outer and not _has_forward(found, outer):
+                outer = outer.rpartition(".")[0]
+            if path in above or len(executes[outer]) > 1:
+                regions[path] = next(iter(devices))
+    return regions
+
+
+def _has_forward(found: Survey, path: str) -> bool:
+    return type(found.modules[path]).forward is not nn.Module.forward
+
+
+# Blocks that execute on the CPU and are larger than host memory may hold: streamed module by module instead of as a whole.
+#
+# On an accelerator a block of any size goes through the ring in parts, since its slot is on the device. On the CPU host memory
+# is where the block runs, so what is brought in at a time has to be smaller: the modules inside it that hold tensors.
+
+
+def divided(block: Block, limit_bytes: int) -> Iterator[Block]:
+    """The block, or the blocks that take its place where it is too large."""
+    placement = block.placement
+    if (
+        placement.home != DISK
+        or placement.executes_on.is_accelerator
+        or not block.is_module
+        or block.nbytes <= limit_bytes
+    ):
+        yield block
+        return
+    weights = {weight.name: weight for weight in block.weights}
+    by_module: dict[str, list[Spot]] = {}
+    for spot in block.spots:
+        by_module.setdefault(spot.module, []).append(spot)
+    for path, spots in by_module.items():
+        owners = dict.fromkeys(spot.owner for spot in spots)
+        yield Block(
+            placement._replace(path=path),
+            tuple(weights[owner] for owner in owners),
+            tuple(spots),
+            is_module=True,
+        )

@@ -1,0 +1,181 @@
+"""The streaming engine of one model: its lanes, its readers, and the lock that forwards take turns by."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from devmap.runtime.streaming.saved_tensors import saved_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devmap.config.values.device import Device
+    from devmap.runtime.storage.homes import DiskHome, HostHome
+    from devmap.runtime.storage.readers import Readers
+    from devmap.runtime.streaming.counters import Counters
+    from devmap.runtime.streaming.lanes import Lane
+    from devmap.runtime.streaming.mapped_lanes import MappedLane
+    from devmap.runtime.streaming.ring import Ring
+    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.unblocked_weights import DirectWeights
+
+__all__ = ["Engine"]
+
+
+@dataclass(eq=False)
+class Engine:
+    """Brings blocks in and takes them out.
+
+    One block of one thread is in at a time (and what it calls): two threads that run the model take turns block by block,
+    and both get right results.
+    """
+
+    readers: Readers
+    counters: Counters
+    lanes: Mapping[Device, Lane | MappedLane] = field(default_factory=dict)
+    ring: Ring | None = None
+    kept: dict[Device, dict[str, torch.Tensor]] = field(default_factory=dict)
+    """Tied weights of several streamed blocks, by executing device and name: they stay there, beside the slots."""
+    direct: DirectWeights | None = None
+    """Weights without a block of their own."""
+    _is_checked: bool = True
+    """Whether files that weights stay mapped from have been looked at since the pass began."""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _inside: list[tuple[Unit, torch.autograd.graph.saved_tensors_hooks | None, int]] = field(
+        default_factory=list
+    )
+    _values: weakref.WeakValueDictionary[str, torch.Tensor] = field(
+        default_factory=weakref.WeakValueDictionary
+    )
+
+    def enter(self, unit: Unit) -> None:
+        """Bring a block in for its forward.
+
+        Raises:
+            StreamError: when it cannot be read. Nothing is held then, and the next call tries again.
+        """
+        self._lock.acquire()
+        try:
+            if not self._is_checked:  # once a pass, and where an error can be raised
+                self.readers.files.require_maps()
+                self._is_checked = True
+            if unit.depth == 0:
+                self.lanes[unit.device].bring(unit)
+                self._tell_others(unit)
+        except BaseException:
+            self._lock.release()
+            raise
+        unit.depth += 1
+        hooks = None
+        if torch.is_grad_enabled():
+            device = self.lanes[unit.device].backend.torch_device
+            hooks = saved_weights(unit, device, lambda name: self.fetch(unit.home, name, device))
+            hooks.__enter__()
+        self._inside.append((unit, hooks, threading.get_ident()))
+
+    def leave(self, unit: Unit, *, failed: bool = False) -> None:
+        """Let a block go after its forward, whether that went well or not; nothing happens if it did not come in.
+
+        `failed` says that an error is on its way already.
+
+        Raises:
+            StreamError: when the forward wrote to a streamed weight.
+        """
+        if (
+            not self._inside
+            or self._inside[-1][0] is not unit
+            or self._inside[-1][2] != threading.get_ident()
+        ):
+            return
+        _, hooks, _ = self._inside.pop()
+        try:
+            if hooks is not None:
+                hooks.__exit__()
+            unit.depth -= 1
+            if unit.depth == 0:
+                self.lanes[unit.device].free(unit, failed=failed)
+                self._tell_others(unit)
+        finally:
+            self._lock.release()
+
+    def _tell_others(self, unit: Unit) -> None:
+        """Other accelerators may have been waiting for their turn in the ring."""
+        if self.ring is not None and unit.device.is_accelerator:
+            for device, lane in self.lanes.items():
+                if device is not unit.device and device.is_accelerator:
+                    lane.read_ahead()
+
+    def fetch(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
+        """A weight's numbers on a device, in memory of their own, for one use.
+
+        Raises:
+            StreamError: when it cannot be read.
+        """
+        with torch.no_grad():
+            tensor = home.tensor(name)
+            self.counters.add(fetched=tensor.nbytes)
+            return tensor.to(device)
+
+    def fetch_direct(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
+        """A weight without a block of its own on a device, for one use; kept there for the next ones as far as there is room.
+
+        Raises:
+            StreamError: when it cannot be read.
+        """
+        if self.direct is None:
+            return self.fetch(home, name, device)
+        return self.direct.get(name, device, lambda: self.fetch(home, name, device))
+
+    def value(self, home: DiskHome | HostHome, name: str) -> torch.Tensor:
+        """A weight's numbers on the CPU. As long as somebody holds them, the same tensor is given again, so ties stay ties.
+
+        Raises:
+            StreamError: when it cannot be read.
+        """
+        known = self._values.get(name)
+        if known is None:
+            known = self._values[name] = home.tensor(name)
+        return known
+
+    def read_ahead(self) -> None:
+        """Start on the first blocks of a pass, where they are not under way since the last one."""
+        self.counters.begin_pass()
+        self._is_checked = False
+        with self._lock:
+            for lane in self.lanes.values():
+                lane.read_ahead()
+
+    def held_bytes(self) -> dict[Device, int]:
+        """What is kept on each device for streamed blocks."""
+        found = {device: lane.nbytes for device, lane in self.lanes.items()}
+        for device, tensors in self.kept.items():
+            found[device] = found.get(device, 0) + sum(tensor.nbytes for tensor in tensors.values())
+        return found
+
+    def trim(self) -> None:
+        """Let go of memory that no block uses now."""
+        if self.direct is not None:
+            self.direct.clear()
+        with self._lock:
+            for lane in self.lanes.values():
+                lane.trim()
+
+    def close(self) -> None:
+        """Stop the threads, close the files, free the slots."""
+        for lane in self.lanes.values():
+            lane.close()
+        if self.ring is not None:
+            self.ring.close()
+        self.lanes, self.ring = (
+            {},
+            None,
+        )  # the engine may outlive its use: a finalizer of the model refers to it
+        self.kept.clear()
+        if self.direct is not None:
+            self.direct.clear()
+        self.readers.close()

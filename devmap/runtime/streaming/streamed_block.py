@@ -1,0 +1,123 @@
+"""A streamed block: the tensors of one placement, as one slab, and the places in the module tree they are bound to."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+
+from devmap.runtime.storage.homes import DiskHome, HostHome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from devmap.config.values.device import Device
+    from devmap.runtime.storage.module_scan import Spot
+    from devmap.runtime.storage.readers import Reading
+    from devmap.runtime.storage.weights import Layout
+
+__all__ = ["Binding", "Place", "Unit"]
+
+
+class Place(Protocol):
+    """Where a block's bytes are while it runs: a slot, or its file's pages."""
+
+    def views(self, layout: Layout) -> Mapping[str, torch.Tensor]:
+        """The block's tensors there, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One place of the module tree and what stands there while the block does not run."""
+
+    spot: Spot
+    placeholder: torch.Tensor
+    """A `StreamedWeight`, or, for a tied weight that stays on the device, that."""
+    requires_grad: bool
+    """What it was before it was streamed."""
+
+
+@dataclass(eq=False)
+class Unit:
+    """One streamed block."""
+
+    index: int
+    """Among the blocks that execute on the same device, in the model's order."""
+    path: str
+    device: Device
+    home: DiskHome | HostHome
+    bindings: Sequence[Binding]
+    tier: int | str
+    """Where it lives, as a device map names it: `cpu` or `disk`."""
+    place: Place | None = None
+    """Where it is bound now."""
+    depth: int = 0
+    """How many of its forwards are under way: more than one where a block calls itself."""
+    _bound: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """How its tensors lie in a slab."""
+        return self.home.layout
+
+    def start(self, slab: torch.Tensor) -> Reading:
+        """Read it from disk into host memory in the background."""
+        assert isinstance(self.home, DiskHome)
+        return self.home.start(slab)
+
+    def holders(self, place: Place) -> int:
+        """A count of what refers to the tensors over a place; it grows when somebody keeps one of them beyond the forward."""
+        return sum(map(sys.getrefcount, self._bound.get(id(place), ())))
+
+    def prepare(self, place: Place) -> None:
+        """Make the tensors over a place, once: the parameters stay the same objects."""
+        if id(place) in self._bound:
+            return
+        with torch.inference_mode(False), torch.no_grad():  # positional: dynamo knows no other way
+            views = place.views(self.layout)
+            made = {
+                name: nn.Parameter(view, requires_grad=False) if self._is_parameter(name) else view
+                for name, view in views.items()
+            }
+        self._bound[id(place)] = [
+            made.get(binding.spot.owner, binding.placeholder) for binding in self.bindings
+        ]
+
+    def bind(self, place: Place) -> None:
+        """Let the modules see the tensors in a place."""
+        self.prepare(place)
+        for binding, tensor in zip(self.bindings, self._bound[id(place)], strict=True):
+            binding.spot.table[binding.spot.key] = tensor
+        self.place = place
+
+    def locate(self, address: int) -> tuple[str, int] | None:
+        """The weight that has its bytes at an address while the block is in, and how far from its first byte; None for none."""
+        for binding, tensor in (
+            zip(self.bindings, self._bound[id(self.place)], strict=True) if self.place is not None else ()
+        ):
+            start = tensor.data_ptr()
+            if start <= address < start + max(1, tensor.nbytes):
+                return binding.spot.owner, address - start
+        return None
+
+    def unbind(self) -> None:
+        """Put the placeholders back."""
+        for binding in self.bindings:
+            binding.spot.table[binding.spot.key] = binding.placeholder
+        self.place = None
+
+    def forget(self, place: Place) -> None:
+        """Drop the tensors over a place that is going away."""
+        self._bound.pop(id(place), None)
+
+    def forget_all(self) -> None:
+        """Drop the tensors over all places."""
+        self._bound.clear()
+
+    def _is_parameter(self, name: str) -> bool:
+        return any(
+            binding.spot.owner == name and binding.spot.kind == "parameter" for binding in self.bindings
+        )

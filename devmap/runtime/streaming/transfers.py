@@ -1,0 +1,185 @@
+"""Copies from host memory into the slots of one device, made by a thread of its own so that forward need not wait for them.
+
+A block on disk goes through the ring: a reader fills a slab, the copy stream takes it from there. So does a block in host
+memory where the ring is pinned: copies from ordinary pages keep a processor busy at a fraction of the link's rate, and wait
+for the device. Where it is not (unified memory, a system that refuses to pin), they are copied from where they lie.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from devmap.runtime.storage.homes import HostHome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Executor, Future
+
+    from devmap.devices.backend import Backend, Event
+    from devmap.runtime.storage.chunks import Part
+    from devmap.runtime.storage.homes import Stretch
+    from devmap.runtime.streaming.counters import Counters
+    from devmap.runtime.streaming.ring import Ring, Staged
+    from devmap.runtime.streaming.slot import Slot
+    from devmap.runtime.streaming.streamed_block import Unit
+
+__all__ = ["Feeder", "Transfer"]
+
+_REMEMBERED = 256
+"""What the feeder has done lately, to say what a forward waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A block on its way into a slot. It is done when its last copy is queued: the compute stream waits for it, not the host."""
+
+    future: Future[None]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is outstanding on the host."""
+        return self.future.done()
+
+    def settle(self) -> None:
+        """Block until that is so, whether it went well or not."""
+        self.future.exception()
+
+    def wait(self) -> None:
+        """Block until that is so; raises what went wrong."""
+        self.future.result()
+
+
+class Feeder:
+    """Fills the slots of one device, one after another in the order asked for."""
+
+    def __init__(
+        self, backend: Backend, ring: Ring | None, counters: Counters, thread: Executor, *, in_flight: int
+    ) -> None:
+        """`in_flight` slabs may be copied from at once; those of all devices together must be fewer than the ring has, or none."""
+        self.stream = backend.stream()
+        self._backend = backend
+        self._ring = ring
+        self._counters = counters
+        self._thread = thread
+        self._in_flight = in_flight
+        self._sent: deque[tuple[Staged, Event]] = deque()
+        self._done: deque[tuple[str, float, float]] = deque(maxlen=_REMEMBERED)
+
+    def start(self, unit: Unit, slot: Slot) -> Transfer:
+        """Begin to fill a slot."""
+        if self._is_staged(unit):
+            assert self._ring is not None
+            self._ring.begin(unit)
+        transfer = Transfer(self._thread.submit(self._transfer, unit, slot))
+        self._thread.submit(
+            self._let_go
+        )  # behind the transfer, so that a forward that waits for it need not wait for this
+        return transfer
+
+    def is_near(self, unit: Unit) -> bool:
+        """Whether a block should be brought into a slot now: not one that is needed after what waits in the ring for other devices."""
+        return self._ring is None or not self._ring.serves(unit) or self._ring.is_near(unit)
+
+    def record(self, unit: Unit) -> None:
+        """Note that a block runs now."""
+        if self._ring is not None and self._ring.serves(unit):
+            self._ring.record(unit)
+
+    def leave(self, unit: Unit) -> None:
+        """Note that a block has lost its slot."""
+        if self._ring is not None:
+            self._ring.leave(unit)
+
+    def read_ahead(self) -> None:
+        """Bring the next blocks into the ring."""
+        if self._ring is not None:
+            self._ring.read_ahead()
+
+    def causes(self, started: float, ended: float) -> Mapping[str, float]:
+        """What a wait was for, in seconds: `disk`, `host` (copies within host memory), `copy` (to the device)."""
+        found = {"disk": 0.0, "host": 0.0, "copy": 0.0}
+        for cause, first, last in tuple(self._done):
+            found[cause] += max(0.0, min(ended, last) - max(started, first))
+        found["copy"] += max(
+            0.0, ended - started - sum(found.values())
+        )  # queueing, and what has not come to its end yet
+        return found
+
+    def close(self) -> None:
+        """Let what is under way end, and stop the thread."""
+        self._thread.shutdown(wait=True)
+
+    def _is_staged(self, unit: Unit) -> bool:
+        return self._ring is not None and self._ring.serves(unit)
+
+    def _transfer(self, unit: Unit, slot: Slot) -> None:
+        with torch.no_grad():
+            self._backend.wait(slot.computed, self.stream)
+            if self._is_staged(unit):
+                self._through_ring(unit, slot)
+            else:
+                self._from_its_place(unit, slot)
+            self._backend.record(slot.copied, self.stream)
+
+    def _from_its_place(self, unit: Unit, slot: Slot) -> None:
+        assert isinstance(unit.home, HostHome)
+        with self._timed("copy"):
+            for part in unit.home.parts:
+                for at, flat in part.pieces:
+                    start = part.offset + at
+                    self._backend.copy(slot.slab[start : start + flat.numel()], flat, stream=self.stream)
+
+    def _through_ring(self, unit: Unit, slot: Slot) -> None:
+        ring = self._ring
+        assert ring is not None
+        cause = "host" if isinstance(unit.home, HostHome) else "disk"
+        parts: Sequence[Part | Stretch] = unit.home.parts
+        try:
+            for number, part in enumerate(parts):
+                self._let_go(self._in_flight)
+                with self._timed(cause):
+                    staged = ring.take(unit, number)
+                try:
+                    with self._timed(cause):
+                        assert staged.reading is not None
+                        staged.reading.wait()
+                    with self._timed(
+                        "copy"
+                    ):  # long where the slab is not pinned: the copy is made at once then
+                        self._backend.copy(
+                            slot.slab[part.offset : part.offset + part.nbytes],
+                            staged.slab[: part.nbytes],
+                            stream=self.stream,
+                        )
+                        sent = self._backend.event()
+                        self._backend.record(sent, self.stream)
+                except BaseException:
+                    ring.release(staged)
+                    raise
+                self._sent.append((staged, sent))
+                self._counters.add(staged=part.nbytes)
+        finally:
+            ring.end(unit)
+
+    def _let_go(self, keep: int = 0) -> None:
+        """Give slabs back whose bytes have arrived; wait for those past the newest `keep`."""
+        while len(self._sent) > keep:
+            staged, sent = self._sent.popleft()
+            with self._timed("copy"):
+                sent.synchronize()
+            assert self._ring is not None
+            self._ring.release(staged)
+
+    @contextmanager
+    def _timed(self, cause: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._done.append((cause, started, time.perf_counter()))

@@ -1,0 +1,50 @@
+"""What the devices of a config may hold, as far as the config and the machine that it names say so."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from devmap.config.values.device import DISK
+from devmap.config.values.size import Bytes, Percent
+
+if TYPE_CHECKING:
+    from devmap.config.values.device import Device
+    from devmap.findings.context import Context
+
+__all__ = ["capacity", "headroom", "machine_memory"]
+
+_DEFAULT_HEADROOM = Percent(Decimal(15))
+
+
+def machine_memory(context: Context, device: Device) -> int | None:
+    """The memory of a device of the machine that the config names, in bytes; None where no machine says so."""
+    found = context.machine.devices.get(device) if context.machine is not None else None
+    return found.memory if found is not None else None
+
+
+def capacity(context: Context, device: Device) -> int | None:
+    """What `max_memory` gives a device, else all of its memory, in bytes; None where nothing says, as for a disk that is a folder."""
+    config = context.document.config
+    memory = machine_memory(context, device)
+    if config is None or config.max_memory is None:
+        return None if device == DISK else memory
+    amount = config.max_memory.get(device)
+    if isinstance(amount, Percent):
+        return None if memory is None else amount.of(memory)
+    return amount
+
+
+def headroom(context: Context, device: Device) -> int:
+    """What stays free on a device, in bytes: what the config says, else 15% of an accelerator whose budget is not given in bytes."""
+    config = context.document.config
+    total = capacity(context, device)
+    if config is None or total is None:
+        return 0
+    said: Bytes | Percent | None = config.headroom.of(device) if config.headroom is not None else None
+    if said is None and device.is_accelerator:
+        in_bytes = config.max_memory is not None and not isinstance(config.max_memory.get(device), Percent)
+        said = None if in_bytes else _DEFAULT_HEADROOM
+    if said is None:
+        return 0
+    return said.of(total) if isinstance(said, Percent) else said

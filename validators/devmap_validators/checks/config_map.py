@@ -1,0 +1,133 @@
+"""What a config's device map says of its model, worked out once for all rules; and where its parts stand in the document."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from devmap.config.values.device import CPU, DISK, Device, parse_device
+from devmap_validators.checks.assignment import Assignment, assign, bytes_on_devices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from devmap.config.yaml.faults import DocumentPath
+    from devmap.findings.context import Context
+    from devmap.inventory.line import Run
+
+__all__ = [
+    "anchors_of",
+    "assignment_of",
+    "device_path",
+    "devices_named",
+    "map_path",
+    "no_split_classes",
+    "offered_devices",
+    "pinned_bytes",
+    "quoted",
+    "runs_by_key",
+]
+
+
+@lru_cache(maxsize=4)
+def assignment_of(context: Context) -> Assignment | None:
+    """What the map's keys, ranges and globs expanded, say of each tensor; None without a config or an inventory."""
+    config, expansion = context.document.config, context.expansion
+    if config is None or expansion is None or context.inventory is None:
+        return None
+    return assign(
+        context.inventory, {path: config.device_map[key] for path, key in expansion.anchors.items()}
+    )
+
+
+@lru_cache(maxsize=4)
+def pinned_bytes(context: Context) -> Mapping[Device, int]:
+    """Bytes of weights that the map itself puts on each device, at the run dtype; what a strategy places does not count."""
+    assignment, config = assignment_of(context), context.document.config
+    if assignment is None or config is None:
+        return {}
+    return bytes_on_devices(assignment, config.model.dtype)
+
+
+def anchors_of(context: Context, tensors: Sequence[str]) -> tuple[str, ...]:
+    """The keys of the map that decide these tensors, each once, in the tensors' order."""
+    assignment, expansion = assignment_of(context), context.expansion
+    if assignment is None or expansion is None:
+        return ()
+    paths = [assignment.path_of(name) for name in tensors]
+    return tuple(dict.fromkeys(expansion.anchors[path] for path in paths if path is not None))
+
+
+def no_split_classes(context: Context) -> tuple[str, ...]:
+    """The classes that may not be split: the config's, else the inventory's."""
+    config, inventory = context.document.config, context.inventory
+    if config is not None and config.no_split_module_classes is not None:
+        return tuple(config.no_split_module_classes)
+    return inventory.no_split_module_classes if inventory is not None else ()
+
+
+def offered_devices(context: Context) -> frozenset[Device] | None:
+    """The devices that weights may lie on; None where that is this machine's affair (no `max_memory`, no `machine`)."""
+    config = context.document.config
+    if config is None:
+        return None
+    disk = {DISK} if config.offload.folder is not None else set()
+    if config.max_memory is not None:
+        return frozenset({*config.max_memory, *disk})
+    if context.machine is not None and context.machine.devices:
+        accelerators = {device for device in context.machine.devices if device.is_accelerator}
+        return frozenset({*accelerators, *disk, *({CPU} if CPU in context.machine.devices else set())})
+    return None
+
+
+def devices_named(context: Context) -> Iterator[tuple[Device, DocumentPath]]:
+    """Every device that the config names as a place for weights, with where it stands: in the map, `max_memory` and `forbid`."""
+    config = context.document.config
+    if config is None:
+        return
+    for key, target in config.device_map.items():
+        if isinstance(target, Device):
+            yield target, map_path(context, key)
+    for device in config.max_memory or ():
+        yield device, device_path(context, ("max_memory",), device)
+    for device in config.forbid:
+        yield device, device_path(context, ("forbid",), device)
+
+
+def map_path(context: Context, key: str) -> DocumentPath:
+    """Where a key of the device map stands; the whole map where it is one word."""
+    written = (context.document.data or {}).get("device_map")
+    return ("device_map", key) if isinstance(written, dict) else ("device_map",)
+
+
+def device_path(context: Context, section: tuple[str, ...], device: Device) -> DocumentPath:
+    """Where a device stands as a key of `section`, however it was spelt (`0`, `cuda:0`)."""
+    node: object = context.document.data
+    for part in section:
+        node = node.get(part) if isinstance(node, dict) else None
+    for key in node if isinstance(node, dict) else ():
+        try:
+            if parse_device(key) == device:
+                return (*section, key)
+        except ValueError:
+            continue
+    return section
+
+
+def quoted(names: Sequence[str], most: int = 3) -> str:
+    """A few names in quotes: `'a', 'b' and 7 more`."""
+    few = ", ".join(f"'{name}'" for name in names[:most])
+    return f"{few} and {len(names) - most:,} more" if len(names) > most else few
+
+
+@lru_cache(maxsize=4)
+def runs_by_key(context: Context) -> Mapping[str, list[Run]]:
+    """For each key of the map that decides a tensor, the runs of tensors that it decides."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    assignment, expansion = assignment_of(context), context.expansion
+    if assignment is not None and expansion is not None:
+        for run in assignment.runs:
+            if run.path is not None:
+                found[expansion.anchors[run.path]].append(run)
+    return found

@@ -1,0 +1,262 @@
+"""Policy packs: a team's own rules in YAML, each a JSON Schema (draft 2020-12) over the config, its plan or its lock.
+
+    version: 1
+    name: production
+    rules:
+      - code: PRD001
+        name: no-disk
+        severity: error                 # or warning, note
+        over: plan                      # config, plan or lock
+        message: weights lie on disk, and each pass waits for it
+        help: offer more cpu memory
+        schema: {properties: {disk_bytes: {const: 0}}}
+
+`devmap_validators.checks.policy_subjects` says what a schema sees. jsonschema is imported only when a config names a policy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.config.values.words import shown
+from devmap.config.yaml.faults import DocumentPath, Fault
+from devmap.config.yaml.positions import locate
+from devmap.config.yaml.reader import read_yaml
+from devmap.config.yaml.source import Place, Position, Source
+from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.policy_subjects import document_path, subject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devmap.config.yaml.reader import ParsedYaml, Plain
+    from devmap.findings.context import Context
+
+__all__ = [
+    "BUILT_IN_POLICIES",
+    "Policy",
+    "PolicyRule",
+    "built_in_rules",
+    "parse_policy",
+    "part_of_policy",
+    "policies_of",
+    "policy_file",
+]
+
+BUILT_IN_POLICIES = ("production", "inference", "training", "shared-server")
+_FOLDER = Path(__file__).parents[1] / "policies"
+_SUBJECTS = ("config", "plan", "lock")
+_SEVERITIES = ("error", "warning", "note")
+_CODE = re.compile(r"(?!DM)[A-Z]{2,8}[0-9]{3,4}\Z")
+_RULE_KEYS = ("code", "name", "severity", "over", "message", "help", "schema")
+
+
+@dataclass(frozen=True)
+class PolicyRule:
+    """One rule of a pack."""
+
+    code: str
+    name: str
+    message: str
+    schema: dict[str, Plain]
+    over: str = "config"
+    severity: str = "error"
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One pack: its rules, or what is wrong with it."""
+
+    name: str
+    rules: tuple[PolicyRule, ...]
+    faults: tuple[Fault, ...] = ()
+    description: str = ""
+    place: int = 0
+    """Where the config names it, in its list `policies`."""
+
+
+def policy_file(name: str, folder: Path) -> Path | None:
+    """The file of a policy: a built-in name, or a path from the config's folder; None if there is none."""
+    if name in BUILT_IN_POLICIES:
+        return _FOLDER / f"{name}.yaml"
+    path = folder / name
+    return path if path.is_file() else None
+
+
+@lru_cache(maxsize=4)
+def policies_of(context: Context) -> tuple[Policy, ...]:
+    """The packs that a config names, those that exist, in its order."""
+    config = context.document.config
+    found: list[Policy] = []
+    for place, name in enumerate(config.policies if config is not None else ()):
+        path = policy_file(name, context.document.folder)
+        if path is None:
+            continue
+        policy = _read(path)
+        found.append(replace(policy, place=place))
+    return tuple(found)
+
+
+def _read(path: Path) -> Policy:
+    name = os.fspath(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        here = Position(Source(name, ""), Place(1, 1), Place(1, 2))
+        return Policy(path.stem, (), (Fault("DM602", f"{name}: {error.strerror or error}", here),))
+    return parse_policy(content, name)
+
+
+def parse_policy(content: bytes, name: str) -> Policy:
+    """The pack in `content`, with a fault for everything that is wrong with it; `name` is the file's name for messages."""
+    parsed = read_yaml(content, name)
+    if parsed.data is None or parsed.faults:
+        return Policy(Path(name).stem, (), parsed.faults)
+    reader = _Reader(parsed)
+    rules = reader.rules()
+    title, description = parsed.data.get("name"), parsed.data.get("description")
+    return Policy(
+        title if isinstance(title, str) else Path(name).stem,
+        rules,
+        tuple(reader.faults),
+        description if isinstance(description, str) else "",
+    )
+
+
+def part_of_policy(rule: PolicyRule, policy: Policy, whole: Rule) -> Rule:
+    """A rule of a pack as a rule among the others; `whole` is the rule that stands for all of them."""
+    return Rule(
+        code=rule.code,
+        name=rule.name,
+        severity=Severity(rule.severity),
+        summary=rule.message[:1].upper() + rule.message[1:],
+        why=f"It is a rule of the policy '{policy.name}'. {policy.description}"
+        + (f" To mend it: {rule.help}." if rule.help else ""),
+        good="",
+        bad="",
+        check=partial(_violations, code=rule.code),
+        part_of=whole,
+    )
+
+
+def built_in_rules(whole: Rule) -> tuple[Rule, ...]:
+    """The rules of the packs that come with devmap."""
+    packs = [_read(_FOLDER / f"{name}.yaml") for name in BUILT_IN_POLICIES]
+    return tuple(part_of_policy(rule, pack, whole) for pack in packs for rule in pack.rules)
+
+
+def _violations(context: Context, code: str) -> Iterator[Report]:
+    """Where a config, its plan or its lock breaks the rules of a code; nothing where their subject is not there."""
+    for policy in policies_of(context):
+        for rule in policy.rules:
+            instance = subject(rule.over, context) if rule.code == code else None
+            if instance is None:
+                continue
+            from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only for configs with policies
+
+            errors = Draft202012Validator(rule.schema).iter_errors(instance)
+            for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
+                path = document_path(rule.over, tuple(error.absolute_path), context)
+                found = _found(rule.over, tuple(error.absolute_path), error.instance)
+                # What is missing stands nowhere: the policy that asks for it does.
+                yield Report(rule.message + found, path or ("policies", policy.place), help=rule.help)
+
+
+def _found(over: str, path: tuple[str | int, ...], value: object) -> str:
+    """What stands there instead, where that says more than the rule's own words."""
+    if over == "lock" or value is None or not path or isinstance(value, bool | dict | list):
+        return ""
+    text = f"{value:,}" if isinstance(value, int) else shown(value).strip("'")
+    return f" ({path[-1]} is {text})"
+
+
+class _Reader:
+    """Takes the rules out of a pack and notes what is wrong; a class because both grow together."""
+
+    def __init__(self, parsed: ParsedYaml) -> None:
+        self.document = parsed.data or {}
+        self.positions = parsed.positions
+        self.faults: list[Fault] = []
+
+    def rules(self) -> tuple[PolicyRule, ...]:
+        if self.document.get("version") != 1 or self.document.get("version") is True:
+            self.fault(
+                ("version",), f"a policy pack is of version 1, found {shown(self.document.get('version'))}"
+            )
+        for key in self.document:
+            if key not in {"version", "name", "description", "rules"}:
+                self.fault((key,), f"{shown(key)} is no key of a policy pack", key=True)
+        written = self.document.get("rules")
+        if not isinstance(written, list):
+            self.fault(("rules",), f"'rules' expects a list of rules, found {shown(written)}")
+            return ()
+        found = [self.rule(("rules", place), node) for place, node in enumerate(written)]
+        rules = tuple(rule for rule in found if rule is not None)
+        seen: set[str] = set()
+        for place, rule in enumerate(found):
+            if rule is not None and rule.code in seen:
+                self.fault(("rules", place, "code"), f"the code {shown(rule.code)} is used twice")
+            seen.add(rule.code if rule is not None else "")
+        return rules
+
+    def rule(self, path: DocumentPath, node: Plain) -> PolicyRule | None:
+        before = len(self.faults)
+        if not isinstance(node, dict):
+            self.fault(path, f"a rule is a mapping, found {shown(node)}")
+            return None
+        for key in node:
+            if key not in _RULE_KEYS:
+                self.fault((*path, key), f"{shown(key)} is no key of a policy's rule", key=True)
+        code = self.text(path, node, "code")
+        if code and not _CODE.match(code):
+            self.fault(
+                (*path, "code"),
+                f"the code {shown(code)} is not two to eight capitals and three or four digits, such as ACME001",
+            )
+        message = self.text(path, node, "message")
+        name = self.text(path, node, "name", default="rule")
+        help_ = self.text(path, node, "help", default="")
+        over = self.choice(path, node, "over", _SUBJECTS)
+        severity = self.choice(path, node, "severity", _SEVERITIES)
+        schema = self.schema((*path, "schema"), node.get("schema"))
+        if schema is None or len(self.faults) > before:
+            return None
+        return PolicyRule(code, name, message, schema, over, severity, help_)
+
+    def text(
+        self, path: DocumentPath, node: dict[str, Plain], key: str, *, default: str | None = None
+    ) -> str:
+        value = node.get(key, default)
+        if not isinstance(value, str) or (default is None and not value):
+            self.fault((*path, key), f"'{key}' expects text, found {shown(value)}")
+            return ""
+        return value
+
+    def choice(self, path: DocumentPath, node: dict[str, Plain], key: str, words: tuple[str, ...]) -> str:
+        value = node.get(key, words[0])
+        if value not in words or not isinstance(value, str):
+            self.fault((*path, key), f"'{key}' expects one of {', '.join(words)}, found {shown(value)}")
+            return words[0]
+        return value
+
+    def schema(self, path: DocumentPath, node: Plain) -> dict[str, Plain] | None:
+        from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - 60 ms, and only for configs with policies
+
+        if not isinstance(node, dict):
+            self.fault(path, f"'schema' expects a JSON Schema, found {shown(node)}")
+            return None
+        try:
+            Draft202012Validator.check_schema(node)
+        except SchemaError as error:
+            self.fault((*path, *error.absolute_path), f"no JSON Schema: {error.message[:120]}")
+            return None
+        return node
+
+    def fault(self, path: DocumentPath, message: str, *, key: bool = False) -> None:
+        self.faults.append(Fault("DM602", message, locate(path, self.positions, key=key), path))

@@ -1,0 +1,23 @@
+"""All rules of the built-in pack, in order of their codes. A new rule is a module, and two lines in its family's `__init__`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap_validators.rules import budget, config, devices, file, lock, policy
+from devmap_validators.rules import map as map_rules
+
+if TYPE_CHECKING:
+    from devmap.findings.model import Rule
+
+__all__ = ["ALL_RULES"]
+
+ALL_RULES: tuple[Rule, ...] = (
+    *file.RULES,
+    *config.RULES,
+    *map_rules.RULES,
+    *devices.RULES,
+    *budget.RULES,
+    *lock.RULES,
+    *policy.RULES,
+)

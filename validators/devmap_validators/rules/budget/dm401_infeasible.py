@@ -1,0 +1,67 @@
+"""DM401: the model does not fit on the devices that are offered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.wording import exact_bytes
+from devmap_validators.rules.budget import dm402_over_budget_map, dm406_headroom_takes_all
+from devmap_validators.rules.devices import dm301_device_without_budget, dm304_tier_not_offered
+from devmap_validators.rules.map import dm210_contradicted_constraint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devmap.findings.context import Context
+
+__all__ = ["RULE"]
+
+
+_MORE_EXACT = (
+    dm210_contradicted_constraint.RULE,
+    dm301_device_without_budget.RULE,
+    dm304_tier_not_offered.RULE,
+    dm402_over_budget_map.RULE,
+    dm406_headroom_takes_all.RULE,
+)
+"""Rules that name the key that is to blame, where one is."""
+
+
+def _check(context: Context) -> Iterator[Report]:
+    error, config = context.plan_error, context.document.config
+    if error is None or config is None or any(True for rule in _MORE_EXACT for _ in rule.check(context)):
+        return
+    message = error.message
+    if error.shortfall_bytes and f"{error.shortfall_bytes:,}" not in message:
+        message = f"{message} ({error.shortfall_bytes:,} bytes short)"
+    hint = (
+        "; or ".join(error.changes)
+        or error.help
+        or f"offer {exact_bytes(max(error.shortfall_bytes, 1))} more"
+    )
+    path = ("max_memory",) if config.max_memory is not None else ("device_map",)
+    yield Report(message, path, on_key=True, help=hint)
+
+
+RULE = Rule(
+    code="DM401",
+    name="infeasible",
+    severity=Severity.ERROR,
+    summary="The model does not fit on the devices that are offered",
+    why=(
+        "No placement keeps every device within its budget. The message says how many bytes are missing, and the help which "
+        "changes would make it fit, the cheapest first."
+    ),
+    good="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 2GB}
+""",
+    bad="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 500MB, 1: 500MB}
+""",
+    check=_check,
+)

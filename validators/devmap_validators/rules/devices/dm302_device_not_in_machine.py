@@ -1,0 +1,55 @@
+"""DM302: a device that the machine does not have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.config.values.device import DISK, device_name
+from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.config_map import devices_named
+from devmap_validators.checks.wording import devices_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devmap.findings.context import Context
+
+__all__ = ["RULE"]
+
+
+def _check(context: Context) -> Iterator[Report]:
+    if context.machine is None or not context.machine.devices:
+        return
+    known = context.machine.devices
+    for device, path in devices_named(context):
+        if device not in known and device != DISK:  # a machine profile need not measure its disk
+            name = f"the machine '{context.machine.name}'" if context.machine.name else "the machine"
+            on_key = path[:1] != ("device_map",)
+            yield Report(
+                f"{name} has no {device_name(device)}",
+                path,
+                on_key=on_key,
+                help=f"it has {devices_in_words(known)}",
+            )
+
+
+RULE = Rule(
+    code="DM302",
+    name="device-not-in-machine",
+    severity=Severity.ERROR,
+    summary="A device that the machine does not have",
+    why="The machine profile lists what is there. A map or budget for another device cannot run on that machine.",
+    good="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 2GB}
+machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}
+""",
+    bad="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 2GB, 2: 2GB}
+machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}
+""",
+    check=_check,
+)

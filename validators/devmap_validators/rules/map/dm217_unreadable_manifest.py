@@ -1,0 +1,49 @@
+"""DM217: the manifest is not there, or wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.errors import CheckpointError
+from devmap.findings.model import Report, Rule, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devmap.findings.context import Context
+
+__all__ = ["RULE"]
+
+
+def _check(context: Context) -> Iterator[Report]:
+    error, config = context.inventory_error, context.document.config
+    if error is None or isinstance(error, CheckpointError) or config is None:
+        return
+    if config.model.manifest is None and config.model.factory is None:
+        return  # DM214 says that the config names no model
+    key = "manifest" if config.model.manifest is not None else "factory"
+    yield Report(
+        error.message,
+        ("model", key),
+        help=error.help or "write it anew: devmap inspect CHECKPOINT -o MANIFEST",
+    )
+
+
+RULE = Rule(
+    code="DM217",
+    name="unreadable-manifest",
+    severity=Severity.ERROR,
+    summary="The manifest is not there, or wrong",
+    why="The manifest is the model as far as checks and plans know it. Without it nothing of the map can be checked.",
+    good="""\
+version: 1
+model: {manifest: example.manifest.yaml}
+max_memory: {0: 2GB}
+""",
+    bad="""\
+version: 1
+model: {manifest: no-such.manifest.yaml}
+max_memory: {0: 2GB}
+""",
+    check=_check,
+)
