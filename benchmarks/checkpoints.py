@@ -43,7 +43,10 @@ SMALL = Size("llama-0.1GB", 12, 512, 1376)
 
 
 def llama(size: Size, *, folder: Path | None = None) -> Path:
-    """The folder of that checkpoint, written if it is not there: a config and a shard for every four blocks."""
+    """The folder of that checkpoint, written if it is not there.
+
+    A config and a shard for every four blocks.
+    """
     root = folder or Path(
         os.environ.get("DEVMAP_BENCHMARKS", Path(tempfile.gettempdir()) / "devmap-benchmarks")
     )
@@ -89,7 +92,10 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def drop_from_cache(folder: Path) -> None:
-    """Let the next read of the shards come from the disk. Pages that a process has mapped stay, so unmap them first."""
+    """Let the next read of the shards come from the disk.
+
+    Pages that a process has mapped stay, so unmap them first.
+    """
     for path in folder.rglob("*"):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,6 @@
-"""Loading into memory, dispatching many parameters, and hooks: devmap beside Accelerate and raw reads, in one run.
+"""Loading into memory, dispatching many parameters, and hooks.
+
+Devmap beside Accelerate and raw reads, in one run.
 
 Usage: python benchmarks/loading.py [--quick | --full] [--repeat N]
 """
@@ -69,7 +71,10 @@ def simulated(folder: Path) -> None:
 
 
 def loading(size: Size, *, rounds: int) -> None:
-    """Cold, until every byte is in memory: devmap maps it for the cpu; the peer, which maps without reading, then copies."""
+    """Cold, until every byte is in memory: devmap maps it for the cpu.
+
+    The peer, which maps without reading, then copies.
+    """
     folder = llama(size)
     total = sum(path.stat().st_size for path in files_of(folder))
     found: dict[str, list[float]] = {}
@@ -101,7 +106,8 @@ def loading(size: Size, *, rounds: int) -> None:
             f"{ratio:.2f} ({min(raw) / min(times):.2f})",
         )
     print(
-        f"\ndevmap read {statistics.median(read) / total:.2f} of the files' bytes from the disk; raw {min(raw):.2f} to {max(raw):.2f} s"
+        f"\ndevmap read {statistics.median(read) / total:.2f} of the files' bytes from the disk; raw "
+        f"{min(raw):.2f} to {max(raw):.2f} s"
     )
 
 
@@ -162,7 +168,10 @@ def hooked(model: nn.Module, device_map: dict[str, str]) -> None:
 
 
 def hooking(leaves: int, *, rounds: int) -> None:
-    """Very many tiny modules with one change of device: forward against the same net without hooks on one device."""
+    """Very many tiny modules with one change of device.
+
+    Forward against the same net without hooks on one device.
+    """
     with simulated_devices({0: "1GB", 1: "1GB"}), torch.no_grad():
         plain = tree(leaves).to("sim:0")
         ours = tree(leaves)
@@ -215,8 +224,10 @@ def main(arguments: list[str] | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore")
     print(
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, 1 kernel thread, load {os.getloadavg()[0]:.1f}, "
-        f"{platform.system()} {platform.release()}, torch {torch.__version__}, accelerate {accelerate.__version__}, "
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, 1 kernel thread, load "
+        f"{os.getloadavg()[0]:.1f}, "
+        f"{platform.system()} {platform.release()}, torch {torch.__version__}, accelerate "
+        f"{accelerate.__version__}, "
         f"transformers {transformers.__version__}"
     )
     leaves = 900 if chosen.quick else 9000

@@ -1,4 +1,6 @@
-"""The planner against Accelerate's and Transformers' own, in one run: what they decide, and how long they take.
+"""The planner against Accelerate's and Transformers' own, in one run.
+
+What they decide, and how long they take.
 
 python benchmarks/planner.py            # about two minutes on two cores (the same as --quick)
 python benchmarks/planner.py --full     # every model in the grid, peers at full size: about half an hour

@@ -72,7 +72,8 @@ def _plan(planner: str, subject: Subject, budgets: dict[int | str, int], strateg
 def balance(subjects: Sequence[Subject]) -> dict[str, list[float]]:
     """Print the largest share over the best contiguous split's; return the ratios of each planner."""
     print(
-        "\n(a) Largest share / best contiguous split, strategy balanced, budgets that do not bind (1.000 is the optimum)"
+        "\n(a) Largest share / best contiguous split, strategy balanced, budgets that do not bind (1.000 "
+        "is the optimum)"
     )
     print(
         f"{'model':24}{'GB':>7}  {'devices':>7}{'optimum GB':>12}"
@@ -102,7 +103,8 @@ def balance(subjects: Sequence[Subject]) -> dict[str, list[float]]:
 def exact_fits(subjects: Sequence[Subject]) -> dict[str, Counter[str]]:
     """Print how planners use budgets in which everything fits to the byte."""
     print(
-        "\n(b) Exact fits: every device has the optimum of (a) to the byte, cpu is offered too; both strategies"
+        "\n(b) Exact fits: every device has the optimum of (a) to the byte, cpu is offered too; both "
+        "strategies"
     )
     counts: dict[str, Counter[str]] = {planner: Counter() for planner in PLANNERS}
     for subject, devices, strategy in product(subjects, DEVICES, ("balanced", "sequential")):
@@ -122,7 +124,8 @@ def grid(subjects: Sequence[Subject]) -> dict[str, Counter[str]]:
     """Print how many plans are wrong over a grid of budgets."""
     shares = {"loose": 1.5, "tight": 1.05, "short": 0.6}
     print(
-        f"\n(c) Grid: {len(subjects)} models x {DEVICES} devices x {tuple(shares)} ({tuple(shares.values())} of the model in all)"
+        f"\n(c) Grid: {len(subjects)} models x {DEVICES} devices x {tuple(shares)} "
+        f"({tuple(shares.values())} of the model in all)"
     )
     print("    x cpu offered or not x disk offered or not x strategies balanced, sequential, balanced_low_0")
     counts: dict[str, Counter[str]] = {planner: Counter() for planner in PLANNERS}
@@ -172,7 +175,10 @@ def grid(subjects: Sequence[Subject]) -> dict[str, Counter[str]]:
 
 
 def _surely_fits(subject: Subject, budgets: dict[int | str, int]) -> bool:
-    """Whether a plan is known: all on cpu, all streamed from disk, or the largest first, each on the first device with room."""
+    """Whether a plan is known.
+
+    All on cpu, all streamed from disk, or the largest first, each on the first device with room.
+    """
     if subject.nbytes <= budgets.get("cpu", 0) or subject.nbytes <= budgets.get("disk", 0):
         return True
     free = [budget for device, budget in budgets.items() if isinstance(device, int)]

@@ -1,4 +1,7 @@
-"""Models for the planner's benchmark: public architectures at real size on the meta device, and trees of many tensors."""
+"""Models for the planner's benchmark.
+
+Public architectures at real size on the meta device, and trees of many tensors.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,8 @@ ARCHITECTURES = (
 QUICK = frozenset(
     {"Llama-3-8B", "Llama-3.2-1B, tied", "GPT-2, tied", "Gemma2-2B, tied", "T5-3B, tied", "BERT-large, tied"}
 )
-"""Enough for the grid of cases in a quick run: large heads, ties over two and four names, buffers, an encoder alone."""
+"""Enough for the grid of cases in a quick run: large heads, ties over two and four names, buffers, an encoder
+alone."""
 
 
 def build(architecture: Architecture) -> nn.Module:
@@ -104,7 +108,8 @@ def build(architecture: Architecture) -> nn.Module:
     model_class = getattr(transformers, architecture.class_name)
     config = model_class.config_class(**architecture.figures)
     with torch.device("meta"):
-        model: nn.Module = model_class._from_config(config, dtype=torch.bfloat16)  # noqa: SLF001 - the entry that takes a dtype
+        # The entry that takes a dtype.
+        model: nn.Module = model_class._from_config(config, dtype=torch.bfloat16)  # noqa: SLF001
         tie_weights: Callable[[], None] = model.tie_weights  # type: ignore[assignment]
         tie_weights()
     return model
@@ -185,5 +190,8 @@ class LanguageModel(nn.Module):
 
 
 def expert_tree(layers: int, experts: int = 256) -> nn.Module:
-    """DeepSeek-V3's published shape with one module per expert in every layer: 61 layers are 47,399 tensors."""
+    """DeepSeek-V3's published shape with one module per expert in every layer.
+
+    61 layers are 47,399 tensors.
+    """
     return LanguageModel(layers, experts)

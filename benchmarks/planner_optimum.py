@@ -1,4 +1,7 @@
-"""The best contiguous split and a judge of device maps, written from the model alone: no planner's code is used here."""
+"""The best contiguous split and a judge of device maps, written from the model alone.
+
+No planner's code is used here.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ def total_bytes(model: nn.Module) -> int:
 
 
 def unit_bytes(model: nn.Module, whole: Collection[str]) -> list[int]:
-    """Bytes of what is placed as one, in the model's order; what tied tensors join stands where its first part stands."""
+    """Bytes of what is placed as one, in the model's order.
+
+    What tied tensors join stands where its first part stands.
+    """
     group_of: dict[int, int] = {}
     groups: list[list[torch.Tensor]] = []
     for parts in _atoms(model, whole):
@@ -43,7 +49,8 @@ def unit_bytes(model: nn.Module, whole: Collection[str]) -> list[int]:
 
 
 def _atoms(module: nn.Module, whole: Collection[str]) -> Iterator[list[torch.Tensor]]:
-    children = [child for child in module._modules.values() if child is not None]  # noqa: SLF001 - named_children() drops duplicates
+    # `named_children()` drops duplicates.
+    children = [child for child in module._modules.values() if child is not None]  # noqa: SLF001
     if not children or type(module).__name__ in whole:
         tensors = [tensor for _, tensor in _tensors(module)]
         if tensors:
@@ -58,8 +65,8 @@ def _atoms(module: nn.Module, whole: Collection[str]) -> Iterator[list[torch.Ten
 def best_split(loads: list[int], devices: int) -> int:
     """The smallest possible largest sum when `loads` are cut into at most so many runs.
 
-    Dynamic programming over cuts: the best for the first `end` loads on `n` devices is the least, over where the last run
-    starts, of the larger of that run and the best of what stands before it on `n - 1`.
+    Dynamic programming over cuts: the best for the first `end` loads on `n` devices is the least, over where
+    the last run starts, of the larger of that run and the best of what stands before it on `n - 1`.
     """
     sums = [0]
     for load in loads:
@@ -84,7 +91,8 @@ class Verdict:
     """What a device map does."""
 
     nbytes: dict[int | str, int] = field(default_factory=dict)
-    """Bytes on each device, a tied tensor once on each; on cpu and disk parameters alone, since buffers may stay elsewhere."""
+    """Bytes on each device, a tied tensor once on each; on cpu and disk parameters alone, since buffers may
+    stay elsewhere."""
     faults: set[str] = field(default_factory=set)
     """Of `incomplete`, `over budget`, `unasked tier`, `torn`."""
 

@@ -34,7 +34,10 @@ _DEVICES = 16
 
 
 def _median(call: Callable[[], object], runs: int, bound: float = 600) -> float | None:
-    """The median of the CPU seconds of so many calls; None when one took longer than `bound` seconds on the wall."""
+    """The median of the CPU seconds of so many calls.
+
+    None when one took longer than `bound` seconds on the wall.
+    """
     found = []
     for _ in range(runs):
         gc.collect()
@@ -58,10 +61,12 @@ def _cell(seconds: float | None) -> str:
 def planning(*, runs: int, scales: tuple[int, ...], peer_scales: tuple[int, ...], bound: float) -> None:
     """Print the seconds that a balanced plan takes for a model with one module per expert, experts splittable."""
     print(
-        f"\n(d) CPU seconds for a balanced plan, one module per expert, no class kept whole, {_DEVICES} devices"
+        f"\n(d) CPU seconds for a balanced plan, one module per expert, no class kept whole, {_DEVICES} "
+        f"devices"
     )
     print(
-        f"    devmap: medians of {runs} runs of resolve, and of reading the inventory from the nn.Module; peers: one run, stopped"
+        f"    devmap: medians of {runs} runs of resolve, and of reading the inventory from the nn.Module; "
+        f"peers: one run, stopped"
     )
     print(
         f"    after {bound:g} s; the ratios are accelerate's seconds over devmap's, without and with reading"
@@ -127,10 +132,13 @@ def checking(*, runs: int, scales: tuple[float, ...], whole_peer: bool) -> None:
         model = expert_tree(round(31 * scale))
         device_map = {name.removesuffix(".weight"): at % 2 for at, name in enumerate(model.state_dict())}
         inventory = devmap.Inventory.from_module(model)
-        ours[scale] = _median(lambda: devmap.check_device_map(model, device_map), runs)  # noqa: B023 - called at once
-        read = _median(lambda: devmap.check_device_map(dataclasses.replace(inventory), device_map), runs)  # noqa: B023 - as above
+        # Called at once.
+        ours[scale] = _median(lambda: devmap.check_device_map(model, device_map), runs)  # noqa: B023
+        # As above.
+        read = _median(lambda: devmap.check_device_map(dataclasses.replace(inventory), device_map), runs)  # noqa: B023
         if scale in peer_scales:
-            theirs[scale] = _median(lambda: accelerate_planner.check_device_map(model, device_map), 1)  # noqa: B023 - as above
+            # As above.
+            theirs[scale] = _median(lambda: accelerate_planner.check_device_map(model, device_map), 1)  # noqa: B023
         mine, peer = ours[scale], theirs.get(scale)
         assert mine is not None
         cell = "not run" if scale not in peer_scales else _cell(peer)
@@ -143,7 +151,8 @@ def checking(*, runs: int, scales: tuple[float, ...], whole_peer: bool) -> None:
         guess = large * 4**exponent
         mine = ours[1.0]
         assert mine is not None
-        print(f"    EXTRAPOLATED, not measured: accelerate grows by n^{exponent:.2f} from 1/8x to 1/4x, which makes {guess:.0f} s at 1x, "
+        print(f"    EXTRAPOLATED, not measured: accelerate grows by n^{exponent:.2f} from 1/8x to 1/4x, "
+              f"which makes {guess:.0f} s at 1x, "
               f"{guess / mine:.0f} times devmap's (--full measures it)")  # fmt: skip
 
 
@@ -167,7 +176,8 @@ def whole_process(*, runs: int) -> None:
                 wall[name].append(seconds)
                 cpu[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     print(
-        f"\n(f) Whole process, {_CONFIG.name} from its manifest, median (least) of {runs} alternating runs after one to warm up"
+        f"\n(f) Whole process, {_CONFIG.name} from its manifest, median (least) of {runs} alternating "
+        f"runs after one to warm up"
     )
     print(f"{'':16}{'wall s':>18}{'cpu s':>18}")
     for name in commands:

@@ -1,11 +1,14 @@
-"""Llama blocks on disk that execute on the CPU: devmap beside its bound, Accelerate and Transformers, in one run.
+"""Llama blocks on disk that execute on the CPU.
+
+Devmap beside its bound, Accelerate and Transformers, in one run.
 
 Usage: python benchmarks/streaming.py [--quick | --full] [--repeat N] [--threads N]
 
-The bound of a pass is the larger of the same model's pass with all weights in memory, and four parallel readers that read the
-same bytes. In each round all contestants take turns, so that what else the machine does meets all of them; the tables give medians of
-the rounds, and ratios that are medians of the rounds' own ratios. Cold rounds drop the files from the page cache before each turn,
-and the bytes that then came from the disk are counted.
+The bound of a pass is the larger of the same model's pass with all weights in memory, and four parallel
+readers that read the same bytes. In each round all contestants take turns, so that what else the machine does
+meets all of them; the tables give medians of the rounds, and ratios that are medians of the rounds' own
+ratios. Cold rounds drop the files from the page cache before each turn, and the bytes that then came from the
+disk are counted.
 """
 
 from __future__ import annotations
@@ -122,7 +125,8 @@ def config(
     path = scratch / f"{host_memory}-{cpu}.devmap.yaml"
     path.write_text(
         f"version: 1\nmodel: {{checkpoint: {folder}}}\ndevice_map: {device_map}\n"
-        f"max_memory: {{cpu: {cpu}, disk: 100GB}}\noffload: {{folder: {scratch / 'devmap-offload'}, host_memory: {host_memory}}}\n",
+        f"max_memory: {{cpu: {cpu}, disk: 100GB}}\noffload: {{folder: {scratch / 'devmap-offload'}, "
+        f"host_memory: {host_memory}}}\n",
         encoding="utf-8",
     )
     return path
@@ -182,7 +186,10 @@ def seconds(call: Callable[[], object]) -> float:
 
 @dataclass
 class Rounds:
-    """Seconds by contestant and round. Ratios are taken within a round: what else the machine does meets both sides."""
+    """Seconds by contestant and round.
+
+    Ratios are taken within a round: what else the machine does meets both sides.
+    """
 
     turns: dict[str, list[float]] = field(default_factory=dict)
     disk: dict[str, list[int]] = field(default_factory=dict)
@@ -202,7 +209,10 @@ class Rounds:
         return [max(both) for both in zip(self.turns["resident"], self.turns["raw read"], strict=True)]
 
     def over(self, name: str, other: list[float]) -> str:
-        """The median of the rounds' ratios, and the ratio of the two shortest rounds, which the least noise is in."""
+        """The median of the rounds' ratios, and the ratio of the two shortest rounds.
+
+        It the least noise is in.
+        """
         ratios = [mine / theirs for mine, theirs in zip(self.turns[name], other, strict=True)]
         return f"{statistics.median(ratios):.2f} ({min(self.turns[name]) / min(other):.2f})"
 
@@ -308,12 +318,16 @@ def passes(folder: Path, scratch: Path, size: Size, *, rounds: int) -> None:
 
 
 def half(folder: Path, scratch: Path, size: Size, plain: Any, *, rounds: int) -> None:
-    """Half of the blocks live in memory, by budget; the bound is the larger of all compute and half of the reading.
+    """Half of the blocks live in memory, by budget.
 
-    Warm as in `passes`, with what host memory has room for still mapped, and once more with the pages given back before each pass.
+    The bound is the larger of all compute and half of the reading.
+
+    Warm as in `passes`, with what host memory has room for still mapped, and once more with the pages given
+    back before each pass.
     """
     rest = sum(path.stat().st_size for path in files_of(folder)) - size.blocks * size.block_bytes
-    budget = f"{rest + size.block_bytes * (size.blocks // 2 + 2) + size.block_bytes // 2}B"  # two slots are charged
+    # two slots are charged
+    budget = f"{rest + size.block_bytes * (size.blocks // 2 + 2) + size.block_bytes // 2}B"
     model: Any = devmap.load(config(folder, scratch, cpu=budget, device_map="auto"), progress=False)
     homes = model.devmap.stats().streamed_home_bytes
     share = homes.get("disk", 0) / (size.blocks * size.block_bytes)
@@ -377,7 +391,8 @@ def memory(scratch: Path, sizes: list[Size]) -> None:
         kept = sum(model.devmap.stats().resident_bytes.values())
         above = max(0, loading.above_bytes)
         row(
-            size.name, f"{limit / 1e6:,.0f} MB", f"{above / 1e6:,.0f} MB ({kept / 1e6:,.0f} MB of it resident weights)",
+            size.name, f"{limit / 1e6:,.0f} MB", f"{above / 1e6:,.0f} MB ({kept / 1e6:,.0f} MB of it "
+                                                 f"resident weights)",
             f"{passing.above_bytes / 1e6:,.0f} MB", passing.above_bytes <= limit,
         )  # fmt: skip
         model.devmap.remove()
@@ -401,8 +416,10 @@ def main(arguments: list[str] | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore")
     print(
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, {chosen.threads} kernel threads, load {os.getloadavg()[0]:.1f}, "
-        f"{platform.system()} {platform.release()}, torch {torch.__version__}, accelerate {accelerate.__version__}, "
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, {chosen.threads} kernel threads, "
+        f"load {os.getloadavg()[0]:.1f}, "
+        f"{platform.system()} {platform.release()}, torch {torch.__version__}, accelerate "
+        f"{accelerate.__version__}, "
         f"transformers {transformers.__version__}"
     )
     scratch = Path(tempfile.mkdtemp(prefix="devmap-streaming-", dir=llama(SMALL).parent))

@@ -1,14 +1,17 @@
-"""`devmap validate` against check-jsonschema with our schema, in one run: time of whole processes, growth, peak memory.
+"""`devmap validate` against check-jsonschema with our schema, in one run.
+
+Time of whole processes, growth, peak memory.
 
 python benchmarks/validate.py            # about half a minute (the same as --quick)
 python benchmarks/validate.py --full     # more runs: about three minutes
 
-Two rows a comparison: processor time, user and system and of all processes, which is much the same on a busy machine; and
-the wall clock, which is what a user waits for. For one config the two are the same thing but for the machine's load, and
-processor time is held to the goal. A thousand are shared by as many processes as there are cores, so there the wall clock
-is. The two commands take turns, both with byte code on disk as after an installation. check-jsonschema looks at shapes
-alone; devmap resolves each config and runs every rule on it. Peak memory is that of all processes together (Linux: their
-proportional set sizes, looked at every 20 ms), elsewhere that of the largest.
+Two rows a comparison: processor time, user and system and of all processes, which is much the same on a busy
+machine; and the wall clock, which is what a user waits for. For one config the two are the same thing but for
+the machine's load, and processor time is held to the goal. A thousand are shared by as many processes as
+there are cores, so there the wall clock is. The two commands take turns, both with byte code on disk as after
+an installation. check-jsonschema looks at shapes alone; devmap resolves each config and runs every rule on
+it. Peak memory is that of all processes together (Linux: their proportional set sizes, looked at every 20
+ms), elsewhere that of the largest.
 """
 
 from __future__ import annotations
@@ -92,7 +95,8 @@ def _print_table(folder: Path, *, singles: int, pairs: int, fours: int) -> None:
     _print_row(f"{what}, wall", _wall_seconds(ours), _wall_seconds(peers), 0.2)
     growth = _seconds(grown) / _seconds(ours) / 4
     print(
-        f"{'4,000 configs, over 4 times that of 1,000, processor':<58} {_seconds(grown):>8.2f} s {'':>10} {growth:>8.2f}"
+        f"{'4,000 configs, over 4 times that of 1,000, processor':<58} {_seconds(grown):>8.2f} s {'':>10} "
+        f"{growth:>8.2f}"
         f"  at most 1.10{_verdict(met=growth <= 1.1)}"
     )
     peak, limit = _peak(ours), _peak(peers) + 50 * MEGABYTE
@@ -106,7 +110,10 @@ def _print_table(folder: Path, *, singles: int, pairs: int, fours: int) -> None:
 
 
 def config(number: int) -> str:
-    """A config of 85 lines that is right: each of 70 layers in a line; where the devices part depends on the number."""
+    """A config of 85 lines that is right: each of 70 layers in a line.
+
+    Where the devices part depends on the number.
+    """
     part = 38 + number % 4
     layers = [f"  model.layers.{layer}: {int(layer >= part)}" for layer in range(70)]
     lines = [

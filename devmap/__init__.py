@@ -1,6 +1,7 @@
 """Device maps for PyTorch models that are bigger than one GPU: checked, resolved, loaded and streamed.
 
-`import devmap` is light: each public name is imported when it is first used, and torch only by what runs models.
+`import devmap` is light: each public name is imported when it is first used, and torch only by what runs
+models.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@
     |-- LoadError              a plan cannot be applied to a model; lists every problem
     `-- StreamError            a weight could not be brought in while the model ran
 
-Errors carry data; what a person reads is rendered in `devmap.report`. `str(error)` is short but useful in a REPL.
+Errors carry data; what a person reads is rendered in `devmap.report`. `str(error)` is short but useful in a
+REPL.
 """
 
 from __future__ import annotations
@@ -57,10 +58,12 @@ class Problem(Protocol):
 class DevmapError(Exception):
     """The base of all errors of devmap.
 
-    `message` is the sentence, `help` what to do next (may be empty), `problems` the single faults where there are several.
+    `message` is the sentence, `help` what to do next (may be empty), `problems` the single faults where there
+    are several.
     """
 
-    def __init__(self, message: str, *, help: str = "", problems: Sequence[Problem] = ()) -> None:  # noqa: A002 - the word users see
+    # The word users see.
+    def __init__(self, message: str, *, help: str = "", problems: Sequence[Problem] = ()) -> None:  # noqa: A002
         super().__init__(message)
         self.message = message
         self.help = help
@@ -107,9 +110,10 @@ class DeviceMapError(DevmapError, ValueError):
 class ResolutionError(DevmapError):
     """No plan fits.
 
-    `shortfall_bytes` is what is missing over all tiers together, `shortfall_by_device` the bytes that a device would need
-    more, were it raised alone (plain keys; a device that no raise of its own helps is absent). `changes` are the cheapest
-    edits that make it fit, each checked by planning with it, and `overrides` holds for each of them what `--set` takes.
+    `shortfall_bytes` is what is missing over all tiers together, `shortfall_by_device` the bytes that a
+    device would need more, were it raised alone (plain keys; a device that no raise of its own helps is
+    absent). `changes` are the cheapest edits that make it fit, each checked by planning with it, and
+    `overrides` holds for each of them what `--set` takes.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Import a module when it is first used: the one way to do so where start-up time or the direction of imports asks for it."""
+"""Import a module when it is first used.
+
+The one way to do so where start-up time or the direction of imports asks for it.
+"""
 
 from __future__ import annotations
 

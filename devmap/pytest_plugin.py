@@ -1,7 +1,9 @@
-"""`pytest --devmap`: each config that pytest comes across is a test, and what `devmap validate` finds is its failure.
+"""`pytest --devmap`: each config that pytest comes across is a test.
 
-pytest loads this module in every project that has devmap installed. So it imports nothing of devmap before the option is
-given.
+And what `devmap validate` finds is its failure.
+
+pytest loads this module in every project that has devmap installed. So it imports nothing of devmap before
+the option is given.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ConfigFile | None:
-    """Take each config that the settings do not exclude, and one that is named on the command line in any case."""
+    """Take each config that the settings do not exclude.
+
+    And one that is named on the command line in any case.
+    """
     settings = parent.config.stash.get(_SETTINGS, None)
     if settings is None:
         return None

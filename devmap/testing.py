@@ -28,14 +28,17 @@ def simulated_devices(
     activations: bool = True,
     host_to_device: float | Mapping[int, float] | None = None,
 ) -> Iterator[Mapping[int, SimulatedDevice]]:
-    """Offer simulated accelerators `sim:0`, `sim:1`, ... with budgets in bytes (`60_000_000`, `"60MB"`); gaps are allowed.
+    """Offer simulated accelerators `sim:0`, `sim:1`, ...
 
-    Tensors on them hold real numbers. Every storage counts in its device's ledger from its construction to its collection,
-    views once; an allocation past the budget raises. With `activations=False` the budget bounds only what is held: slabs
-    that a backend allocated and parameters. The rest is counted and reported beside it.
+    With budgets in bytes (`60_000_000`, `"60MB"`); gaps are allowed.
 
-    `cpu` is a budget for host memory that is allocated through a backend. `host_to_device` is a rate in bytes a second for
-    the virtual clock, for all devices or each.
+    Tensors on them hold real numbers. Every storage counts in its device's ledger from its construction to
+    its collection, views once; an allocation past the budget raises. With `activations=False` the budget
+    bounds only what is held: slabs that a backend allocated and parameters. The rest is counted and reported
+    beside it.
+
+    `cpu` is a budget for host memory that is allocated through a backend. `host_to_device` is a rate in bytes
+    a second for the virtual clock, for all devices or each.
 
     Example:
         >>> with simulated_devices({0: "1MB"}) as devices:
@@ -45,7 +48,8 @@ def simulated_devices(
         (1000.0, 4000)
 
     Raises:
-        DeviceError: when used inside another such context, or when torch's one name for outside backends is taken.
+        DeviceError: when used inside another such context, or when torch's one name for outside backends is
+            taken.
         OutOfMemoryError: inside, past a budget.
     """
     register()

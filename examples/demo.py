@@ -1,8 +1,8 @@
 """The main job on a real model: all-MiniLM-L6-v2 over two simulated accelerators, CPU memory and the disk.
 
-Run it with `make demo`. A checked-in config is validated and resolved, the pretrained weights are loaded by the plan, real
-sentences are embedded with part of the weights streamed, and the result is held against the model loaded plainly. Then the
-config is broken in three ways, to show what a user sees.
+Run it with `make demo`. A checked-in config is validated and resolved, the pretrained weights are loaded by
+the plan, real sentences are embedded with part of the weights streamed, and the result is held against the
+model loaded plainly. Then the config is broken in three ways, to show what a user sees.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def embed_streamed() -> torch.Tensor:
             ledger = device.ledger
             held = f"{ledger.held_peak_bytes:,} of {ledger.budget_bytes:,} bytes"
             print(
-                f"{device.name} held {held} at most, and {ledger.transient_peak_bytes:,} of activations beside them"
+                f"{device.name} held {held} at most, and {ledger.transient_peak_bytes:,} of activations "
+                f"beside them"
             )
         handle.remove()
     return embeddings
@@ -110,7 +111,8 @@ def compare(streamed: torch.Tensor, plain: torch.Tensor) -> bool:
     for row in range(len(SENTENCES)):
         for column in range(row + 1, len(SENTENCES)):
             print(
-                f"sentences {row + 1} and {column + 1}    {ours[row, column]:8.5f}  {theirs[row, column]:8.5f}"
+                f"sentences {row + 1} and {column + 1}    {ours[row, column]:8.5f}  "
+                f"{theirs[row, column]:8.5f}"
             )
     difference = max((ours - theirs).abs().max().item(), (streamed - plain).abs().max().item())
     verdict = "agrees" if difference <= LARGEST_DIFFERENCE else "DIFFERS"

@@ -97,7 +97,8 @@ def build(example: Example) -> torch.nn.Module:
     model_class = getattr(transformers, example.class_name)
     config = model_class.config_class(**example.figures)
     with torch.device("meta"):
-        model: torch.nn.Module = model_class._from_config(config, dtype=example.dtype)  # noqa: SLF001 - the entry that takes a dtype
+        # The entry that takes a dtype.
+        model: torch.nn.Module = model_class._from_config(config, dtype=example.dtype)  # noqa: SLF001
     return model
 
 

@@ -1,4 +1,7 @@
-"""What `make_architectures.py` cannot see in the code of transformers: tiny configs, what is computed from what, buffers."""
+"""What `make_architectures.py` cannot see in the code of transformers.
+
+Tiny configs, what is computed from what, buffers.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,8 @@ FAMILIES: tuple[Family, ...] = (
             **_HEADS,
             "mlp_only_layers?": "[]",
             "sliding_window": "sliding_window if use_sliding_window else 0",
-            "layer_types*": "'sliding_attention' if (i + 1) % 2 and i < max_window_layers and use_sliding_window else 'full_attention'",
+            "layer_types*": "'sliding_attention' if (i + 1) % 2 and i < max_window_layers and "
+                            "use_sliding_window else 'full_attention'",
         },
         uses=("use_sliding_window", "max_window_layers"),
         head_dim="(head_dim or hidden_size // num_attention_heads)",
@@ -106,7 +110,8 @@ FAMILIES: tuple[Family, ...] = (
         {"mlp_only_layers": [1]},
         *_BIAS,
         more={**_MOE},
-        derived={"mlp_only_layers?": "[]", "sliding_window": "sliding_window if use_sliding_window else None"},
+        derived={"mlp_only_layers?": "[]", "sliding_window": "sliding_window if use_sliding_window else "
+                                                             "None"},
         uses=("use_sliding_window",),
         head_dim="(head_dim or hidden_size // num_attention_heads)",
     ),
@@ -148,7 +153,8 @@ FAMILIES: tuple[Family, ...] = (
         "gptj",
         {"vocab_size": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 40, "rotary_dim": 4, **_TOKENS},
         layer_counts=("n_layer",),
-        buffers={"attn.embed_positions": {"dtype": "float32", "shape": ["n_positions", "rotary_dim or n_embd // n_head"]}},
+        buffers={"attn.embed_positions": {"dtype": "float32", "shape": ["n_positions", ("rotary_dim or "
+                                                                                       "n_embd // n_head")]}},
         uses=("rotary_dim",),
     ),
     Family(

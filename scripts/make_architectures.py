@@ -1,7 +1,7 @@
 """Write the built-in table of architectures from transformers' own code.
 
-Builds every class of each family on the meta device from several tiny configs, and merges what they are made of. Run it
-with the transformers version that the table should follow:
+Builds every class of each family on the meta device from several tiny configs, and merges what they are made
+of. Run it with the transformers version that the table should follow:
 
     python scripts/make_architectures.py            # rewrites devmap/inventory/architectures/
     python scripts/make_architectures.py --check    # says whether the files are fresh
@@ -49,7 +49,8 @@ def build(class_name: str, model_type: str, figures: dict[str, object], dtype: t
     """A model on meta."""
     config = transformers.CONFIG_MAPPING[model_type](**figures)
     with torch.device("meta"):
-        return getattr(transformers, class_name)._from_config(config, dtype=dtype)  # noqa: SLF001 - the entry that takes a dtype
+        # The entry that takes a dtype.
+        return getattr(transformers, class_name)._from_config(config, dtype=dtype)  # noqa: SLF001
 
 
 def class_names(model_type: str) -> list[str]:
@@ -61,7 +62,8 @@ def class_names(model_type: str) -> list[str]:
     return found
 
 
-# --- one model as a tree of templates -----------------------------------------------------------------------------------
+# --- one model as a tree of templates
+# -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -150,7 +152,8 @@ def _merged_order(first: list[str], second: list[str]) -> list[str]:
     return found
 
 
-# --- the tree as rows ---------------------------------------------------------------------------------------------------
+# --- the tree as rows
+# ---------------------------------------------------------------------------------------------------
 
 
 def rows(node: Node, family: Family, counts: dict[int, str], path: str = "") -> list[dict[str, object]]:
@@ -198,7 +201,8 @@ def _tensor_row(path: str, name: str, tensor: dict[str, object], family: Family)
     raise SystemExit(f"families.py says nothing of the buffer {full}: {tensor}")
 
 
-# --- one family ---------------------------------------------------------------------------------------------------------
+# --- one family
+# ---------------------------------------------------------------------------------------------------------
 
 
 def table_of(family: Family) -> dict[str, object]:

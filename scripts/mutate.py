@@ -1,8 +1,11 @@
-"""Mutation testing of the rules: `python scripts/mutate.py dm204 dm403`, or without words for all of them (hours).
+"""Mutation testing of the rules.
 
-mutmut (`pip install mutmut`) names a function by its file's path below `src`, so the rules are laid out there, in `build/mutation`;
-nothing of the checkout is touched. A mutant that survives is a test that is missing, unless nobody could tell the difference: a
-guard that only the type checker needs, the order in which something is summed up, a bound on the work that a suggestion may cost.
+`python scripts/mutate.py dm204 dm403`, or without words for all of them (hours).
+
+mutmut (`pip install mutmut`) names a function by its file's path below `src`, so the rules are laid out
+there, in `build/mutation`; nothing of the checkout is touched. A mutant that survives is a test that is
+missing, unless nobody could tell the difference: a guard that only the type checker needs, the order in which
+something is summed up, a bound on the work that a suggestion may cost.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from typing import Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples in every run: a property that fails does so for whoever changed the code, not for the next passer-by.
+# The same examples in every run: a property that fails does so for whoever changed the code, not for the next
+# passer-by.
 settings.register_profile(
     "devmap",
     deadline=None,
@@ -41,7 +42,10 @@ class Golden(Protocol):
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """`golden("text.txt", text)` fails when the text is not what the file holds; `--update-golden` writes it."""
+    """`golden("text.txt", text)` fails when the text is not what the file holds.
+
+    `--update-golden` writes it.
+    """
 
     def compare(name: str, text: str) -> None:
         path = GOLDEN / name

@@ -1,4 +1,7 @@
-"""The checked-in examples: every one validates, resolves and has a fresh lock; their writers agree with what is checked in."""
+"""The checked-in examples: every one validates, resolves and has a fresh lock.
+
+Their writers agree with what is checked in.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ def test_all_examples_validate_locked_within_a_second_of_cpu_time_and_without_to
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert result.returncode == 0, result.stdout + result.stderr
-    # A bound on work, not a timing: the figure that counts is measured by hand, this one only catches a heavy import.
+    # A bound on work, not a timing: the figure that counts is measured by hand, this one only catches a heavy
+    # import.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
 
 

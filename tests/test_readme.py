@@ -1,4 +1,7 @@
-"""What the README prints is what the commands print: every `$ devmap` line is run, `--update-golden` writes the output anew."""
+"""What the README prints is what the commands print.
+
+Every `$ devmap` line is run, `--update-golden` writes the output anew.
+"""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def compare(
 ) -> PlanDiff:
     """What moves from one config, lock or plan to another.
 
-    Each side is an object, or the path of a config, of a lock (`*.devmap.lock.yaml`) or of what `devmap plan --format json`
-    printed (`*.json`). A profile is for a side that is the path of a config.
+    Each side is an object, or the path of a config, of a lock (`*.devmap.lock.yaml`) or of what `devmap plan
+    --format json` printed (`*.json`). A profile is for a side that is the path of a config.
 
     Raises:
         UsageError: when a profile is given for something else than a config's path.

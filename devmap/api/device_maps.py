@@ -35,9 +35,9 @@ def check_device_map(
 ) -> None:
     """Check that a device map fits a model, in time linear in the map plus the model's tensors.
 
-    Every parameter and buffer is covered, every key names something, no class of `no_split_module_classes` (default: what
-    the model's own code says) is spread over devices, tied tensors are together, and no device of `max_memory` (bytes, or
-    text such as `20GB`) holds more than it may.
+    Every parameter and buffer is covered, every key names something, no class of `no_split_module_classes`
+    (default: what the model's own code says) is spread over devices, tied tensors are together, and no device
+    of `max_memory` (bytes, or text such as `20GB`) holds more than it may.
 
     Raises:
         DeviceMapError: listing every problem; it is a ValueError too.
@@ -66,16 +66,18 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
     verbose: bool = False,
     clean_result: bool = True,
     offload_buffers: bool = False,
-    fallback_allocation: bool = False,  # noqa: ARG001 - Accelerate's signature; a huge first module is always stepped round here
+    # Accelerate's signature; a huge first module is always stepped round here.
+    fallback_allocation: bool = False,  # noqa: ARG001
     tied_parameters: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, int | str]:
     """A device map that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
 
     Args:
         model: an `nn.Module` (on any device, or meta), or an inventory.
-        max_memory: bytes, or text such as `10GiB`, by device; never changed; by default this machine's devices. `cpu` and
-            `disk` are used only if they stand here.
-        no_split_module_classes: names of classes that are kept whole; left out, what the model's own code says.
+        max_memory: bytes, or text such as `10GiB`, by device; never changed; by default this machine's
+            devices. `cpu` and `disk` are used only if they stand here.
+        no_split_module_classes: names of classes that are kept whole; left out, what the model's own code
+            says.
         dtype: the dtype that the model runs in; its own where left out.
         special_dtypes: dtypes of single tensors by name.
         verbose: log the plan's reasons.
@@ -115,8 +117,9 @@ def get_balanced_memory(
 ) -> dict[int | str, int]:
     """Budgets in bytes with which `infer_auto_device_map` gives the exact balanced split.
 
-    Each accelerator gets what it carries in that split; `cpu` and `disk` keep theirs. `low_zero` keeps the first accelerator
-    as light as the others allow. `max_memory` is by default this machine's devices, and is never changed.
+    Each accelerator gets what it carries in that split; `cpu` and `disk` keep theirs. `low_zero` keeps the
+    first accelerator as light as the others allow. `max_memory` is by default this machine's devices, and is
+    never changed.
 
     Raises:
         UsageError: a budget or a device that cannot be read.
@@ -135,7 +138,8 @@ def get_balanced_memory(
 def _surely_fits(
     model: nn.Module, device_map: Mapping[str, int | str], classes: Sequence[str] | None
 ) -> bool:
-    from devmap.checking.live_map import surely_fits  # noqa: PLC0415 - imports torch, which an inventory does not need
+    # Imports torch, which an inventory does not need.
+    from devmap.checking.live_map import surely_fits  # noqa: PLC0415
 
     return surely_fits(model, device_map, classes)
 
@@ -147,6 +151,7 @@ def _inventory_of(model: nn.Module | Inventory) -> Inventory:
 def _machine(max_memory: object) -> MachineProfile | None:
     if max_memory is not None:
         return None
-    from devmap.devices.probe import this_machine  # noqa: PLC0415 - imports torch, which a given max_memory does not need
+    # Imports torch, which a given max_memory does not need.
+    from devmap.devices.probe import this_machine  # noqa: PLC0415
 
     return this_machine()

@@ -30,7 +30,8 @@ def explain_file(
 
     Raises:
         UsageError: when the model has no such module or tensor; says which one may be meant.
-        ConfigError, InventoryError, ResolutionError, DeviceMapError: as for resolving it, but for a model that does not fit.
+        ConfigError, InventoryError, ResolutionError, DeviceMapError: as for resolving it, but for a model
+        that does not fit.
     """
     config = read_config(path, profile, overrides=overrides)
     inventory = inventory_of(config, allow_code=allow_code)

@@ -62,8 +62,9 @@ def fix(
 ) -> Fixes:
     """Apply the safe edits that findings of `validate` carry, again and again until none is left.
 
-    Only files that `paths` mean are changed: a parent's fault is mended where the parent is among them. An edit that would
-    bring a new problem is left out. Each file is written whole or not at all; without `write` nothing is written.
+    Only files that `paths` mean are changed: a parent's fault is mended where the parent is among them. An
+    edit that would bring a new problem is left out. Each file is written whole or not at all; without `write`
+    nothing is written.
 
     Raises:
         UsageError: when a path does not exist, nothing under it is a config, or a file cannot be written.
@@ -87,7 +88,10 @@ def fix(
 
 
 class _Mending:
-    """The texts as they would be and what the checks say of them; a class because these two change together."""
+    """The texts as they would be and what the checks say of them.
+
+    A class because these two change together.
+    """
 
     def __init__(
         self, files: Sequence[str], check_file: Callable[[str, Mapping[Path, bytes]], Checked]
@@ -133,7 +137,10 @@ class _Mending:
         return tuple(finding for finding in checked.findings if _key(finding) not in self._refused)
 
     def _mend(self, path: Path) -> bool:
-        """Apply what can be applied to one file at once, else one edit at a time; False where there is nothing left to do."""
+        """Apply what can be applied to one file at once, else one edit at a time.
+
+        False where there is nothing left to do.
+        """
         fixes = fixable(
             [finding for checked in self._checked.values() for finding in self._left(checked)], path
         )
@@ -166,5 +173,8 @@ class _Mending:
 
 
 def _key(finding: Finding) -> tuple[Path, str, str]:
-    """What stays the same of a finding when lines move: an edit that was refused once is not tried for ever."""
+    """What stays the same of a finding when lines move.
+
+    An edit that was refused once is not tried for ever.
+    """
     return edited_file(finding) or Path(), finding.code, finding.message

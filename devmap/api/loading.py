@@ -42,7 +42,9 @@ def load(
     allow_code: bool = False,
     progress: Progress | bool | None = None,
 ) -> nn.Module:
-    """Load a model as its config says: take the lock's plan or resolve, read the weights to where they belong, dispatch.
+    """Load a model as its config says.
+
+    Take the lock's plan or resolve, read the weights to where they belong, dispatch.
 
     Args:
         config: the path of a `*.devmap.yaml`, or a config that was read.
@@ -50,19 +52,22 @@ def load(
         overrides: changes such as `max_memory.cpu=64GB`. A lock that was made without them is passed over.
         plan: what to apply, resolved for this config before; nothing is resolved and no lock is read then.
         use_lock: take the plan of the lock beside the config's file, where there is one; False plans anew.
-        model: the module to load into, on the meta device; left out, it is built from the checkpoint's `config.json`
-            through transformers, or by `model.factory`.
+        model: the module to load into, on the meta device; left out, it is built from the checkpoint's
+            `config.json` through transformers, or by `model.factory`.
         allow_code: let `model.factory` run.
-        progress: a callable that gets bytes done and bytes in all; True or False shows or hides a bar on stderr; None
-            shows it on a terminal.
+        progress: a callable that gets bytes done and bytes in all; True or False shows or hides a bar on
+            stderr; None shows it on a terminal.
 
     Returns:
-        The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and `remove()`.
+        The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and
+        `remove()`.
 
     Raises:
         LockError: the lock beside the config is stale, edited, of another model, or cannot be read.
-        DeviceError: the config leaves its budgets to the machine, the lock beside it fixes them, and this machine has less.
-        ConfigError, InventoryError, ResolutionError, DeviceMapError, LoadError, DeviceError: each lists all it knows, before
+        DeviceError: the config leaves its budgets to the machine, the lock beside it fixes them, and this
+            machine has less.
+        ConfigError, InventoryError, ResolutionError, DeviceMapError, LoadError, DeviceError: each lists all
+        it knows, before
             the first weight is placed.
     """
     path = None if isinstance(config, PlacementConfig) else config
@@ -95,7 +100,10 @@ def load_by(
     allow_code: bool = False,
     progress: Progress | bool | None = None,
 ) -> nn.Module:
-    """The last part of `load`: build the model unless it is given, read the weights, dispatch. Arguments and errors are those of `load`."""
+    """The last part of `load`: build the model unless it is given, read the weights, dispatch.
+
+    Arguments and errors are those of `load`.
+    """
     if model is None:
         model = (
             build_with_factory(config, allow_code=allow_code)

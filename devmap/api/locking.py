@@ -49,10 +49,12 @@ def choose_plan(
 ) -> Chosen:
     """The plan of the lock beside a config file; a new one where there is no lock.
 
-    `overridden` says that keys of the config were changed for this run: a lock of the config as it stands is passed over then.
+    `overridden` says that keys of the config were changed for this run: a lock of the config as it stands is
+    passed over then.
 
     Raises:
-        LockError: when the lock is stale, edited or of another model, or cannot be read or applied. It is never quietly
+        LockError: when the lock is stale, edited or of another model, or cannot be read or applied. It is
+            never quietly
             replaced: what was reviewed would not be what runs.
         DevmapError: what `devmap.api.resolution.resolve` raises.
     """
@@ -76,7 +78,10 @@ def choose_plan(
 
 
 def _fixed_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) -> MachineProfile | None:
-    """The devices that the lock fixes, where the config's budgets are those of whatever machine it meets; else None."""
+    """The devices that the lock fixes, where the config's budgets are those of whatever machine it meets.
+
+    Else None.
+    """
     return (
         locked_machine(lock, config, inventory) if needs_machine(config) and config.machine is None else None
     )
@@ -86,7 +91,8 @@ def say_differences(plan: Plan, machine: MachineProfile, path: str | os.PathLike
     """Compare a plan that a lock fixes with this machine; warn of accelerators that it leaves idle.
 
     Raises:
-        DeviceError: when a device of the plan is not there, or has less memory free than the plan takes; names each.
+        DeviceError: when a device of the plan is not there, or has less memory free than the plan takes;
+            names each.
     """
     faults = lacking(plan, machine)
     again = f"run `devmap resolve {path} --lock` on this machine, or give max_memory"

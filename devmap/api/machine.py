@@ -18,14 +18,19 @@ __all__ = ["machine_of", "needs_machine"]
 
 
 def needs_machine(config: PlacementConfig) -> bool:
-    """Whether the budgets cannot be known without a machine: no `max_memory`, or shares of a device's memory in it."""
+    """Whether the budgets cannot be known without a machine.
+
+    No `max_memory`, or shares of a device's memory in it.
+    """
     if config.max_memory is None:
         return True
     return any(isinstance(amount, Percent) for amount in config.max_memory.values())
 
 
 def machine_of(config: PlacementConfig, *, probe: bool) -> MachineProfile | None:
-    """The machine of a config; with `probe` the one this runs on, where the config names none and its budgets need one.
+    """The machine of a config.
+
+    With `probe` the one this runs on, where the config names none and its budgets need one.
 
     Raises:
         UsageError: when the config names a machine that is neither a preset nor a file.

@@ -29,8 +29,8 @@ def resolve(
 ) -> Plan:
     """The concrete plan for a config, proven against the design's promises.
 
-    `inventory` defaults to what the config's `model` says, `machine` to the one that the config names. Where it names none
-    and gives no `max_memory`, the devices of this machine are measured, which imports torch.
+    `inventory` defaults to what the config's `model` says, `machine` to the one that the config names. Where
+    it names none and gives no `max_memory`, the devices of this machine are measured, which imports torch.
 
     Raises:
         ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit.

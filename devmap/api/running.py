@@ -76,8 +76,9 @@ def run(
 ) -> Run:
     """Load a model by its config and run forward passes over made-up tokens.
 
-    The plan is that of the lock beside the config, where there is one, unless `use_lock` is False; it is made once.
-    With `simulated` the plan's accelerators are simulated on the CPU, with its budgets: the numbers are real, the speed is not.
+    The plan is that of the lock beside the config, where there is one, unless `use_lock` is False; it is made
+    once. With `simulated` the plan's accelerators are simulated on the CPU, with its budgets: the numbers are
+    real, the speed is not.
 
     Raises:
         LockError: when the lock beside the config is stale, edited, of another model, or cannot be read.

@@ -23,7 +23,9 @@ __all__ = ["build_with_factory", "checkpoint_of", "inventory_of"]
 def inventory_of(
     config: PlacementConfig, *, allow_code: bool = False, built: nn.Module | None = None
 ) -> Inventory:
-    """What the config's model is made of: the manifest if there is one, else the checkpoint's headers, else its factory.
+    """What the config's model is made of.
+
+    The manifest if there is one, else the checkpoint's headers, else its factory.
 
     `built` is what the factory has made, where that is known already.
 

@@ -24,7 +24,9 @@ SCHEMA_NAME = "devmap.schema.json"
 
 
 def write_starter(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a starter config, and the JSON Schema that its first lines name for editors beside it, each whole or not at all.
+    """Write a starter config.
+
+    And the JSON Schema that its first lines name for editors beside it, each whole or not at all.
 
     Raises:
         UsageError: when the file exists and `force` is not set.
@@ -38,8 +40,8 @@ def write_starter(path: Path, text: str, *, force: bool = False) -> None:
 def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = None) -> str:
     """The text of a config for a checkpoint, with the devices of this machine or of a preset.
 
-    Relative paths in it start from `folder`, where the config will be. Without a preset this machine is looked at, which
-    imports torch.
+    Relative paths in it start from `folder`, where the config will be. Without a preset this machine is
+    looked at, which imports torch.
 
     Raises:
         CheckpointError: when the checkpoint is not there or damaged.
@@ -62,8 +64,14 @@ def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = 
         "model:",
         f"  checkpoint: {_quoted(source)}",
         "  # dtype: bfloat16             # the dtype it runs in; left out: the checkpoint's",
-        "  # manifest: NAME.manifest.yaml  # written by 'devmap inspect CHECKPOINT -o', so that CI needs no weights",
-        "device_map: auto                # or balanced, balanced_low_0, sequential, fastest, or a mapping of your own",
+        (
+            "  # manifest: NAME.manifest.yaml  # written by 'devmap inspect CHECKPOINT -o', so that CI needs "
+            "no weights"
+        ),
+        (
+            "device_map: auto                # or balanced, balanced_low_0, sequential, fastest, or a mapping "
+            "of your own"
+        ),
         *_memory_lines(machine, named=machine_name),
         f"# no_split_module_classes: [{whole}]  # what the model's own code says",
         "# workload: inference           # keeps room for the KV cache and activations; or training, server",
@@ -94,7 +102,8 @@ def _memory_lines(machine: MachineProfile, *, named: str | None) -> list[str]:
             lines.append(f"  {device}: {memory * 85 // 100 // 10**6}MB  # 85% of {format_bytes(memory)}")
         elif str(device) == "cpu":
             lines.append(
-                f"  cpu: {memory * 80 // 100 // 10**6}MB  # 80% of {format_bytes(memory)}; take the line out to keep off the CPU"
+                f"  cpu: {memory * 80 // 100 // 10**6}MB  # 80% of {format_bytes(memory)}; take the line "
+                f"out to keep off the CPU"
             )
         else:
             lines.append(f"  # disk: {memory * 50 // 100 // 10**9}GB  # offers the disk as the last tier")

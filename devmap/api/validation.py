@@ -57,10 +57,11 @@ def validate(
 ) -> Validation:
     """Check config files, and every config below the folders among `paths`.
 
-    Without `profile` each config is checked as it stands and with each of its profiles. `settings` default to those of the
-    nearest `devmap.toml` or `pyproject.toml`. `locked` asks for a fresh lock beside each config. Imports no torch, unless
-    a config has a factory and `allow_code` is set. `jobs` processes share the files, as many as pay with 0; what they find
-    is the same, in the same order. With `allow_code` there is one: the code of a config may start threads.
+    Without `profile` each config is checked as it stands and with each of its profiles. `settings` default to
+    those of the nearest `devmap.toml` or `pyproject.toml`. `locked` asks for a fresh lock beside each config.
+    Imports no torch, unless a config has a factory and `allow_code` is set. `jobs` processes share the files,
+    as many as pay with 0; what they find is the same, in the same order. With `allow_code` there is one: the
+    code of a config may start threads.
 
     Raises:
         UsageError: when a path does not exist, or nothing under it is a config.
@@ -93,7 +94,10 @@ def checker(
     allow_code: bool = False,
     locked: bool = False,
 ) -> FileCheck:
-    """What checks one config file after another, models being read once. It can be pickled before it is first called."""
+    """What checks one config file after another, models being read once.
+
+    It can be pickled before it is first called.
+    """
     return partial(
         _check_file,
         settings=settings,
@@ -188,7 +192,10 @@ class _Sources:
         return self._known[key]
 
     def beside_manifest(self, config: PlacementConfig) -> Inventory | None:
-        """What the headers of the checkpoint say where the config has a manifest too, and its checkpoint is on this machine."""
+        """What the headers of the checkpoint say where the config has a manifest too.
+
+        And its checkpoint is on this machine.
+        """
         model = config.model
         if model.manifest is None or model.checkpoint is None:
             return None

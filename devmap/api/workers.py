@@ -1,7 +1,8 @@
 """Files checked by several processes at once, for what one process would say about them.
 
-Each worker has every n-th file and sends back what it found, file by file. It waits for nothing, so that it ends with its
-share, or at its next file where the process that started it is gone. What a worker cannot check is left to the caller.
+Each worker has every n-th file and sends back what it found, file by file. It waits for nothing, so that it
+ends with its share, or at its next file where the process that started it is gone. What a worker cannot check
+is left to the caller.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ _SHARE_OF_A_START = 256
 
 
 def workers_for(files: int, *, jobs: int) -> int:
-    """How many processes check that many files: `jobs`, or with 0 as many as there are cores and as pay; 1 is this one alone."""
+    """How many processes check that many files: `jobs`, or with 0 as many as there are cores and as pay.
+
+    1 is this one alone.
+    """
     if jobs:
         return max(1, min(jobs, files))
     share = _SHARE_OF_A_FORK if _forks() else _SHARE_OF_A_START
@@ -39,7 +43,9 @@ def workers_for(files: int, *, jobs: int) -> int:
 
 
 def in_workers(files: Sequence[str], check: Callable[[str], Found], *, count: int) -> dict[str, Found]:
-    """What `check` says of each file, found by `count` processes; absent are a file at which a worker failed and the rest of its share.
+    """What `check` says of each file, found by `count` processes.
+
+    Absent are a file at which a worker failed and the rest of its share.
 
     `check` is pickled where this process cannot be copied. No worker is left when this returns or raises.
 
@@ -119,7 +125,8 @@ def _work(
         for file in files:
             try:
                 found = check(file)
-            except Exception:  # noqa: BLE001 - whatever it is cannot be told from here: the caller checks what is absent itself, and raises it
+            # Whatever it is cannot be told from here: the caller checks what is absent itself, and raises it.
+            except Exception:  # noqa: BLE001
                 break
             writer.send((file, found))
         writer.send(None)

@@ -28,9 +28,9 @@ def check_device_map(
 ) -> None:
     """Check that a device map fits a model.
 
-    Every parameter and buffer is covered, every key names something, no class of `no_split_module_classes` (default: the
-    inventory's) is spread over devices, tied tensors are together, and no device of `max_memory` (bytes, or text such as
-    `20GB`) holds more than it may.
+    Every parameter and buffer is covered, every key names something, no class of `no_split_module_classes`
+    (default: the inventory's) is spread over devices, tied tensors are together, and no device of
+    `max_memory` (bytes, or text such as `20GB`) holds more than it may.
 
     Raises:
         DeviceMapError: listing every error; a warning alone raises nothing.

@@ -22,8 +22,8 @@ def find_configs(
 ) -> list[str]:
     """The configs among `paths` and in the folders among them, sorted, each once.
 
-    A file is taken whatever its name; in folders configs are `*.devmap.yaml` and `*.devmap.yml`. Hidden folders and those
-    with a virtual environment are left out, and what `excluded` says of a path.
+    A file is taken whatever its name; in folders configs are `*.devmap.yaml` and `*.devmap.yml`. Hidden
+    folders and those with a virtual environment are left out, and what `excluded` says of a path.
 
     Raises:
         UsageError: when a path does not exist, or none of them is or holds a config.
@@ -51,7 +51,10 @@ def find_configs(
 
 
 def is_config_name(name: str) -> bool:
-    """Whether a file of that name is taken for a config: `x.devmap.yaml`, but neither `x.devmap.lock.yaml` nor a hidden one."""
+    """Whether a file of that name is taken for a config.
+
+    `x.devmap.yaml`, but neither `x.devmap.lock.yaml` nor a hidden one.
+    """
     return name.endswith(_SUFFIXES) and not name.startswith(".")
 
 

@@ -31,11 +31,14 @@ def check(
     rules: Sequence[Rule] | None = None,
     profiles: Mapping[str, Context] | None = None,
 ) -> tuple[Finding, ...]:
-    """Every finding about one config, in order of place, severity and code; suppressed ones are there with their reason.
+    """Every finding about one config, in order of place, severity and code.
 
-    `rules` defaults to all that the settings know. `profiles` are the contexts of the same config with each of its
-    profiles: what only one of them has is reported with the profile's name, and a comment that is used by any of them is
-    used.
+    Suppressed ones are there with their reason.
+
+    `rules` defaults to all that the settings know. `profiles` are the contexts of the same config with each
+    of its
+    profiles: what only one of them has is reported with the profile's name, and a comment that is used by any
+    of them is used.
 
     Raises:
         UsageError: when a selector of the settings means no rule, or a pack cannot be loaded.

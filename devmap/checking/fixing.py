@@ -1,7 +1,7 @@
 """Safe edits applied: which of them, to which text, and whether what comes out is better.
 
-Pure: findings and bytes in, bytes out. An edit is kept only if the checks, run again, say nothing new, but for what could
-not be seen while the config could not be read that far.
+Pure: findings and bytes in, bytes out. An edit is kept only if the checks, run again, say nothing new, but
+for what could not be seen while the config could not be read that far.
 """
 
 from __future__ import annotations
@@ -58,14 +58,20 @@ def reached_by(context: Context) -> Reached:
 
 
 def edited_file(finding: Finding) -> Path | None:
-    """The file that a finding's edit changes, resolved; None where there is no edit or a comment allows the finding."""
+    """The file that a finding's edit changes, resolved.
+
+    None where there is no edit or a comment allows the finding.
+    """
     if finding.edit is None or finding.suppressed is not None:
         return None
     return Path(finding.edit.position.file).resolve()
 
 
 def fixable(findings: Iterable[Finding], file: Path) -> tuple[Finding, ...]:
-    """The findings whose edits change `file`, in order of place; of edits that overlap the first, of equal ones one."""
+    """The findings whose edits change `file`, in order of place.
+
+    Of edits that overlap the first, of equal ones one.
+    """
     mine = [finding for finding in findings if edited_file(finding) == file]
     chosen: list[Finding] = []
     for finding in sorted(mine, key=lambda finding: (_span(finding), finding.code)):
@@ -76,7 +82,10 @@ def fixable(findings: Iterable[Finding], file: Path) -> tuple[Finding, ...]:
 
 
 def apply_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
-    """A file's bytes with edits applied that do not overlap; every other byte, a byte order mark too, stays as it is."""
+    """A file's bytes with edits applied that do not overlap.
+
+    Every other byte, a byte order mark too, stays as it is.
+    """
     body = content.removeprefix(_BOM)
     text = body.decode()
     starts = _line_starts(text)

@@ -27,8 +27,9 @@ def surely_fits(
 ) -> bool:
     """Whether `devmap.checking.device_map.check_device_map`, without budgets, surely finds no error in a map.
 
-    False says nothing: a map that names single tensors, a model with ties, or one with classes of tensors of its own is left to
-    that check, and so is every map with a fault, whose words need the whole inventory. Linear in the modules and tensors.
+    False says nothing: a map that names single tensors, a model with ties, or one with classes of tensors of
+    its own is left to that check, and so is every map with a fault, whose words need the whole inventory.
+    Linear in the modules and tensors.
     """
     devices = _devices_of(device_map)
     if devices is None or not is_module(model):
@@ -44,7 +45,10 @@ def surely_fits(
 
 
 def _devices_of(device_map: Mapping[str, int | str]) -> dict[str, Device] | None:
-    """The map with its values parsed; None where a value is no device, or devices of several backends are mixed."""
+    """The map with its values parsed.
+
+    None where a value is no device, or devices of several backends are mixed.
+    """
     if not {type(value) for value in device_map.values()} <= {int, str}:
         return None
     try:
@@ -68,8 +72,12 @@ class _Walk:
         self._devices = devices
         self._whole = whole
 
-    def over(self, model: nn.Module) -> bool:  # noqa: C901, PLR0912 - a call for each of 10^5 modules would take as long as all of this
-        """Whether every tensor has a device, every key names a module with tensors, and no class that must be whole is spread."""
+    # A call for each of 10^5 modules would take as long as all of this.
+    def over(self, model: nn.Module) -> bool:  # noqa: C901, PLR0912
+        """Whether every tensor has a device, every key names a module with tensors.
+
+        And no class that must be whole is spread.
+        """
         devices, held, is_whole = self._devices, self.held, _Kinds(self._whole, self.asked)
         found = 0
         pending: list[tuple[str, nn.Module, Device | None, list[Device] | None] | int] = [

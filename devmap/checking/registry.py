@@ -31,12 +31,16 @@ def load_rules(settings: Settings) -> tuple[Rule, ...]:
 
 
 def explained_rules(settings: Settings) -> tuple[Rule, ...]:
-    """All rules, and those of the policies that come with devmap, which run only where a config names their policy."""
+    """All rules, and those of the policies that come with devmap.
+
+    It run only where a config names their policy.
+    """
     rules = load_rules(settings)
     whole = next((rule for rule in rules if rule.code == _POLICY_VIOLATED), None)
     if whole is None:
         return rules
-    from devmap_validators.checks.policies import built_in_rules  # noqa: PLC0415 - reads four files, for `devmap explain` alone
+    # Reads four files, for `devmap explain` alone.
+    from devmap_validators.checks.policies import built_in_rules  # noqa: PLC0415
 
     return (*rules, *built_in_rules(whole))
 

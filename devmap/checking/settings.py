@@ -1,4 +1,7 @@
-"""Settings of the checks: `[tool.devmap]` of pyproject.toml, or devmap.toml, found upwards from where one stands."""
+"""Settings of the checks.
+
+`[tool.devmap]` of pyproject.toml, or devmap.toml, found upwards from where one stands.
+"""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def unused(
 ) -> Iterator[tuple[Rule, Report]]:
     """What is wrong with the comments of the document's own file, and the rule that says so.
 
-    A word for a rule that did not run is left alone, and so is every word where the config could not be read: nothing is
-    known then.
+    A word for a rule that did not run is left alone, and so is every word where the config could not be read:
+    nothing is known then.
     """
     running = tuple(ran)
     for comment in read_suppressions(document.source):
@@ -121,7 +121,10 @@ def _without_effect(
 
 
 def _removal(selector: Selector, comment: Suppression) -> Edit:
-    """The word taken away with its comma; the whole comment where the word is its only one, and its line where nothing else is on it."""
+    """The word taken away with its comma.
+
+    The whole comment where the word is its only one, and its line where nothing else is on it.
+    """
     source, line = comment.position.source, comment.position.start.line
     if len(comment.selectors) > 1:
         number = comment.selectors.index(selector)

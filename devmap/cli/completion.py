@@ -1,6 +1,7 @@
 """What a shell proposes after TAB, beside the commands and options that click knows.
 
-Commands name these functions where they are declared, so everything that only a TAB needs is imported in them.
+Commands name these functions where they are declared, so everything that only a TAB needs is imported in
+them.
 """
 
 from __future__ import annotations

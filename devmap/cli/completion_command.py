@@ -14,8 +14,8 @@ __all__ = ["command"]
 def command(context: click.Context, shell: str) -> int:
     """Print the script with which SHELL completes devmap's commands, options, files and rules.
 
-    bash: eval "$(devmap completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc, after compinit; fish: devmap completion
-    fish > ~/.config/fish/completions/devmap.fish
+    bash: eval "$(devmap completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc, after compinit; fish:
+    devmap completion fish > ~/.config/fish/completions/devmap.fish
     """
     script = get_completion_class(shell)
     assert script is not None

@@ -40,7 +40,8 @@ def command(
 ) -> int:
     """Show what moves from BEFORE to AFTER, and the bytes per device on both sides.
 
-    Each is a config, a lock (*.devmap.lock.yaml), or a plan that `devmap plan --format json` printed (*.json).
+    Each is a config, a lock (*.devmap.lock.yaml), or a plan that `devmap plan --format json` printed
+    (*.json).
 
     Exit status: 0 whether or not anything moves; use `devmap validate --locked` as a gate.
     """

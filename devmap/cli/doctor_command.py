@@ -35,11 +35,14 @@ __all__ = ["command"]
 )
 @options.quiet
 def command(folder: str, *, seconds: float, output: str | None, quiet: bool) -> int:
-    """Measure this machine's devices (memory, floating-point rate, copies) and the disk, and print them as a machine profile.
+    """Measure this machine's devices (memory, floating-point rate, copies) and the disk.
+
+    And print them as a machine profile.
 
     Takes some seconds. What was done goes to standard error, the profile to standard output or --output.
     """
-    from devmap.api.measuring import machine_text, measure  # noqa: PLC0415 - imports torch, which `--help` does not need
+    # Imports torch, which `--help` does not need.
+    from devmap.api.measuring import machine_text, measure  # noqa: PLC0415
 
     measured = measure(Path(folder), seconds=seconds)
     if not quiet:

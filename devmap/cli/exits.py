@@ -18,7 +18,8 @@ __all__ = ["FINDINGS", "INTERRUPTED", "OK", "UNABLE", "guarded"]
 OK, FINDINGS, UNABLE, INTERRUPTED = 0, 1, 2, 130
 
 
-def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911 - a return for each kind of end is the point of it
+# A return for each kind of end is the point of it.
+def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911
     """Run a command and return its exit status; every error becomes a message on stderr, never a traceback.
 
     With DEVMAP_DEBUG=1 in the environment a bug of ours shows its traceback.
@@ -40,7 +41,8 @@ def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911 - a return f
     except DevmapError as error:
         _show(error)
         return UNABLE if isinstance(error, UsageError) else FINDINGS
-    except Exception as error:  # noqa: BLE001 - the boundary: what gets here is a bug of ours, and is reported as one
+    # The boundary: what gets here is a bug of ours, and is reported as one.
+    except Exception as error:  # noqa: BLE001
         _report_bug(error)
         return UNABLE
     return status if isinstance(status, int) else OK

@@ -18,7 +18,10 @@ __all__ = ["command"]
 @click.command("explain")
 @click.argument("rule", shell_complete=complete_rules)
 def command(rule: str) -> int:
-    """Explain RULE, a code such as DM201 or a name such as unmatched-key: why it matters, a bad and a good config."""
+    """Explain RULE, a code such as DM201 or a name such as unmatched-key.
+
+    Why it matters, a bad and a good config.
+    """
     rules = explained_rules(find_settings(Path.cwd()))
     found = next((known for known in rules if rule.lower() in {known.code.lower(), known.name}), None)
     if found is None:

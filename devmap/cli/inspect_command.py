@@ -36,7 +36,9 @@ __all__ = ["command"]
 def command(
     checkpoint: str, *, output: str | None, depth: int, through_transformers: bool, color: str, quiet: bool
 ) -> int:
-    """Show what CHECKPOINT is made of: a folder or file of safetensors, a hub id in the local cache, or a manifest.
+    """Show what CHECKPOINT is made of.
+
+    A folder or file of safetensors, a hub id in the local cache, or a manifest.
 
     Reads headers only, never weights.
     """

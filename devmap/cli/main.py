@@ -42,7 +42,8 @@ class LazyGroup(click.Group):
         """The commands in the order of a user's work."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+    # Click's signature.
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command, imported now."""
         if cmd_name not in COMMANDS:
             return None
@@ -57,13 +58,17 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+    # Click's signature.
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list of commands, without importing one."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin with a word, without importing one; click's own way loads each for its help."""
+        """The commands that begin with a word, without importing one.
+
+        Click's own way loads each for its help.
+        """
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
         commands = [
@@ -107,7 +112,10 @@ def _show_version(context: click.Context, _parameter: click.Parameter, asked: bo
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Check, resolve and run device maps: where each module of a PyTorch model lives, in a YAML file beside the code."""
+    """Check, resolve and run device maps.
+
+    Where each module of a PyTorch model lives, in a YAML file beside the code.
+    """
 
 
 def main() -> None:

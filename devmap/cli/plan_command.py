@@ -45,7 +45,9 @@ def command(
     allow_code: bool,
     color: str,
 ) -> int:
-    """Show the plan for CONFIG: bytes per device against its budget, runs of layers, what streams where, and why.
+    """Show the plan for CONFIG.
+
+    Bytes per device against its budget, runs of layers, what streams where, and why.
 
     With --why exit status 1 means that there is no plan.
     """

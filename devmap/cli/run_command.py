@@ -48,11 +48,15 @@ def command(
     allow_code: bool,
     quiet: bool,
 ) -> int:
-    """Load the model of CONFIG by its plan, run forward passes over made-up input, and print what moved and how long it took.
+    """Load the model of CONFIG by its plan, run forward passes over made-up input.
 
-    The plan is that of the lock beside CONFIG, if there is one. A lock that is stale, edited or of another model is an error.
+    And print what moved and how long it took.
+
+    The plan is that of the lock beside CONFIG, if there is one. A lock that is stale, edited or of another
+    model is an error.
     """
-    from devmap.api.running import run  # noqa: PLC0415 - imports torch, which `devmap run --help` does not need
+    # Imports torch, which `devmap run --help` does not need.
+    from devmap.api.running import run  # noqa: PLC0415
     from devmap.report.run import render_run  # noqa: PLC0415 - shows what the line above returns
 
     result = run(

@@ -39,12 +39,17 @@ def command(
     overrides: tuple[str, ...],
     allow_code: bool,
 ) -> int:
-    """Run the plan of CONFIG over fake tensors and show the peak bytes of each device: weights, slots, activations, KV cache.
+    """Run the plan of CONFIG over fake tensors and show the peak bytes of each device.
+
+    Weights, slots, activations, KV cache.
 
     Needs neither weights nor accelerators. Exit status 1 when a device would run out of memory.
     """
-    from devmap.api.simulation import simulate_config  # noqa: PLC0415 - imports torch, which `devmap simulate --help` does not need
-    from devmap.report.simulation import render_simulation  # noqa: PLC0415 - shows what the line above returns
+    # Imports torch, which `devmap simulate --help` does not need.
+    from devmap.api.simulation import simulate_config  # noqa: PLC0415
+
+    # Shows what the line above returns.
+    from devmap.report.simulation import render_simulation  # noqa: PLC0415
 
     simulation = simulate_config(
         config,

@@ -11,7 +11,10 @@ _NARROWEST = 40
 
 
 def use_color(choice: str, *, to_file: bool = False) -> bool:
-    """Whether to write ANSI colours: `always`, `never`, or `auto`, which follows NO_COLOR, FORCE_COLOR and the terminal."""
+    """Whether to write ANSI colours.
+
+    `always`, `never`, or `auto`, which follows NO_COLOR, FORCE_COLOR and the terminal.
+    """
     if choice != "auto":
         return choice == "always"
     if os.environ.get("NO_COLOR"):

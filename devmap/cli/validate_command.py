@@ -108,7 +108,8 @@ def command(
 ) -> int:
     """Check configs: files, folders (every *.devmap.yaml below them), or - for standard input.
 
-    Needs neither a GPU nor weights nor torch. Exit status: 0 nothing at or above --fail-on, 1 findings, 2 could not run.
+    Needs neither a GPU nor weights nor torch. Exit status: 0 nothing at or above --fail-on, 1 findings, 2
+    could not run.
     """
     if not paths:
         raise UsageError(
@@ -131,7 +132,8 @@ def command(
             locked=locked,
         )
     elif mend or show_diff:
-        from devmap.api.fixing import fix  # noqa: PLC0415 - only with --fix and --diff, and every run would load it
+        # Only with --fix and --diff, and every run would load it.
+        from devmap.api.fixing import fix  # noqa: PLC0415
         from devmap.report.fixes import fixes_summary, render_diff  # noqa: PLC0415 - as above
 
         fixes = fix(
@@ -178,7 +180,9 @@ def command(
 def _tell_of_selectors(
     select: tuple[str, ...], others: tuple[str, ...], brought: tuple[Rule, ...], settings: Settings
 ) -> None:
-    """Say which words of the command line are no rule, neither of a pack nor of a policy; what devmap's own files say may be for others.
+    """Say which words of the command line are no rule, neither of a pack nor of a policy.
+
+    What devmap's own files say may be for others.
 
     Raises:
         UsageError: when it is a word of `--select`: without a rule nothing is checked.

@@ -1,4 +1,7 @@
-"""A config as it was read: text, plain data after `extends`, profile and overrides, the place of every node, and the model."""
+"""A config as it was read.
+
+Text, plain data after `extends`, profile and overrides, the place of every node, and the model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Configs put on top of each other: parents named by `extends`, profiles, each with the place of every node."""
+"""Configs put on top of each other.
+
+Parents named by `extends`, profiles, each with the place of every node.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ class Reading:
 def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Path, ...] = ()) -> Layer:
     """The layer on top of the config that its `extends` names, and of that one's parents.
 
-    `path` is the child's own file. Relative paths of a parent are turned so that they start from the child's folder.
+    `path` is the child's own file. Relative paths of a parent are turned so that they start from the child's
+    folder.
     """
     name = child.data.get("extends")
     if not isinstance(name, str):
@@ -69,7 +73,10 @@ def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Pat
 def _read_parent(
     name: str, path: Path, position: Position, reading: Reading, chain: tuple[Path, ...]
 ) -> Layer | None:
-    """The parent's own layer; None, with a fault at the child's `extends` or in the parent's file, where there is none."""
+    """The parent's own layer.
+
+    None, with a fault at the child's `extends` or in the parent's file, where there is none.
+    """
 
     def refuse(code: str, message: str, hint: str) -> None:
         reading.faults.append(Fault(code, message, position, ("extends",), help=hint))
@@ -146,7 +153,10 @@ def _on_top(changes: dict[str, Plain], layer: Layer, profile: str) -> Layer:
 
 
 def profile_faults(layer: Layer, known: tuple[Fault, ...]) -> list[Fault]:
-    """Faults that show only when a profile is picked, each in its place inside the profile; `known` are the layer's own."""
+    """Faults that show only when a profile is picked, each in its place inside the profile.
+
+    `known` are the layer's own.
+    """
     profiles = layer.data.get("profiles")
     places = {(fault.code, fault.position.file, fault.position.start) for fault in known}
     found: list[Fault] = []
@@ -204,10 +214,12 @@ def _merged(child: Layer, parent: Layer) -> Layer:
 
 
 def rebased(config: dict[str, Plain], parent: Path, child: Path) -> dict[str, Plain]:
-    """A config's plain data, its relative paths seen from the folder `child` instead of `parent`; profiles too.
+    """A config's plain data, its relative paths seen from the folder `child` instead of `parent`.
 
-    A word that may also be a name (a hub id, a built-in policy, a machine's preset) is a path where it begins with a dot,
-    or where such a file is there.
+    Profiles too.
+
+    A word that may also be a name (a hub id, a built-in policy, a machine's preset) is a path where it begins
+    with a dot, or where such a file is there.
     """
     if parent.resolve() == child.resolve():
         return config

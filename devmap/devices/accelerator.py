@@ -72,7 +72,10 @@ class AcceleratorBackend:
         return 1 << max(0, nbytes - 1).bit_length()
 
     def pinned_allocate(self, nbytes: int) -> HostSlab:
-        """Page-locked host memory; ordinary memory with the reason on unified memory or where the system refuses."""
+        """Page-locked host memory.
+
+        Ordinary memory with the reason on unified memory or where the system refuses.
+        """
         if not self.pins:
             return HostSlab(
                 pageable(nbytes), is_pinned=False, reason=f"{self.torch_device.type} shares the host's memory"

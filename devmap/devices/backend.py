@@ -1,8 +1,8 @@
 """What the runtime asks of a device: bytes, streams, events and copies. One file each implements it.
 
-A stream is a queue of work on a device, an event a mark in such a queue. The compute stream is torch's current stream;
-it is meant wherever `stream` is None. Two rules make a slot safe: the copy stream waits for "compute done", the compute
-stream waits for "copy done". Neither blocks the host.
+A stream is a queue of work on a device, an event a mark in such a queue. The compute stream is torch's
+current stream; it is meant wherever `stream` is None. Two rules make a slot safe: the copy stream waits for
+"compute done", the compute stream waits for "copy done". Neither blocks the host.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class HostSlab:
     tensor: torch.Tensor
     """One dimension, `torch.uint8`, on the CPU."""
     is_pinned: bool
-    """Whether copies from here can run while the host goes on. False where pinning failed or makes no sense."""
+    """Whether copies from here can run while the host goes on. False where pinning failed or makes no sense.
+    """
     reason: str = ""
     """Why it is not pinned, in a sentence; empty where it is."""
 
@@ -64,7 +65,9 @@ class Backend(Protocol):
         """What torch calls it."""
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """A slab of `nbytes` on the device: flat, `torch.uint8`, not initialised. It is freed when nothing refers to it.
+        """A slab of `nbytes` on the device: flat, `torch.uint8`, not initialised.
+
+        It is freed when nothing refers to it.
 
         Raises:
             OutOfMemoryError: when the device has not that many bytes left.
@@ -72,13 +75,19 @@ class Backend(Protocol):
 
     @property
     def pins(self) -> bool:
-        """Whether copies from pinned host memory run beside the host: not on the CPU, nor where the device shares its memory."""
+        """Whether copies from pinned host memory run beside the host.
+
+        Not on the CPU, nor where the device shares its memory.
+        """
 
     def pinned_bytes(self, nbytes: int) -> int:
         """What `pinned_allocate(nbytes)` takes of host memory, in bytes."""
 
     def pinned_allocate(self, nbytes: int) -> HostSlab:
-        """A slab of `nbytes` in host memory to copy from: pinned where the device can use that, else pageable with the reason."""
+        """A slab of `nbytes` in host memory to copy from.
+
+        Pinned where the device can use that, else pageable with the reason.
+        """
 
     def stream(self) -> Stream:
         """A new stream for copies."""
@@ -87,7 +96,10 @@ class Backend(Protocol):
         """A new event."""
 
     def record(self, event: Event, stream: Stream | None = None) -> None:
-        """Put the mark behind everything that is queued on a stream now; an earlier mark of this event is forgotten."""
+        """Put the mark behind everything that is queued on a stream now.
+
+        An earlier mark of this event is forgotten.
+        """
 
     def wait(self, event: Event, stream: Stream | None = None) -> None:
         """Make what is queued on a stream from now on wait for the mark. The host goes on."""
@@ -95,15 +107,16 @@ class Backend(Protocol):
     def copy(self, destination: torch.Tensor, source: torch.Tensor, *, stream: Stream | None = None) -> None:
         """Copy `source` into `destination` (same shape and dtype; one of them on this device).
 
-        On the compute stream the bytes may be used by kernels that follow, and by the host, at once. With a `stream` the
-        copy is queued there and the host goes on: the source must stay as it is, and the destination must not be read,
-        until an event that is recorded after it has been waited for.
+        On the compute stream the bytes may be used by kernels that follow, and by the host, at once. With a
+        `stream` the copy is queued there and the host goes on: the source must stay as it is, and the
+        destination must not be read, until an event that is recorded after it has been waited for.
         """
 
     def discard(self, slab: torch.Tensor) -> None:
         """Say that the bytes of a slab mean nothing until the next copy into it: the slot is free.
 
-        Real devices do nothing. Simulated ones fill it with poison, so that a kernel that still reads it shows.
+        Real devices do nothing. Simulated ones fill it with poison, so that a kernel that still reads it
+        shows.
         """
 
     def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:

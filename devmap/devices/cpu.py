@@ -72,7 +72,8 @@ class CpuBackend:
     def wait(self, event: Event, stream: Stream | None = None) -> None:
         """Nothing to do."""
 
-    def copy(self, destination: torch.Tensor, source: torch.Tensor, *, stream: Stream | None = None) -> None:  # noqa: ARG002 - the protocol's signature
+    # The protocol's signature.
+    def copy(self, destination: torch.Tensor, source: torch.Tensor, *, stream: Stream | None = None) -> None:  # noqa: ARG002
         """Copy at once."""
         with torch.no_grad():
             destination.copy_(source)
@@ -88,5 +89,8 @@ class CpuBackend:
         """Nothing is ever outstanding."""
 
     def memory(self) -> Memory:
-        """This process's share of the host's memory: the system's figures, or the control group's limit where that is lower."""
+        """This process's share of the host's memory.
+
+        The system's figures, or the control group's limit where that is lower.
+        """
         return host_memory()

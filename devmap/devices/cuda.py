@@ -49,7 +49,10 @@ class CudaBackend:
         return 1 << max(0, nbytes - 1).bit_length()
 
     def pinned_allocate(self, nbytes: int) -> HostSlab:
-        """Page-locked host memory; ordinary memory with the reason on integrated devices, or where the system refuses to lock that much."""
+        """Page-locked host memory.
+
+        Ordinary memory with the reason on integrated devices, or where the system refuses to lock that much.
+        """
         if not self.pins:
             return HostSlab(pageable(nbytes), is_pinned=False, reason="the device shares the host's memory")
         try:

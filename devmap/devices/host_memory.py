@@ -17,8 +17,9 @@ _UNLIMITED = 1 << 60
 def host_memory(*, root: Path = Path("/")) -> Memory:
     """Total and available host memory in bytes.
 
-    Available is what can be allocated without swapping, caches that the kernel would give back included (`MemAvailable`).
-    A limit of the process's control group, or of one above it, bounds both figures. `root` is where `proc` and `sys` are.
+    Available is what can be allocated without swapping, caches that the kernel would give back included
+    (`MemAvailable`). A limit of the process's control group, or of one above it, bounds both figures. `root`
+    is where `proc` and `sys` are.
 
     Source: Documentation/filesystems/proc.rst and admin-guide/cgroup-v2.rst of the Linux kernel.
     """
@@ -46,7 +47,10 @@ def _system_memory(root: Path) -> tuple[int, int]:
 
 
 def _group_limits(root: Path) -> list[tuple[int, int]]:
-    """Limit and use of every memory control group that this process is in, in bytes; use without caches that can be given back."""
+    """Limit and use of every memory control group that this process is in, in bytes.
+
+    Use without caches that can be given back.
+    """
     found = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
@@ -65,7 +69,10 @@ def _group_limits(root: Path) -> list[tuple[int, int]]:
 
 
 def _walk(mount: Path, group: str, limit_name: str, used_name: str, cache_name: str) -> list[tuple[int, int]]:
-    """A group and its parents. Inside a container the group's own path is often not mounted: then the mount itself is the group."""
+    """A group and its parents.
+
+    Inside a container the group's own path is often not mounted: then the mount itself is the group.
+    """
     found = []
     parts = [part for part in group.split("/") if part not in {"", ".."}]
     for depth in range(len(parts), -1, -1):

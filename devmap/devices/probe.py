@@ -37,9 +37,9 @@ class Measurement:
 def this_machine(folder: Path | None = None) -> MachineProfile:
     """The devices that this process can use, with the memory that is free on each now, in bytes.
 
-    Accelerators by index, then the cpu (what can be allocated without swapping, within the control group's limit). The
-    disk is there only with a `folder`: what is free on its file system. Inside `simulated_devices` the accelerators are
-    the simulated ones. No accelerators is no error.
+    Accelerators by index, then the cpu (what can be allocated without swapping, within the control group's
+    limit). The disk is there only with a `folder`: what is free on its file system. Inside
+    `simulated_devices` the accelerators are the simulated ones. No accelerators is no error.
     """
     devices = {
         device: MachineDevice(memory=Bytes(memory.free_bytes)) for device, memory in _memories().items()
@@ -50,11 +50,13 @@ def this_machine(folder: Path | None = None) -> MachineProfile:
 
 
 def measure(folder: Path, *, seconds: float = 2.0) -> Measurement:
-    """Measure this machine's rates; each measurement takes about `seconds` at most, all of them a few times that.
+    """Measure this machine's rates.
 
-    The memory of accelerators and of the cpu is the whole of it here, since a profile is kept longer than a moment; the
-    disk's is what is free. Rates are in bytes a second, products in floating-point operations a second. A temporary file
-    is written to `folder` and is gone afterwards.
+    Each measurement takes about `seconds` at most, all of them a few times that.
+
+    The memory of accelerators and of the cpu is the whole of it here, since a profile is kept longer than a
+    moment; the disk's is what is free. Rates are in bytes a second, products in floating-point operations a
+    second. A temporary file is written to `folder` and is gone afterwards.
 
     Raises:
         OSError: when nothing can be written to `folder`.

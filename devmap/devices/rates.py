@@ -1,4 +1,7 @@
-"""Rates of this machine, measured by doing the work for a bounded time: disk reads, memory copies, matrix products."""
+"""Rates of this machine, measured by doing the work for a bounded time.
+
+Disk reads, memory copies, matrix products.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class DiskRates:
     by_depth: dict[int, float]
     file_bytes: int
     is_cold: bool
-    """Whether the page cache was dropped between the runs; false where the system has no way to ask for that."""
+    """Whether the page cache was dropped between the runs; false where the system has no way to ask for that.
+    """
 
     @property
     def best(self) -> float:
@@ -48,9 +52,9 @@ def disk_rates(
 ) -> DiskRates:
     """Read a temporary file of our own in `folder` at several queue depths, within about `seconds` in all.
 
-    The file is at most `file_bytes` long, shorter where writing it takes more than half of the time or the disk has less
-    than twice that free. It is written with random bytes (some disks compress), synced, dropped from the page cache before
-    each run, and unlinked before anything else happens.
+    The file is at most `file_bytes` long, shorter where writing it takes more than half of the time or the
+    disk has less than twice that free. It is written with random bytes (some disks compress), synced, dropped
+    from the page cache before each run, and unlinked before anything else happens.
 
     Raises:
         OSError: when the folder cannot be written to.
@@ -66,7 +70,10 @@ def disk_rates(
 
 
 def memory_rate(backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_BYTES) -> float:
-    """Bytes a second that a device reads and writes in its own memory: a copy inside it moves each byte twice."""
+    """Bytes a second that a device reads and writes in its own memory.
+
+    A copy inside it moves each byte twice.
+    """
     source, destination = backend.allocate(nbytes), backend.allocate(nbytes)
     source.fill_(1)  # fresh pages of the host are all one zero page until they are written
     destination.fill_(0)
@@ -94,7 +101,10 @@ def host_to_device_rate(
 
 
 def flops(backend: Backend, dtype: torch.dtype, *, seconds: float = 0.3, size: int = 1024) -> float | None:
-    """Floating-point operations a second of square matrix products; None where the device cannot multiply this dtype."""
+    """Floating-point operations a second of square matrix products.
+
+    None where the device cannot multiply this dtype.
+    """
     left = torch.ones((size, size), dtype=dtype, device=backend.torch_device)
 
     def multiply() -> None:
@@ -109,7 +119,10 @@ def flops(backend: Backend, dtype: torch.dtype, *, seconds: float = 0.3, size: i
 
 
 def _calls_a_second(call: Callable[[], object], *, seconds: float) -> float:
-    """The fastest of the calls that fit into `seconds`, after one to warm up: noise only ever makes a call slower."""
+    """The fastest of the calls that fit into `seconds`, after one to warm up.
+
+    Noise only ever makes a call slower.
+    """
     call()
     deadline = time.perf_counter() + seconds
     best = float("inf")

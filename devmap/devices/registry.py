@@ -21,10 +21,13 @@ __all__ = ["backend_for"]
 
 
 def backend_for(device: Device) -> Backend:
-    """The backend that serves a device. Inside `simulated_devices` that is a simulated one, whatever accelerators the machine has.
+    """The backend that serves a device.
+
+    Inside `simulated_devices` that is a simulated one, whatever accelerators the machine has.
 
     Raises:
-        DeviceError: when the machine has no such device. The disk is none: its bytes are read, not computed with.
+        DeviceError: when the machine has no such device. The disk is none: its bytes are read, not computed
+            with.
     """
     if device.tier is Tier.DISK:
         raise DeviceError(
@@ -45,7 +48,8 @@ def backend_for(device: Device) -> Backend:
     count = device_count(kind)
     if device.index >= count:
         raise DeviceError(
-            f"{kind}:{device.index} is not there: this machine has {count} {kind} device{'' if count == 1 else 's'}",
+            f"{kind}:{device.index} is not there: this machine has {count} {kind} "
+            f"device{'' if count == 1 else 's'}",
             help="try `devmap run --simulated`, or a profile for this machine"
             if count == 0
             else f"use indices 0 to {count - 1}",

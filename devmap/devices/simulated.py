@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["POISON", "BudgetedCpuBackend", "SimulatedBackend", "poison"]
 
 POISON = 0xFF
-"""The byte that fills a slot which must not be read: all ones is NaN in every floating type of 16 bits or more."""
+"""The byte that fills a slot which must not be read: all ones is NaN in every floating type of 16 bits or
+more."""
 
 
 def poison(slab: torch.Tensor) -> None:
@@ -124,7 +125,8 @@ class SimulatedBackend:
         """Copy now, or with a stream when somebody waits for it; until then the destination is poison.
 
         Raises:
-            DeviceError: when the copy is queued into a slab that kernels have used and the stream does not wait for them.
+            DeviceError: when the copy is queued into a slab that kernels have used and the stream does not
+                wait for them.
         """
         rate = self.simulated.host_to_device
         seconds = 0.0 if rate is None else source.nbytes / rate
@@ -157,7 +159,10 @@ class SimulatedBackend:
         )
 
     def _refuse_race(self, destination: torch.Tensor, stream: _SimulatedStream) -> None:
-        """Kernels run at once here, but on a real device they may still be under way: the copy has to wait for them."""
+        """Kernels run at once here, but on a real device they may still be under way.
+
+        The copy has to wait for them.
+        """
         used = self.simulated.last_kernel.get(id(_raw(destination).untyped_storage()), 0)
         if used > max(stream.seen_kernels, self.simulated.settled_kernels):
             raise DeviceError(

@@ -22,12 +22,14 @@ class _Entry:
 
 
 class Ledger:
-    """Bytes of the live storages of one device. Views share a storage and count once; a storage leaves when it is collected.
+    """Bytes of the live storages of one device.
 
-    Two kinds of bytes: *held* ones were allocated through a backend (weights, slots) or belong to an `nn.Parameter`;
-    everything else (results of operations, inputs, buffers) is *transient*. The budget bounds both together, or the held
-    bytes alone where `counts_activations` is false: then the plan's budget can be given as it stands, and the peak of the
-    transient bytes is reported beside it.
+    Views share a storage and count once; a storage leaves when it is collected.
+
+    Two kinds of bytes: *held* ones were allocated through a backend (weights, slots) or belong to an
+    `nn.Parameter`; everything else (results of operations, inputs, buffers) is *transient*. The budget bounds
+    both together, or the held bytes alone where `counts_activations` is false: then the plan's budget can be
+    given as it stands, and the peak of the transient bytes is reported beside it.
     """
 
     def __init__(self, name: str, budget_bytes: int, *, counts_activations: bool = True) -> None:
@@ -67,7 +69,9 @@ class Ledger:
             )
 
     def count(self, storage: torch.UntypedStorage, *, held: bool = False) -> None:
-        """Count a storage from now until it is collected. One that grew counts anew; one that is held stays held.
+        """Count a storage from now until it is collected.
+
+        One that grew counts anew; one that is held stays held.
 
         Raises:
             OutOfMemoryError: when the budget has no room for it; then it does not count.

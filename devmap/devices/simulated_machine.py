@@ -1,4 +1,7 @@
-"""The simulated machine: which devices there are, their ledgers and clocks. At most one at a time in a process."""
+"""The simulated machine: which devices there are, their ledgers and clocks.
+
+At most one at a time in a process.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,10 @@ class SimulatedDevice:
             self.last_kernel[id(storage)] = self.kernels
 
     def spend(self, seconds: float) -> None:
-        """Let the compute stream take virtual time: the cost of a module's kernels, from a forward hook of a test."""
+        """Let the compute stream take virtual time.
+
+        The cost of a module's kernels, from a forward hook of a test.
+        """
         self.compute.run(seconds=seconds)
 
 

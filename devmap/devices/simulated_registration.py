@@ -1,6 +1,9 @@
-"""Teach torch the device type `sim`, once a process. It stays known afterwards, with no devices outside of a context.
+"""Teach torch the device type `sim`, once a process.
 
-torch lends one name, `PrivateUse1`, to backends from outside; a process that uses it otherwise cannot simulate.
+It stays known afterwards, with no devices outside of a context.
+
+torch lends one name, `PrivateUse1`, to backends from outside; a process that uses it otherwise cannot
+simulate.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ def register() -> None:
                 f"simulated devices need torch's PrivateUse1 backend, which this process uses for '{taken}'",
                 help="simulate in a process of its own",
             )
-        backend_registration._setup_privateuseone_for_python_backend(SIM, backend_module=_device_module())  # noqa: SLF001 - torch has no public way
+        # Torch has no public way.
+        backend_registration._setup_privateuseone_for_python_backend(SIM, backend_module=_device_module())  # noqa: SLF001
         library: Any = torch.library.Library  # torch does not annotate its methods
         factories = library("aten", "IMPL")
         factories.impl("empty.memory_format", _empty, "PrivateUse1")
@@ -121,7 +125,8 @@ def _empty_strided(
     return simulated(torch.empty_strided(size, stride, dtype=dtype, device="cpu"), home)
 
 
-def _copy_from(source: torch.Tensor, destination: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:  # noqa: ARG001 - the operator's schema
+# The operator's schema.
+def _copy_from(source: torch.Tensor, destination: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:  # noqa: ARG001
     """What `copy_` becomes where torch has put subclasses aside, as `torch.tensor(..., device="sim:0")` does."""
     run_operation(torch.ops.aten.copy_.default, (destination, source), {})
     return destination
@@ -140,7 +145,8 @@ def _attention(
 ) -> torch.Tensor:
     """Attention by the kernel that the CPU would take, so that results equal the CPU's bit for bit.
 
-    torch would pick its kernel by the device and fall back to plain matrix products. Where a gradient is needed it still
+    torch would pick its kernel by the device and fall back to plain matrix products. Where a gradient is
+    needed it still
     does: the CPU's fused kernel has no backward that can be reached from here.
     """
     attention = torch.ops.aten.scaled_dot_product_attention.default
@@ -153,7 +159,8 @@ def _attention(
         devices = {str(tensor.device) for tensor in arguments if isinstance(tensor, torch.Tensor)}
         if len(devices) > 1:
             raise RuntimeError(
-                f"Expected all tensors to be on the same device, but found {' and '.join(sorted(devices))}, in {attention}"
+                f"Expected all tensors to be on the same device, but found "
+                f"{' and '.join(sorted(devices))}, in {attention}"
             )
         result = query.new_empty((*query.shape[:-1], value.shape[-1]))
     elif torch.is_grad_enabled() and any(

@@ -1,8 +1,8 @@
 """Tensors on simulated devices: real numbers in host memory behind a tensor that says `sim:0`.
 
-`SimulatedTensor` wraps a CPU tensor. Every operation on it comes to `__torch_dispatch__` below autograd, is checked for
-mixed devices as a real device would, runs on the wrapped tensors and is wrapped again. Source of the approach: PyTorch's
-test/test_privateuseone_python_backend.py.
+`SimulatedTensor` wraps a CPU tensor. Every operation on it comes to `__torch_dispatch__` below autograd, is
+checked for mixed devices as a real device would, runs on the wrapped tensors and is wrapped again. Source of
+the approach: PyTorch's test/test_privateuseone_python_backend.py.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class SimulatedTensor(torch.Tensor):
             return operation.decompose(*args, **(kwargs or {}))
         return run_operation(operation, args, kwargs or {})
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # noqa: SLF001 - torch has no public way
+    # Torch has no public way.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # noqa: SLF001
 
     @property
     def _is_param(self) -> bool:
@@ -72,10 +73,14 @@ class SimulatedTensor(torch.Tensor):
 
     @data.setter
     def data(self, other: torch.Tensor) -> None:
-        """`nn.Module.to` assigns this. torch swaps what it knows of the tensor, so the numbers have to go along."""
+        """`nn.Module.to` assigns this.
+
+        Torch swaps what it knows of the tensor, so the numbers have to go along.
+        """
         if not isinstance(other, SimulatedTensor):
             raise TypeError(
-                f"the data of a tensor on {self.device} cannot be set to one on {other.device}; make a new parameter"
+                f"the data of a tensor on {self.device} cannot be set to one on {other.device}; make a "
+                f"new parameter"
             )
         if self._is_param:
             other.home.ledger.count(other.raw.untyped_storage(), held=True)
@@ -94,7 +99,8 @@ class SimulatedTensor(torch.Tensor):
         """The numbers as Python lists."""
         return self.raw.tolist()
 
-    def new_tensor(self, values: Any, **options: Any) -> torch.Tensor:  # type: ignore[override]  # the rest is passed on
+    # the rest is passed on
+    def new_tensor(self, values: Any, **options: Any) -> torch.Tensor:  # type: ignore[override]
         """As torch's own, which would take the current device instead of this tensor's."""
         return torch.tensor(values, **{"dtype": self.dtype, "device": self.device, **options})
 
@@ -102,7 +108,8 @@ class SimulatedTensor(torch.Tensor):
         """As on every accelerator: refused, unless a copy is asked for."""
         if not force:
             raise TypeError(
-                f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+                f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the "
+                f"tensor to host memory first."
             )
         return self.detach().cpu().numpy()
 
@@ -112,7 +119,8 @@ class SimulatedTensor(torch.Tensor):
             return found
         if not self.is_leaf:
             raise RuntimeError(
-                "only tensors that the user made can be copied deeply, not results of operations under autograd"
+                "only tensors that the user made can be copied deeply, not results of operations under "
+                "autograd"
             )
         copy = simulated(self.raw.clone(), self.home)
         copy.requires_grad_(self.requires_grad)
@@ -121,7 +129,8 @@ class SimulatedTensor(torch.Tensor):
         memo[id(self)] = copy
         return copy
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]  # torch's is not annotated
+    # torch's is not annotated
+    def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]
         return f"{self.raw!r} on {self.device}"
 
 
@@ -148,12 +157,14 @@ def simulated(raw: torch.Tensor, home: SimulatedDevice, *, held: bool = False) -
 @cache
 def _is_composite(operation: torch._ops.OpOverload[..., Any]) -> bool:
     key = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001 - torch has no public way
-    return operation.has_kernel_for_dispatch_key(key) and operation._schema.name not in _WHOLE  # noqa: SLF001 - torch has no public way
+    # Torch has no public way.
+    return operation.has_kernel_for_dispatch_key(key) and operation._schema.name not in _WHOLE  # noqa: SLF001
 
 
 def _set_metadata(tensor: torch.Tensor, other: torch.Tensor) -> None:
     """Torch's own setter of `data`: shape, strides, dtype and device of a tensor become another's."""
-    torch.Tensor.data.__set__(tensor, other)  # type: ignore[attr-defined]  # a descriptor that torch does not declare
+    # a descriptor that torch does not declare
+    torch.Tensor.data.__set__(tensor, other)  # type: ignore[attr-defined]
 
 
 def run_operation(
@@ -232,7 +243,8 @@ class _Call:
                 names = sorted(found.name for found in homes.values()) + ["cpu"] * on_host
                 found_on = " and ".join(names)
                 raise RuntimeError(
-                    f"Expected all tensors to be on the same device, but found at least two devices, {found_on}, in {self.operation}"
+                    f"Expected all tensors to be on the same device, but found at least two devices, "
+                    f"{found_on}, in {self.operation}"
                 )
         return next(iter(homes.values()), None)
 

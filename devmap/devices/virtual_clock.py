@@ -1,8 +1,11 @@
-"""Virtual time for simulated devices: streams are queues of work with durations, and nothing runs before somebody needs it.
+"""Virtual time for simulated devices.
 
-Work that is queued on a stream runs when a mark behind it is waited for, and not before: what a real device does "some time
-later" happens here as late as it may, so a missing wait shows each time and not once in a thousand runs. Each piece of
-work starts when its stream is free, what it waits for is done, and the host has queued it; the host itself takes no time.
+Streams are queues of work with durations, and nothing runs before somebody needs it.
+
+Work that is queued on a stream runs when a mark behind it is waited for, and not before: what a real device
+does "some time later" happens here as late as it may, so a missing wait shows each time and not once in a
+thousand runs. Each piece of work starts when its stream is free, what it waits for is done, and the host has
+queued it; the host itself takes no time.
 Deterministic: no thread, no real clock.
 """
 
@@ -71,7 +74,8 @@ class VirtualStream:
     ready_seconds: float = 0.0
     """When the work that has run is done."""
     busy_seconds: float = 0.0
-    """The sum of the durations of the work that has run: the bound that no schedule can beat on this stream."""
+    """The sum of the durations of the work that has run: the bound that no schedule can beat on this stream.
+    """
     _queue: deque[_Work] = field(default_factory=deque)
     _finished: list[float] = field(default_factory=lambda: [0.0])
     """When the first n pieces of work were done."""
@@ -87,7 +91,10 @@ class VirtualStream:
             self._queue.append(_Work(action, seconds, self.clock.host_seconds, None))
 
     def run(self, action: Callable[[], object] | None = None, *, seconds: float = 0.0) -> None:
-        """Run work now, after everything that is queued here. The host does not wait for it in virtual time."""
+        """Run work now, after everything that is queued here.
+
+        The host does not wait for it in virtual time.
+        """
         with self.clock.lock:
             self.enqueue(action, seconds=seconds)
             self._run_until(len(self._finished) - 1 + len(self._queue))
@@ -104,7 +111,10 @@ class VirtualStream:
                 self._queue.append(_Work(None, 0.0, self.clock.host_seconds, mark))
 
     def wait_now(self, mark: Mark) -> None:
-        """As `wait`, for a stream whose work is run at once: brings the mark about before anything follows."""
+        """As `wait`, for a stream whose work is run at once.
+
+        Brings the mark about before anything follows.
+        """
         self.wait(mark)
         self.run()
 
@@ -115,14 +125,16 @@ class VirtualStream:
     def reach(self, mark: Mark) -> None:
         """Run what stands before a mark of this or another stream; the host waits for it."""
         with self.clock.lock:
-            self.clock.host_seconds = max(self.clock.host_seconds, mark.stream._run_until(mark.position))  # noqa: SLF001 - a stream of the same clock
+            # A stream of the same clock.
+            self.clock.host_seconds = max(self.clock.host_seconds, mark.stream._run_until(mark.position))  # noqa: SLF001
 
     def _run_until(self, position: int) -> float:
         while len(self._finished) <= position:
             work = self._queue[0]
             start = max(self.ready_seconds, work.earliest_seconds)
             if work.after is not None:
-                start = max(start, work.after.stream._run_until(work.after.position))  # noqa: SLF001 - a stream of the same clock
+                # A stream of the same clock.
+                start = max(start, work.after.stream._run_until(work.after.position))  # noqa: SLF001
             self._queue.popleft()
             if work.action is not None:
                 work.action()

@@ -24,14 +24,17 @@ __all__ = ["Context"]
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """One config and everything known about it. What could not be had is None, and the reason stands beside it.
+    """One config and everything known about it.
+
+    What could not be had is None, and the reason stands beside it.
 
     Contexts compare by identity, so that rules can share what they derive from one.
     """
 
     document: Document
     profile: str | None = None
-    """The profile that is laid over the config, where the checks of the config as it stands are followed by those of its profiles."""
+    """The profile that is laid over the config, where the checks of the config as it stands are followed by
+    those of its profiles."""
     inventory: Inventory | None = None
     inventory_error: InventoryError | None = None
     plan: Plan | None = None
@@ -46,7 +49,8 @@ class Context:
     locked: bool = False
     """Whether a fresh lock is asked for (`--locked`)."""
     checkpoint_inventory: Inventory | None = None
-    """What the checkpoint's headers say, where `inventory` comes from a manifest and the checkpoint is there too."""
+    """What the checkpoint's headers say, where `inventory` comes from a manifest and the checkpoint is there
+    too."""
     repository: Path | None = None
     """The folder of the repository that the config stands in, if it stands in one."""
 

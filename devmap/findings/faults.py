@@ -16,7 +16,10 @@ __all__ = ["fault_report", "fault_reports"]
 
 
 def fault_reports(context: Context, code: str) -> Iterator[Report]:
-    """The document's faults of one code. A rule of DM0xx or DM1xx has this as its check, with its own code."""
+    """The document's faults of one code.
+
+    A rule of DM0xx or DM1xx has this as its check, with its own code.
+    """
     return (fault_report(fault) for fault in context.document.faults if fault.code == code)
 
 

@@ -22,11 +22,13 @@ UNUSED_SUPPRESSION = Rule(
     severity=Severity.WARNING,
     summary="A comment `# devmap: ignore[...]` suppresses nothing",
     why=(
-        "A comment that suppresses nothing hides the next problem on its line that somebody makes by mistake. It is left over from a "
+        "A comment that suppresses nothing hides the next problem on its line that somebody makes by "
+        "mistake. It is left over from a "
         "problem that was solved, or stands on the wrong line."
     ),
     good="version: 1\nmodel: {checkpoint: ./gpt2}\nmax_memory: {0: 20GB}\n",
-    bad="version: 1\nmodel: {checkpoint: ./gpt2}  # devmap: ignore[DM201] the layers were renamed\nmax_memory: {0: 20GB}\n",
+    bad="version: 1\nmodel: {checkpoint: ./gpt2}  # devmap: ignore[DM201] the layers were "
+    "renamed\nmax_memory: {0: 20GB}\n",
     check=_found_by_the_engine,
     suppressible=False,
 )
@@ -37,7 +39,8 @@ CRASHED_RULE = Rule(
     severity=Severity.ERROR,
     summary="A rule failed with an exception",
     why=(
-        "A rule that fails says nothing about the config, so the config is not known to be right. The other rules have run. It is a bug "
+        "A rule that fails says nothing about the config, so the config is not known to be right. The "
+        "other rules have run. It is a bug "
         "of the rule's pack: report it there, and use `--ignore` with the rule's code until it is mended."
     ),
     good="version: 1\nmodel: {checkpoint: ./gpt2}\n",
@@ -52,11 +55,14 @@ UNKNOWN_SUPPRESSION = Rule(
     severity=Severity.WARNING,
     summary="A comment `# devmap: ignore[...]` names a rule that there is not, or that cannot be suppressed",
     why=(
-        "The comment was written to allow something, and allows nothing: its word is misspelt, is a rule of a policy that this config "
-        "does not name, or is one of the rules of the file itself, which keep a config from being read and always show."
+        "The comment was written to allow something, and allows nothing: its word is misspelt, is a rule "
+        "of a policy that this config "
+        "does not name, or is one of the rules of the file itself, which keep a config from being read "
+        "and always show."
     ),
     good="version: 1\nmodel: {checkpoint: ./gpt2}\nmax_memory: {0: 20GB}\n",
-    bad="version: 1\nmodel: {checkpoint: ./gpt2}  # devmap: ignore[DM999] the layers were renamed\nmax_memory: {0: 20GB}\n",
+    bad="version: 1\nmodel: {checkpoint: ./gpt2}  # devmap: ignore[DM999] the layers were "
+    "renamed\nmax_memory: {0: 20GB}\n",
     check=_found_by_the_engine,
     suppressible=False,
 )

@@ -87,7 +87,8 @@ class Rule:
     """A config in which it fires (shown and tested)."""
     check: Callable[[Context], Iterable[Report]]
     suppressible: bool = True
-    """Whether a comment or `--ignore` silences it. What keeps a config from being read (DM0xx, DM1xx) always shows."""
+    """Whether a comment or `--ignore` silences it. What keeps a config from being read (DM0xx, DM1xx) always
+    shows."""
     optional: bool = False
     """Whether it runs only where the settings or `--extend-select` name it."""
     parts: Callable[[Context], tuple[Rule, ...]] | None = None

@@ -32,7 +32,8 @@ def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
         if not _CODE.match(rule.code) or not _NAME.match(rule.name):
             raise UsageError(
                 f"the rule '{rule.code} {rule.name}' has no proper code and name",
-                help="a code is two to eight capitals and three or four digits (ACME101), a name is words joined by hyphens",
+                help="a code is two to eight capitals and three or four digits (ACME101), a name is words "
+                "joined by hyphens",
             )
         for word in (rule.code, rule.name):
             other = taken.setdefault(word, rule)
@@ -45,7 +46,10 @@ def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def matches(rule: Rule, selector: str) -> bool:
-    """Whether a rule is meant by `selector`: its code, its name, a prefix of its code (`DM2`), `ALL`, or the rule that it is part of."""
+    """Whether a rule is meant by `selector`.
+
+    Its code, its name, a prefix of its code (`DM2`), `ALL`, or the rule that it is part of.
+    """
     word = selector.strip()
     itself = word == rule.name or word.upper() == "ALL" or (bool(word) and rule.code.startswith(word.upper()))
     return itself or (rule.part_of is not None and matches(rule.part_of, selector))
@@ -119,7 +123,10 @@ def select_rules(
 
 
 def _is_policy_code(word: str) -> bool:
-    """Whether a word has the form of a policy's code, or of a family of them; a lower-case word without a number is a misspelt name."""
+    """Whether a word has the form of a policy's code, or of a family of them.
+
+    A lower-case word without a number is a misspelt name.
+    """
     return _POLICY_CODE.match(word.upper() if word[-1:].isdigit() else word) is not None
 
 
@@ -131,7 +138,10 @@ def without_meaning(selectors: Iterable[str], rules: Sequence[Rule]) -> dict[str
 
 
 def _strength(rule: Rule, selector: str) -> int:
-    """How exactly a selector means a rule: 1 for `ALL`, more for longer prefixes, the most for a code or a name."""
+    """How exactly a selector means a rule.
+
+    1 for `ALL`, more for longer prefixes, the most for a code or a name.
+    """
     word = selector.strip()
     if word.upper() == "ALL":
         return 1

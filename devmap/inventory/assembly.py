@@ -1,7 +1,7 @@
 """Stored tensors put together symbolically: which part of which one fills which part of the result.
 
-The operations are those of transformers' weight conversions, done on shapes instead of numbers, so that a reader can bring
-every byte of a checkpoint straight to its place in the running model.
+The operations are those of transformers' weight conversions, done on shapes instead of numbers, so that a
+reader can bring every byte of a checkpoint straight to its place in the running model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class _Part(NamedTuple):
     take: Box
     put: Box
     axes: tuple[int | None, ...]
-    """For each dimension of the result the stored tensor's dimension, None for one of size 1 that stacking added."""
+    """For each dimension of the result the stored tensor's dimension, None for one of size 1 that stacking
+    added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def concatenate(tensors: Sequence[Assembled], dim: int) -> Assembled:
         for tensor in tensors
     ):
         raise AssemblyError(
-            f"tensors of the shapes {[tensor.shape for tensor in tensors]} cannot be joined in dimension {dim}"
+            f"tensors of the shapes {[tensor.shape for tensor in tensors]} cannot be joined in dimension "
+            f"{dim}"
         )
     parts: list[_Part] = []
     offset = 0

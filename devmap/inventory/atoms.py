@@ -35,7 +35,10 @@ class Atom(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A module that may not be split, as a stretch of the inventory's line: its first tensor, and the first after it."""
+    """A module that may not be split, as a stretch of the inventory's line.
+
+    Its first tensor, and the first after it.
+    """
 
     start: int
     end: int
@@ -47,8 +50,8 @@ def atoms(
 ) -> tuple[Atom, ...]:
     """The atoms of a model in registration order; every tensor is in exactly one.
 
-    `no_split_module_classes` defaults to the inventory's own; `dtype` is the run dtype of the config. Linear in modules plus tensors,
-    and worked out once for an inventory.
+    `no_split_module_classes` defaults to the inventory's own; `dtype` is the run dtype of the config. Linear
+    in modules plus tensors, and worked out once for an inventory.
     """
     whole = frozenset(
         inventory.no_split_module_classes if no_split_module_classes is None else no_split_module_classes
@@ -90,7 +93,10 @@ def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> t
 
 
 def tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
-    """Bytes of every tensor at the run dtype. Most tensors of a model look like others: each look is worked out once."""
+    """Bytes of every tensor at the run dtype.
+
+    Most tensors of a model look like others: each look is worked out once.
+    """
     return inventory.once(("sizes", dtype), lambda: _tensor_sizes(inventory, dtype))
 
 
@@ -114,7 +120,9 @@ def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Iterator[Blo
 
 
 def torn_blocks(inventory: Inventory, classes: frozenset[str], borders: Iterable[int]) -> tuple[Block, ...]:
-    """Those of the whole blocks that have a border between two of their tensors: what comes after it is said to be elsewhere.
+    """Those of the whole blocks that have a border between two of their tensors.
+
+    What comes after it is said to be elsewhere.
 
     `borders` are numbers of tensors, rising. n log n in their number.
     """

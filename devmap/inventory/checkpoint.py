@@ -1,4 +1,7 @@
-"""A safetensors checkpoint as its headers describe it: one file, a folder with or without an index, or an index."""
+"""A safetensors checkpoint as its headers describe it.
+
+One file, a folder with or without an index, or an index.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,8 @@ def _refuse_pickle(paths: list[Path]) -> None:
     if pickles:
         raise CheckpointError(
             f"'{pickles[0]}' is a pickle, which runs code when it is read; devmap reads safetensors alone",
-            help="convert it once: python -c \"from transformers import AutoModel as M; M.from_pretrained('IN').save_pretrained('OUT')\"",
+            help='convert it once: python -c "from transformers import AutoModel as M; '
+            "M.from_pretrained('IN').save_pretrained('OUT')\"",
         )
 
 

@@ -1,7 +1,8 @@
 """From the names and tensors of a checkpoint to those of the running model.
 
-The rules are transformers' own, as data: renamings (regular expressions, each applied in turn) and converters (at most one
-applies to a name; it gathers several stored tensors, or cuts one). See `transformers.core_model_loading`, 5.x.
+The rules are transformers' own, as data: renamings (regular expressions, each applied in turn) and converters
+(at most one applies to a name; it gathers several stored tensors, or cuts one). See
+`transformers.core_model_loading`, 5.x.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ __all__ = ["Conversion", "Converted", "Rules", "convert", "mapping_of"]
 class Conversion:
     r"""One rule: what names it applies to, what they become, and what is done with the tensors.
 
-    `sources` are regular expressions in which `*.` stands for any stretch of a name, `targets` replacements in which `\1`
-    is the group of the source. A rule without `operations` renames. `scope` is the path of the submodel that the rule is of.
+    `sources` are regular expressions in which `*.` stands for any stretch of a name, `targets` replacements
+    in which `\1` is the group of the source. A rule without `operations` renames. `scope` is the path of the
+    submodel that the rule is of.
     """
 
     sources: tuple[str, ...]
@@ -92,7 +94,10 @@ class Rules:
         return re.compile("|".join(f"(?:{pattern})" for pattern in self.ignored) or r"(?!)")
 
     def rename(self, name: str, knows: Callable[[str], bool]) -> tuple[str, Conversion | None, int]:
-        """The model's name for a stored one, and the converter that has a part in it with the number of its source."""
+        """The model's name for a stored one.
+
+        And the converter that has a part in it with the number of its source.
+        """
         renamed, converter, source = name, None, 0
         for conversion in self.conversions:
             if not conversion.operations:
@@ -139,8 +144,8 @@ def convert(
 ) -> Converted:
     """Bring stored tensors to the model's names and shapes.
 
-    `knows` says whether the model has a tensor of a name that it loads, `is_computed` whether it computes it instead,
-    `shape_of` gives its shape where that is known. n log n in the number of tensors.
+    `knows` says whether the model has a tensor of a name that it loads, `is_computed` whether it computes it
+    instead, `shape_of` gives its shape where that is known. n log n in the number of tensors.
     """
     found = Converted()
     gathered: dict[tuple[str, Conversion], dict[int, list[StoredTensor]]] = {}
@@ -257,7 +262,10 @@ _DIGITS_AT_END = re.compile(r"[0-9]+\Z")
 
 
 def _segment(part: str) -> tuple[int, str, int]:
-    """The key of a name's segment that puts experts in the order of their numbers: transformers' order of a state dict."""
+    """The key of a name's segment that puts experts in the order of their numbers.
+
+    Transformers' order of a state dict.
+    """
     if part.isdecimal():
         return 0, "", int(part)
     digits = _DIGITS_AT_END.search(part)

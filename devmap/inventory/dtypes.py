@@ -23,8 +23,8 @@ _BITS = {
     "bits1x8": 8, "bits2x4": 8, "bits4x2": 8, "bits8": 8, "bits16": 16,
     "float4_e2m1fn": 4, "float6_e2m3fn": 6, "float6_e3m2fn": 6,
 }  # fmt: skip
-"""Bits that one element takes in memory. torch stores its sub-byte dtypes in whole bytes (`torch.int4.itemsize` is 1); the last
-row is of safetensors alone, which packs them."""
+"""Bits that one element takes in memory. torch stores its sub-byte dtypes in whole bytes
+(`torch.int4.itemsize` is 1); the last row is of safetensors alone, which packs them."""
 
 SAFETENSORS_DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -60,9 +60,9 @@ def storage_bytes(shape: Sequence[int], dtype: str) -> int:
 def run_dtype(stored: str, asked: str | None, *, kind: str) -> str:
     """The dtype that a tensor has in the running model.
 
-    As in transformers, a dtype that is asked for changes parameters of the wide floating types (float64, float32, float16,
-    bfloat16) and leaves everything else as it is: integers, quantised weights, and buffers, which models compute in a dtype
-    of their own.
+    As in transformers, a dtype that is asked for changes parameters of the wide floating types (float64,
+    float32, float16, bfloat16) and leaves everything else as it is: integers, quantised weights, and buffers,
+    which models compute in a dtype of their own.
     """
     if asked is None or kind == "buffer" or stored not in {"float64", "float32", "float16", "bfloat16"}:
         return stored

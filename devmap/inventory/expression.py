@@ -1,7 +1,8 @@
 """Small expressions over the figures of a config: `hidden_size // num_attention_heads`.
 
-The built-in table states with them what depends on a model's size: counts of layers, shapes of buffers that no checkpoint
-holds. They are arithmetic, comparisons, `and`, `or`, `not`, `in`, `if`-`else` and `int(...)`; an absent figure is None.
+The built-in table states with them what depends on a model's size: counts of layers, shapes of buffers that
+no checkpoint holds. They are arithmetic, comparisons, `and`, `or`, `not`, `in`, `if`-`else` and `int(...)`;
+an absent figure is None.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def _call(node: ast.Call, figures: Mapping[str, object]) -> object:
         else None
     )
     if not isinstance(number, int | float):
-        raise ValueError(f"'{ast.unparse(node)}' is not understood")  # noqa: TRY004 - a fault of the expression, told like all others
+        # A fault of the expression, told like all others.
+        raise ValueError(f"'{ast.unparse(node)}' is not understood")  # noqa: TRY004
     return int(number)
 
 

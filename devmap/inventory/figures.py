@@ -28,13 +28,17 @@ FIGURES = (
     "first_k_dense_replace", "decoder_sparse_step", "mlp_only_layers",
     "is_encoder_decoder", "tie_word_embeddings",
 )  # fmt: skip
-"""Keys of config.json that an architecture keeps, under config.json's own names; documented in docs/inventory.md."""
+"""Keys of config.json that an architecture keeps, under config.json's own names; documented in
+docs/inventory.md."""
 
 _NESTED = ("text_config", "llm_config", "language_config")
 
 
 def architecture_of(config: Mapping[str, object], class_name: str) -> Architecture:
-    """What planning needs of a full config; a nested text config is flattened over the outer one. Nulls are left out."""
+    """What planning needs of a full config; a nested text config is flattened over the outer one.
+
+    Nulls are left out.
+    """
     figures: dict[str, int | float | str | bool | list[int | str] | None] = {}
     layers: list[Mapping[str, object]] = [config]
     layers += [nested for key in _NESTED if isinstance(nested := config.get(key), dict)]
@@ -57,10 +61,13 @@ def completed(
     defaults: Mapping[str, object],
     derived: Mapping[str, str],
 ) -> dict[str, object]:
-    """A config with what its file leaves out: the class's defaults, then what the class computes from other figures.
+    """A config with what its file leaves out.
 
-    `aliases` maps other names of a figure to the one that the class stores. `derived` maps a key to an expression: `key?` is
-    computed only where the key has no value, `key*` is a list with one value per layer, whose number the expression sees as `i`.
+    The class's defaults, then what the class computes from other figures.
+
+    `aliases` maps other names of a figure to the one that the class stores. `derived` maps a key to an
+    expression: `key?` is computed only where the key has no value, `key*` is a list with one value per layer,
+    whose number the expression sees as `i`.
     """
     found = {**defaults, **{aliases.get(key, key): value for key, value in config.items()}}
     for key, expression in derived.items():

@@ -15,8 +15,8 @@ __all__ = ["fingerprint"]
 def fingerprint(inventory: Inventory) -> str:
     """`sha256:` and the digest of modules, tensors, ties and no-split classes in order.
 
-    The same from a checkpoint's headers, from a manifest and from a module, whatever the platform. What is digested are lists of
-    words, each with its length, so that no name can be taken for two.
+    The same from a checkpoint's headers, from a manifest and from a module, whatever the platform. What is
+    digested are lists of words, each with its length, so that no name can be taken for two.
     """
     return inventory.once("fingerprint", lambda: _digest(inventory))
 
@@ -39,7 +39,10 @@ def _digest(inventory: Inventory) -> str:
 
 
 def _text(words: list[str]) -> str:
-    """One word a line after a line with their number; a JSON list where a word has several lines. A tenth of the time that JSON takes."""
+    """One word a line after a line with their number; a JSON list where a word has several lines.
+
+    A tenth of the time that JSON takes.
+    """
     text = "\n".join(words)
     return (
         f"{len(words)}\n{text}\n" if text.count("\n") == max(len(words) - 1, 0) else f"{json.dumps(words)}\n"

@@ -1,4 +1,7 @@
-"""A module tree with its repeated parts folded: numbered siblings that are alike, one after the other, become one."""
+"""A module tree with its repeated parts folded.
+
+Numbered siblings that are alike, one after the other, become one.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,8 @@ def expand(root: Fold) -> tuple[dict[str, str], dict[str, Tensor]]:
     return modules, tensors
 
 
-# --- paths ------------------------------------------------------------------------------------------------------------
+# --- paths
+# ------------------------------------------------------------------------------------------------------------
 
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")
 _RANGE = re.compile(r"(?<!\\)\[(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})\]\Z")
@@ -99,7 +103,10 @@ _BARE_BRACKET = re.compile(r"(?<!\\)(?:\\\\)*[\[\]]")
 
 
 def join(path: str, segment: Segment) -> str:
-    """The path of a child: `model.layers` and `range(80)` make `model.layers[0-79]`. Brackets in names are escaped."""
+    """The path of a child: `model.layers` and `range(80)` make `model.layers[0-79]`.
+
+    Brackets in names are escaped.
+    """
     if isinstance(segment, range):
         return f"{path}[{segment.start}-{segment.stop - 1}]"
     name = segment.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")

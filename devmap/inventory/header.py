@@ -1,7 +1,10 @@
-"""The header of one safetensors file: names, shapes and offsets, checked against each other and against the file's size.
+"""The header of one safetensors file.
 
-Layout of the format: 8 bytes that hold N as an unsigned little-endian integer, N bytes of JSON, then the tensors' bytes
-without gaps. An entry gives `dtype`, `shape` and `data_offsets`, counted from the end of the JSON.
+Names, shapes and offsets, checked against each other and against the file's size.
+
+Layout of the format: 8 bytes that hold N as an unsigned little-endian integer, N bytes of JSON, then the
+tensors' bytes without gaps. An entry gives `dtype`, `shape` and `data_offsets`, counted from the end of the
+JSON.
 """
 
 from __future__ import annotations

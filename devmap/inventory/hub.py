@@ -14,12 +14,15 @@ _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
 
 
 def find_checkpoint(name: str, *, folder: Path) -> Path:
-    """The path of a checkpoint: relative to `folder`, absolute, or the snapshot of a hub id in the local cache.
+    """The path of a checkpoint.
+
+    Relative to `folder`, absolute, or the snapshot of a hub id in the local cache.
 
     Nothing is downloaded. A path wins over a hub id of the same name.
 
     Raises:
-        CheckpointError: when it is neither, naming the places that were looked at and the command that fetches it.
+        CheckpointError: when it is neither, naming the places that were looked at and the command that
+            fetches it.
     """
     path = folder / Path(name).expanduser()
     if path.exists():

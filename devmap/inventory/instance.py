@@ -1,4 +1,7 @@
-"""A class of the built-in table made concrete: with the figures of a config and the tensors of a checkpoint."""
+"""A class of the built-in table made concrete.
+
+With the figures of a config and the tensors of a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ def instantiate(
 ) -> Instance:
     """What a model of this class is made of.
 
-    `figures` are the full config, `held` the tensors that the checkpoint makes, `dtype` the one that the model is built in.
+    `figures` are the full config, `held` the tensors that the checkpoint makes, `dtype` the one that the
+    model is built in.
     """
     groups = model_class.tied if figures.get("tie_word_embeddings", True) else model_class.untied
     known = dict(held)

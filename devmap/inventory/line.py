@@ -1,7 +1,8 @@
 """The tensors of a model in a line: what is below a module is one stretch of it.
 
-Modules stand in `named_modules()` order and tensors in the order of their modules, so a whole subtree is two numbers, and what a map
-says of 10^5 tensors is a few runs. What is told by run costs what the map costs, not what the model does.
+Modules stand in `named_modules()` order and tensors in the order of their modules, so a whole subtree is two
+numbers, and what a map says of 10^5 tensors is a few runs. What is told by run costs what the map costs, not
+what the model does.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ __all__ = ["Line", "Run", "Said", "joined", "over", "said_at"]
 
 Value = TypeVar("Value")
 Said = tuple[int, int, Value | None]
-"""A run of the line: its first tensor, the first after it, and what is said of all between; None for nothing."""
+"""A run of the line: its first tensor, the first after it, and what is said of all between; None for nothing.
+"""
 
 
 class Run(NamedTuple):
@@ -42,13 +44,16 @@ class Line:
     modules: tuple[str, ...]
     tensors: tuple[str, ...]
     first: Sequence[int]
-    """For each module the number of its first own tensor, or of the next there is; then how many tensors there are."""
+    """For each module the number of its first own tensor, or of the next there is; then how many tensors
+    there are."""
     after: Sequence[int]
     """For each module the number of the next one that is not below it."""
 
     @classmethod
     def of(cls, modules: Iterable[str], tensors: Iterable[str]) -> Line:
-        """The line of modules in `named_modules()` order and of tensors in the order of their modules. Linear.
+        """The line of modules in `named_modules()` order and of tensors in the order of their modules.
+
+        Linear.
 
         Raises:
             InventoryError: when they are in another order, or a tensor's module is not there.
@@ -63,7 +68,8 @@ class Line:
         if at < count:
             raise InventoryError(
                 f"'{names[at]}' does not stand with its module, or the inventory has no such module",
-                help="an inventory has every module with a tensor at or below it, depth first, and tensors in the order of their modules",
+                help="an inventory has every module with a tensor at or below it, depth first, and "
+                "tensors in the order of their modules",
             )
         return cls(order, names, first, _after([path.count(".") + 1 if path else 0 for path in order]))
 
@@ -97,7 +103,9 @@ class Line:
             child = self.after[child]
 
     def runs(self, paths: Iterable[str]) -> list[Run]:
-        """The whole line in runs, each decided by the longest of the paths at or above it; paths that the model lacks do not count.
+        """The whole line in runs, each decided by the longest of the paths at or above it.
+
+        Paths that the model lacks do not count.
 
         n log n in the paths.
         """
@@ -134,7 +142,10 @@ class Line:
         return found
 
     def _spans(self, paths: Iterable[str]) -> Iterator[tuple[int, int, int, str]]:
-        """Of the paths that the model has: first tensor, the negative of the first after it, the number of the module, the path."""
+        """Of the paths that the model has.
+
+        First tensor, the negative of the first after it, the number of the module, the path.
+        """
         first, after, place, number = self.first, self.after, self.place, self.number
         for path in paths:
             at = place.get(path)

@@ -24,8 +24,9 @@ def match_checkpoint(
 ) -> Inventory:
     """The inventory with the checkpoint's files and, for each tensor, the stored pieces that make it.
 
-    With a transformers model its own conversions are followed; any other takes names as they are, and a prefix that all of
-    them lack or have too many of is repaired. What is unmapped, ignored, missing or of another shape stands in `mapping`.
+    With a transformers model its own conversions are followed; any other takes names as they are, and a
+    prefix that all of them lack or have too many of is repaired. What is unmapped, ignored, missing or of
+    another shape stands in `mapping`.
     """
     loaded = {name for name, tensor in inventory.tensors.items() if tensor.persistent}
     rules = (
@@ -69,7 +70,8 @@ def rules_of(model: nn.Module) -> Rules:
 def conversions_of(model: nn.Module) -> tuple[Conversion, ...]:
     """Transformers' conversions of a model as data; none where its version has no such table."""
     try:
-        from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415 - an optional dependency
+        # An optional dependency.
+        from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415
     except ImportError:
         return ()
     return tuple(

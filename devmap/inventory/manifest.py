@@ -1,4 +1,6 @@
-"""Manifests: inventories as files that are checked in, so that CI needs neither weights nor torch nor transformers.
+"""Manifests: inventories as files that are checked in.
+
+So that CI needs neither weights nor torch nor transformers.
 
     version: 1
     architecture: {model_type: llama, class_name: LlamaForCausalLM, hidden_size: 8192, ...}
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["LIMITS", "ManifestFault", "parse_manifest", "read_manifest"]
 
 LIMITS = Limits(size_bytes=4 << 20, depth=8, nodes=400_000)
-"""What the file may cost. A 70B model takes some 3 KB, one whose layers all differ some 100 bytes a tensor."""
+"""What the file may cost. A 70B model takes some 3 KB, one whose layers all differ some 100 bytes a tensor.
+"""
 
 _EXPANDED_LIMIT = 5_000_000
 """Modules and tensors that the ranges of a manifest may stand for."""

@@ -1,4 +1,7 @@
-"""An inventory as the text of a manifest: YAML with one module or tensor on a line, repeated layers folded."""
+"""An inventory as the text of a manifest.
+
+YAML with one module or tensor on a line, repeated layers folded.
+"""
 
 from __future__ import annotations
 

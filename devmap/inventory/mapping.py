@@ -18,9 +18,9 @@ Box = tuple[tuple[int, int], ...]
 class Piece:
     """A part of a stored tensor and where it goes in the model's tensor.
 
-    `take` is the part of the stored tensor (None: all of it), `put` the part of the model's tensor that it fills (None: all
-    of it). The part is transposed by `permute` and then reshaped to the shape of `put`: two experts' `[I, H]` matrices fill
-    `[e, 0:I, 0:H]` of a fused `[E, 2I, H]`.
+    `take` is the part of the stored tensor (None: all of it), `put` the part of the model's tensor that it
+    fills (None: all of it). The part is transposed by `permute` and then reshaped to the shape of `put`: two
+    experts' `[I, H]` matrices fill `[e, 0:I, 0:H]` of a fused `[E, 2I, H]`.
     """
 
     stored: str

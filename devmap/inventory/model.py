@@ -36,15 +36,20 @@ Look = tuple[tuple[int, ...], str, TensorKind, bool]
 
 
 class Tensor(NamedTuple):
-    """One parameter or buffer, under the name that the running model gives it. A named tuple, since models have 10^5 of them."""
+    """One parameter or buffer, under the name that the running model gives it.
+
+    A named tuple, since models have 10^5 of them.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    """torch's name without `torch.`: `bfloat16`, `float8_e4m3fn`. For a header this is the checkpoint's dtype."""
+    """torch's name without `torch.`: `bfloat16`, `float8_e4m3fn`. For a header this is the checkpoint's
+    dtype."""
     kind: TensorKind = "parameter"
     persistent: bool = True
-    """Whether `state_dict()` holds it. Parameters always are; a buffer that is not is computed, never loaded."""
+    """Whether `state_dict()` holds it. Parameters always are; a buffer that is not is computed, never loaded.
+    """
 
     @property
     def nbytes(self) -> int:
@@ -68,34 +73,39 @@ class Architecture:
     figures: Mapping[str, int | float | str | bool | list[int | str] | None] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """Figures for KV cache and activations: hidden_size, num_hidden_layers, num_key_value_heads, head_dim, sliding_window, ..."""
+    """Figures for KV cache and activations: hidden_size, num_hidden_layers, num_key_value_heads, head_dim,
+    sliding_window, ..."""
 
 
 @dataclass(frozen=True)
 class Inventory:
     """A model's modules and tensors in registration order.
 
-    The three readers give equal inventories for the same model: `checkpoint`, `mapping` and `notes` say where an inventory
-    came from and do not count in the comparison.
+    The three readers give equal inventories for the same model: `checkpoint`, `mapping` and `notes` say where
+    an inventory came from and do not count in the comparison.
 
-    `modules` maps the path of every module that holds a tensor, or has a descendant that does, to its class name; the root
-    is `""`. Order is `named_modules()`'s: depth first, in registration order. `tensors` is in the same order: a module's
-    own parameters, its own buffers, then its children. A tied tensor stands under each of its names.
+    `modules` maps the path of every module that holds a tensor, or has a descendant that does, to its class
+    name; the root is `""`. Order is `named_modules()`'s: depth first, in registration order. `tensors` is in
+    the same order: a module's own parameters, its own buffers, then its children. A tied tensor stands under
+    each of its names.
     """
 
     modules: Mapping[str, str]
     tensors: Mapping[str, Tensor]
     ties: tuple[tuple[str, ...], ...] = ()
-    """Groups of tensor names that share one storage; each group, and the groups, in tensor order. The first name owns the bytes."""
+    """Groups of tensor names that share one storage; each group, and the groups, in tensor order. The first
+    name owns the bytes."""
     no_split_module_classes: tuple[str, ...] = ()
-    """Class names that the model's own code, or the built-in table, says must not be spread over devices. Sorted."""
+    """Class names that the model's own code, or the built-in table, says must not be spread over devices.
+    Sorted."""
     architecture: Architecture | None = None
     checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
     """The files behind the tensors, if this came from (or was matched with) a checkpoint."""
     mapping: WeightMapping | None = field(default=None, compare=False, repr=False)
     """How the checkpoint's tensors make the model's; None without a checkpoint."""
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """What a reader could not know, in sentences: an architecture that no table has, tensors that nothing maps to."""
+    """What a reader could not know, in sentences: an architecture that no table has, tensors that nothing
+    maps to."""
 
     @classmethod
     def from_checkpoint(cls, path: str | PathLike[str]) -> Inventory:
@@ -131,7 +141,10 @@ class Inventory:
 
     @cached_property
     def owner(self) -> Mapping[str, str]:
-        """For each name of a tie group, the group's first name, which owns the bytes. Untied names are absent."""
+        """For each name of a tie group, the group's first name, which owns the bytes.
+
+        Untied names are absent.
+        """
         return {name: group[0] for group in self.ties for name in group}
 
     @cached_property
@@ -153,7 +166,10 @@ class Inventory:
 
     @cached_property
     def remembered(self) -> dict[Hashable, Any]:
-        """What was worked out from this inventory alone, by question: a thousand configs of one model ask the same."""
+        """What was worked out from this inventory alone, by question.
+
+        A thousand configs of one model ask the same.
+        """
         return {}
 
     def once(self, question: Hashable, answer: Callable[[], Answer]) -> Answer:

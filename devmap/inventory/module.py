@@ -26,8 +26,8 @@ __all__ = ["are_plain", "are_tied", "asked_whole", "is_module", "match_checkpoin
 def read_module(model: nn.Module) -> Inventory:
     """Describe a module on any device, or on meta, with its ties, buffers and classes in registration order.
 
-    Names that lead to the same parameter, or to the same stretch of the same storage, are one tie group. Modules without a
-    tensor in their subtree are left out. Linear in modules plus tensors.
+    Names that lead to the same parameter, or to the same stretch of the same storage, are one tie group.
+    Modules without a tensor in their subtree are left out. Linear in modules plus tensors.
 
     Raises:
         InventoryError: for what is no module, and for a lazy one that has no shapes yet.
@@ -142,7 +142,10 @@ def _all_differ(identities: Sequence[Hashable]) -> bool:
 
 
 def _identity(tensor: torch.Tensor) -> Hashable:
-    """Equal for tensors that share their bytes. Those of other devices' wrappers have no address, as meta tensors: the object counts."""
+    """Equal for tensors that share their bytes.
+
+    Those of other devices' wrappers have no address, as meta tensors: the object counts.
+    """
     if type(tensor) not in _PLAIN or tensor.layout != torch.strided or tensor.numel() == 0:
         return id(tensor)
     address = tensor.untyped_storage().data_ptr()

@@ -1,6 +1,9 @@
-"""Keys of a device map that stand for many modules: ranges (`model.layers[0-39]`) and globs (`model.layers.*.mlp`).
+"""Keys of a device map that stand for many modules.
 
-`*` and `?` match inside one segment of a path, never across a dot. A range stands for a numbered child of the module before
+Ranges (`model.layers[0-39]`) and globs (`model.layers.*.mlp`).
+
+`*` and `?` match inside one segment of a path, never across a dot. A range stands for a numbered child of the
+module before
 it: `layers[0-3]` is `layers.0` to `layers.3`.
 """
 
@@ -42,7 +45,10 @@ class Expansion:
         return tuple(key for key, paths in self.paths.items() if not paths)
 
     def winner(self, path: str) -> str | None:
-        """The key that decides a module or tensor: that of the nearest ancestor, or of itself, that a key names."""
+        """The key that decides a module or tensor.
+
+        That of the nearest ancestor, or of itself, that a key names.
+        """
         while True:
             key = self.anchors.get(path)
             if key is not None or not path:
@@ -62,7 +68,10 @@ class PathIndex:
         return path in self._children
 
     def names_below(self, path: str) -> tuple[str, ...]:
-        """The last segments of the paths directly below one path, in the model's order; none below a path that there is not."""
+        """The last segments of the paths directly below one path, in the model's order.
+
+        None below a path that there is not.
+        """
         return tuple(self._children.get(path, ()))
 
     def match(self, key: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""The inventory of a checkpoint: headers and `config.json` with the built-in table, or through transformers on meta."""
+"""The inventory of a checkpoint.
+
+Headers and `config.json` with the built-in table, or through transformers on meta.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,9 @@ _ASK_TRANSFORMERS = (
 def read_checkpoint(path: str | PathLike[str], *, through_transformers: bool = False) -> Inventory:
     """Describe a checkpoint (folder, file or index), with its files and the mapping to the model's tensors.
 
-    By default from headers, `config.json` and the built-in table, without torch; `through_transformers` builds the model on
-    the meta device instead, and is exact for every architecture that the installed transformers has.
+    By default from headers, `config.json` and the built-in table, without torch; `through_transformers`
+    builds the model on the meta device instead, and is exact for every architecture that the installed
+    transformers has.
 
     Raises:
         CheckpointError: when it is absent, damaged or no safetensors.
@@ -44,7 +48,8 @@ def read_checkpoint(path: str | PathLike[str], *, through_transformers: bool = F
     """
     checkpoint = read_headers(path)
     if through_transformers:
-        from devmap.inventory.through_transformers import read_through_transformers  # noqa: PLC0415 - imports torch
+        # Imports torch.
+        from devmap.inventory.through_transformers import read_through_transformers  # noqa: PLC0415
 
         return read_through_transformers(checkpoint)
     config = checkpoint.config
@@ -106,7 +111,10 @@ def _drop_surplus(
 
 
 def _build_dtype(checkpoint: Checkpoint) -> str:
-    """The dtype that transformers builds the model in: config.json's, else the most frequent of the checkpoint's floats."""
+    """The dtype that transformers builds the model in.
+
+    Config.json's, else the most frequent of the checkpoint's floats.
+    """
     config = checkpoint.config
     named = config.get("dtype") or config.get("torch_dtype")
     if isinstance(named, str):
@@ -119,11 +127,13 @@ def _mapping_notes(mapping: WeightMapping) -> list[str]:
     notes: list[str] = []
     if mapping.unmapped:
         notes.append(
-            f"{len(mapping.unmapped)} stored tensors belong to no tensor of the model, such as '{mapping.unmapped[0]}'"
+            f"{len(mapping.unmapped)} stored tensors belong to no tensor of the model, such as "
+            f"'{mapping.unmapped[0]}'"
         )
     if mapping.missing:
         notes.append(
-            f"{len(mapping.missing)} tensors of the model are not in the checkpoint, such as '{mapping.missing[0]}'"
+            f"{len(mapping.missing)} tensors of the model are not in the checkpoint, such as "
+            f"'{mapping.missing[0]}'"
         )
     return notes
 
@@ -150,6 +160,9 @@ def _unknown(checkpoint: Checkpoint, family: Family | None = None) -> Inventory:
         checkpoint=checkpoint,
         mapping=WeightMapping({name: (Piece(name),) for name in tensors}),
         notes=(
-            f"{what} is not in the built-in table: module classes, ties and buffers are not known, {blocks}; {_ASK_TRANSFORMERS}",
+            (
+                f"{what} is not in the built-in table: module classes, ties and buffers are not known, "
+                f"{blocks}; {_ASK_TRANSFORMERS}"
+            ),
         ),
     )

@@ -1,8 +1,9 @@
 """The built-in table of architectures: what each model class is made of, whatever its size.
 
-One JSON file per model type in `architectures/`, written by `scripts/make_architectures.py` from transformers' own code. A
-class's modules stand in registration order under templates of their paths: a segment `*` is a number. What depends on a
-config is an expression over its figures (`devmap.inventory.expression`).
+One JSON file per model type in `architectures/`, written by `scripts/make_architectures.py` from
+transformers' own code. A class's modules stand in registration order under templates of their paths: a
+segment `*` is a number. What depends on a config is an expression over its figures
+(`devmap.inventory.expression`).
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ def read_through_transformers(checkpoint: Checkpoint) -> Inventory:
 
 
 def build_on_meta(checkpoint: Checkpoint) -> nn.Module:
-    """The module that transformers builds from a checkpoint's `config.json`, without weights. Never runs the checkpoint's own code.
+    """The module that transformers builds from a checkpoint's `config.json`, without weights.
+
+    Never runs the checkpoint's own code.
 
     Raises:
         InventoryError: as `read_through_transformers`.

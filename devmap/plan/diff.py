@@ -1,4 +1,7 @@
-"""What changes between two plans or locks: homes, executing devices, bytes per device, and what only one of two models has."""
+"""What changes between two plans or locks.
+
+Homes, executing devices, bytes per device, and what only one of two models has.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class DeviceChange:
-    """Bytes on one device before and after; None on a side that does not offer it, and for a capacity without a limit."""
+    """Bytes on one device before and after.
+
+    None on a side that does not offer it, and for a capacity without a limit.
+    """
 
     device: int | str
     before_bytes: int | None
@@ -57,14 +63,18 @@ class DeviceChange:
 
 @dataclass(frozen=True)
 class PlanDiff:
-    """What moves, in the model's order with numbered modules by number, and the bytes on every device that either side offers."""
+    """What moves, in the model's order with numbered modules by number.
+
+    And the bytes on every device that either side offers.
+    """
 
     moves: tuple[Move, ...]
     devices: tuple[DeviceChange, ...]
     same_model: bool
     same_config: bool
     only_before: tuple[str, ...] = field(default=())
-    """Modules and tensors that only the earlier model has, folded; known where at least one side comes with its inventory."""
+    """Modules and tensors that only the earlier model has, folded; known where at least one side comes with
+    its inventory."""
     only_after: tuple[str, ...] = field(default=())
 
     @property
@@ -83,8 +93,9 @@ def diff_locks(
 ) -> PlanDiff:
     """What moves from one lock to another; `models` are the inventories of the two, as far as they are known.
 
-    Two maps may name a subtree at different depths (`model` before, `model.layers.0` after): the keys of both sides are
-    compared, each by its longest match on the other side, and of a moved subtree only the deeper keys are told. Linear in keys times depth.
+    Two maps may name a subtree at different depths (`model` before, `model.layers.0` after): the keys of both
+    sides are compared, each by its longest match on the other side, and of a moved subtree only the deeper
+    keys are told. Linear in keys times depth.
     """
     only_before, only_after = _only(before, models[1]), _only(after, models[0])
     if models[0] is not None and models[1] is not None:
@@ -148,7 +159,10 @@ def _folded(moves: Sequence[Move]) -> Iterator[Move]:
 
 
 def _sizes(inventory: Inventory, dtype: str | None, names: Sequence[str]) -> dict[str, int]:
-    """Bytes of each of the names that the inventory has, a tied tensor under its first name. Linear in tensors times depth."""
+    """Bytes of each of the names that the inventory has, a tied tensor under its first name.
+
+    Linear in tensors times depth.
+    """
     found = {name: 0 for name in names if not name or name in inventory.modules or name in inventory.tensors}
     owner = inventory.owner
     for tensor in inventory.tensors.values():
@@ -161,7 +175,10 @@ def _sizes(inventory: Inventory, dtype: str | None, names: Sequence[str]) -> dic
 
 
 def _missing(model: Inventory, other: Inventory) -> tuple[str, ...]:
-    """What only the first model has: the highest modules of which the other has nothing, and single tensors."""
+    """What only the first model has.
+
+    The highest modules of which the other has nothing, and single tensors.
+    """
     runs = runs_of(name in other.tensors for name in model.tensors)
     return tuple(path for path, is_shared in fold_device_map(runs, model).items() if not is_shared)
 

@@ -1,6 +1,9 @@
-"""A plan as a plain mapping, for JSON: what `devmap plan --format json` prints, and what `devmap diff` reads back.
+"""A plan as a plain mapping, for JSON.
 
-Keys are stable: later versions add keys and change none. All sizes are bytes. `docs/plan.md` describes every key.
+What `devmap plan --format json` prints, and what `devmap diff` reads back.
+
+Keys are stable: later versions add keys and change none. All sizes are bytes. `docs/plan.md` describes every
+key.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ _NOT_FOR_PLANNING = {"version", "extends", "profiles", "policies"}
 def config_fingerprint(config: PlacementConfig) -> str:
     """`sha256:` and the digest of everything in a config that can change its plan.
 
-    Where the model's files lie, which policies hold and where a value was written (in a parent, in a profile) do not
-    count; neither does the order of mappings, but for `device_map`, where it decides between keys that are equally exact.
+    Where the model's files lie, which policies hold and where a value was written (in a parent, in a profile)
+    do not count; neither does the order of mappings, but for `device_map`, where it decides between keys that
+    are equally exact.
     """
     plain = {name: as_plain(value) for name, value in config if name not in _NOT_FOR_PLANNING}
     plain["model"] = {"dtype": plain["model"]["dtype"]}

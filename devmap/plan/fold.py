@@ -32,11 +32,13 @@ def runs_of(values: Iterable[Value]) -> list[tuple[int, int, Value]]:
 def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory) -> dict[str, Value]:
     """The map with the fewest keys of which no two overlap, from runs of tensors with one value each.
 
-    `runs` hold the number of the first tensor, that of the first after it and the value; they are in the model's order. A module
-    whose tensors all have one value becomes one key, the highest such module; a tensor that sits directly on a mixed module is a key
-    of its own; `{"": value}` where all are equal. No key is a prefix of another, so that the first match is the longest match too,
-    whoever reads it. Keys are in the model's order. Tensors in no run (a subtree that a partial map leaves out) get no key, and no
-    key stands above them. It goes down only where runs meet, so that it costs what the map does and not what the model does.
+    `runs` hold the number of the first tensor, that of the first after it and the value; they are in the
+    model's order. A module whose tensors all have one value becomes one key, the highest such module; a
+    tensor that sits directly on a mixed module is a key of its own; `{"": value}` where all are equal. No key
+    is a prefix of another, so that the first match is the longest match too, whoever reads it. Keys are in
+    the model's order. Tensors in no run (a subtree that a partial map leaves out) get no key, and no key
+    stands above them. It goes down only where runs meet, so that it costs what the map does and not what the
+    model does.
     """
     line = inventory.line
     runs = list(joined(runs))
@@ -65,7 +67,10 @@ def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory
 
 
 def covers(device_map: Mapping[str, Value], name: str) -> Value | None:
-    """The value of the longest key that names a module or tensor, or a module above it; None where no key does."""
+    """The value of the longest key that names a module or tensor, or a module above it.
+
+    None where no key does.
+    """
     path = name
     while path not in device_map:
         if not path:

@@ -94,14 +94,18 @@ class Lock:
 
 
 def lock_path(config_path: Path, profile: str | None = None) -> Path:
-    """The lock that belongs to a config: `x.devmap.yaml` has `x.devmap.lock.yaml` beside it, and one more for each profile.
+    """The lock that belongs to a config.
+
+    `x.devmap.yaml` has `x.devmap.lock.yaml` beside it, and one more for each profile.
 
     Whatever in a profile's name a file's name cannot hold is written in percents.
 
     >>> lock_path(Path("models/x.devmap.yaml")).as_posix(), lock_path(Path("other.yml")).as_posix()
     ('models/x.devmap.lock.yaml', 'other.devmap.lock.yaml')
-    >>> lock_path(Path("x.devmap.yaml"), "laptop").as_posix(), lock_path(Path("x.devmap.yaml"), "a/b").as_posix()
-    ('x.laptop.devmap.lock.yaml', 'x.a%2Fb.devmap.lock.yaml')
+    >>> lock_path(Path("x.devmap.yaml"), "laptop").as_posix()
+    'x.laptop.devmap.lock.yaml'
+    >>> lock_path(Path("x.devmap.yaml"), "a/b").as_posix()
+    'x.a%2Fb.devmap.lock.yaml'
     """
     name = config_path.name
     for suffix in (".devmap.yaml", ".devmap.yml", ".yaml", ".yml"):
@@ -150,7 +154,10 @@ def write_lock(plan: Plan, path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its final name and move it there: a reader sees the old bytes or the new ones, nothing between."""
+    """Write a file beside its final name and move it there.
+
+    A reader sees the old bytes or the new ones, nothing between.
+    """
     import tempfile  # noqa: PLC0415 - with what it imports 5 ms, and `devmap validate` writes nothing
 
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -182,10 +189,13 @@ def read_lock(path: Path) -> Lock:
 
 
 def parse_lock(content: bytes, name: str) -> Lock:
-    """The lock in `content`; `name` is the file's name for messages. Whether it was edited is for its reader to ask.
+    """The lock in `content`; `name` is the file's name for messages.
+
+    Whether it was edited is for its reader to ask.
 
     Raises:
-        LockError: when it is no lock: broken YAML (`problems` holds every fault), keys that are absent or wrong.
+        LockError: when it is no lock: broken YAML (`problems` holds every fault), keys that are absent or
+            wrong.
     """
     parsed = read_yaml(content, name, limits=_LIMITS)
     if parsed.data is None or parsed.faults:
@@ -197,7 +207,10 @@ def parse_lock(content: bytes, name: str) -> Lock:
 
 
 class _Reader:
-    """Takes the parts of a lock out of a document; a class because each needs the document and its name for messages."""
+    """Takes the parts of a lock out of a document.
+
+    A class because each needs the document and its name for messages.
+    """
 
     def __init__(self, parsed: ParsedYaml, name: str) -> None:
         assert parsed.data is not None

@@ -1,7 +1,8 @@
 """The devices that a lock was made for, as a machine, and what another machine lacks of them.
 
-A config without `max_memory`, or with shares in it, takes its budgets from a machine. A lock fixes them: with the lock's own
-capacities in the place of the machine the same config gives the same plan anywhere, in CI and on every host that loads it.
+A config without `max_memory`, or with shares in it, takes its budgets from a machine. A lock fixes them: with
+the lock's own capacities in the place of the machine the same config gives the same plan anywhere, in CI and
+on every host that loads it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ __all__ = ["extra_devices", "lacking", "locked_machine"]
 
 
 def locked_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) -> MachineProfile | None:
-    """The machine with which the config has the budgets that the lock holds; devices without a limit are left out.
+    """The machine with which the config has the budgets that the lock holds.
 
-    None where the lock is stale, edited or of another model: it says nothing of this config then. A share of a device's
-    memory was rounded down to whole bytes, so the memory is the least of which the share is the same.
+    Devices without a limit are left out.
+
+    None where the lock is stale, edited or of another model: it says nothing of this config then. A share of
+    a device's memory was rounded down to whole bytes, so the memory is the least of which the share is the
+    same.
     """
     is_ours = (lock.config_fingerprint, lock.inventory_fingerprint) == (
         config_fingerprint(config),
@@ -48,7 +52,9 @@ def locked_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) ->
 
 
 def lacking(plan: Plan, machine: MachineProfile) -> tuple[str, ...]:
-    """What a machine lacks for a plan, in a sentence per device: one that is not there, or has less memory than the plan takes.
+    """What a machine lacks for a plan, in a sentence per device.
+
+    One that is not there, or has less memory than the plan takes.
 
     Headroom does not count as taken. The disk is not looked at.
     """
@@ -62,7 +68,8 @@ def lacking(plan: Plan, machine: MachineProfile) -> tuple[str, ...]:
             found.append(f"the plan puts {format_bytes(taken)} on device {use.device}, which is not there")
         elif known.memory < taken:
             found.append(
-                f"the plan takes {format_bytes(taken)} on {use.device}, which has {format_bytes(known.memory)} free"
+                f"the plan takes {format_bytes(taken)} on {use.device}, which has "
+                f"{format_bytes(known.memory)} free"
             )
     return tuple(found)
 

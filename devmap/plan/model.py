@@ -15,7 +15,10 @@ __all__ = ["Charge", "DeviceUse", "Placement", "Plan"]
 
 
 class Placement(NamedTuple):
-    """One atom: where its bytes live, and where its kernels run. A named tuple, since plans have 10^5 of them."""
+    """One atom: where its bytes live, and where its kernels run.
+
+    A named tuple, since plans have 10^5 of them.
+    """
 
     path: str
     home: Device
@@ -76,10 +79,14 @@ class DeviceUse:
 
 @dataclass(frozen=True)
 class Plan:
-    """A concrete plan. `placements` are in the model's order and cover every tensor; `device_map` is the same, folded."""
+    """A concrete plan.
+
+    `placements` are in the model's order and cover every tensor; `device_map` is the same, folded.
+    """
 
     device_map: Mapping[str, int | str]
-    """As accelerate and transformers use it: module or tensor path to an index, `cpu` or `disk`; longest prefix wins."""
+    """As accelerate and transformers use it: module or tensor path to an index, `cpu` or `disk`; longest
+    prefix wins."""
     placements: tuple[Placement, ...]
     devices: tuple[DeviceUse, ...]
     """In tier order; every device that was offered, used or not."""

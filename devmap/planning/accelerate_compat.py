@@ -33,7 +33,8 @@ class MapRequest:
 
     inventory: Inventory
     max_memory: Mapping[int | str, int | str] | None = None
-    """Bytes, or text such as `10GiB`, by device; never changed. `cpu` and `disk` are used only if they stand here."""
+    """Bytes, or text such as `10GiB`, by device; never changed. `cpu` and `disk` are used only if they stand
+    here."""
     no_split_module_classes: Sequence[str] | str | None = None
     """Names of classes that are kept whole; None for what the model's own code says."""
     dtype: object = None
@@ -59,7 +60,10 @@ def sequential_plan(request: MapRequest) -> Plan:
 
 
 def device_map_of(plan: Plan, request: MapRequest, *, clean_result: bool = True) -> dict[str, int | str]:
-    """A plan's map, its devices as the request spells them; folded, or with `clean_result` False a key for each module that was placed."""
+    """A plan's map, its devices as the request spells them.
+
+    Folded, or with `clean_result` False a key for each module that was placed.
+    """
     names = {
         _device(key).plain: key
         for key in request.max_memory or ()
@@ -72,9 +76,9 @@ def device_map_of(plan: Plan, request: MapRequest, *, clean_result: bool = True)
 def balanced_memory(request: MapRequest, *, low_zero: bool = False) -> dict[int | str, int]:
     """Budgets in bytes with which `sequential_plan` gives the exact balanced split.
 
-    Each accelerator gets what it carries in that split (weights, and room to stream where that is needed); `cpu` and `disk` keep
-    theirs. `low_zero` keeps the first accelerator as light as the others allow. Where no plan fits, the budgets come back as
-    they were: planning with them says what is missing.
+    Each accelerator gets what it carries in that split (weights, and room to stream where that is needed);
+    `cpu` and `disk` keep theirs. `low_zero` keeps the first accelerator as light as the others allow. Where
+    no plan fits, the budgets come back as they were: planning with them says what is missing.
 
     Raises:
         UsageError: a budget or a device that cannot be read.

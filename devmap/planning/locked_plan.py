@@ -1,4 +1,7 @@
-"""The plan that a lock fixes, made whole again: a lock holds the map, a plan also why, what is reserved and how it runs."""
+"""The plan that a lock fixes, made whole again.
+
+A lock holds the map, a plan also why, what is reserved and how it runs.
+"""
 
 from __future__ import annotations
 

@@ -143,7 +143,10 @@ def _solve_fastest(
 
 
 def _with_light_server(config: PlacementConfig) -> PlacementConfig:
-    """A server's `auto` is `balanced_low_0`: batching and sampling run on device 0, which is kept light for them."""
+    """A server's `auto` is `balanced_low_0`.
+
+    Batching and sampling run on device 0, which is kept light for them.
+    """
     if config.workload is None or config.workload.kind is not WorkloadKind.SERVER:
         return config
     device_map = {

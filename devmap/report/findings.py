@@ -30,7 +30,8 @@ def render(
 ) -> str:
     """The findings in one of `FORMATS`, with a line end; empty where a format says nothing about nothing.
 
-    `files` are all that were checked, `rules` the metadata for SARIF. `color` and `width` (columns) count for text alone.
+    `files` are all that were checked, `rules` the metadata for SARIF. `color` and `width` (columns) count for
+    text alone.
 
     Raises:
         ValueError: when there is no such format.

@@ -26,7 +26,10 @@ def fixes_summary(fixes: Fixes, *, written: bool = True) -> str:
 
 
 def render_diff(fixes: Fixes) -> str:
-    """A unified diff of every changed file, such as `git apply` takes; line ends are shown as the file has them."""
+    """A unified diff of every changed file, such as `git apply` takes.
+
+    Line ends are shown as the file has them.
+    """
     return "".join(_file_diff(change) for change in fixes.changes)
 
 

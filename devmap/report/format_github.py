@@ -1,7 +1,7 @@
 """Findings as GitHub's workflow commands, which it shows beside the changed lines.
 
-GitHub shows ten errors, ten warnings and ten notices of a step and drops the rest in silence; what it would drop is
-counted in one line instead.
+GitHub shows ten errors, ten warnings and ten notices of a step and drops the rest in silence; what it would
+drop is counted in one line instead.
 """
 
 from __future__ import annotations

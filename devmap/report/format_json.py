@@ -1,4 +1,7 @@
-"""Findings as JSON, after schema/findings.schema.json: lines and columns from 1, columns in code points, files relative."""
+"""Findings as JSON, after schema/findings.schema.json.
+
+Lines and columns from 1, columns in code points, files relative.
+"""
 
 from __future__ import annotations
 

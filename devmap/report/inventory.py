@@ -25,21 +25,27 @@ class _Row:
 
 
 def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, color: bool = False) -> str:
-    """The tree of a model down to `depth` levels: name, class, bytes; then totals, ties and what the reader could not know."""
+    """The tree of a model down to `depth` levels: name, class, bytes.
+
+    Then totals, ties and what the reader could not know.
+    """
     sizes = _subtree_bytes(inventory)
     rows = list(_rows(inventory, sizes, "", depth=depth, indent=0))
     name_width = min(max(2 * row.indent + len(row.label) for row in rows), width - 40)
     dim, plain = ("\x1b[2m", "\x1b[0m") if color else ("", "")
     lines = [
-        f"{'  ' * row.indent + row.label:<{name_width}}  {format_bytes(row.nbytes):>9}  {dim}{row.class_name}{plain}".rstrip()
+        f"{'  ' * row.indent + row.label:<{name_width}}  {format_bytes(row.nbytes):>9}  "
+        f"{dim}{row.class_name}{plain}".rstrip()
         for row in rows
     ]
     kinds = Counter(tensor.kind for tensor in inventory.tensors.values())
     dtypes = Counter(tensor.dtype for tensor in inventory.tensors.values())
     lines.append("")
     lines.append(
-        f"{len(inventory.tensors):,} tensors ({kinds['parameter']:,} parameters, {kinds['buffer']:,} buffers), "
-        f"{format_bytes(inventory.nbytes)}; {', '.join(f'{dtype} x {count:,}' for dtype, count in dtypes.most_common())}"
+        f"{len(inventory.tensors):,} tensors ({kinds['parameter']:,} parameters, {kinds['buffer']:,} "
+        f"buffers), "
+        f"{format_bytes(inventory.nbytes)}; "
+        f"{', '.join(f'{dtype} x {count:,}' for dtype, count in dtypes.most_common())}"
     )
     if inventory.no_split_module_classes:
         lines.append(f"never split: {', '.join(inventory.no_split_module_classes)}")
@@ -49,7 +55,10 @@ def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, 
 
 
 def _subtree_bytes(inventory: Inventory) -> dict[str, int]:
-    """Bytes below each module, a tied tensor where its group's first name stands. One pass, from the leaves up."""
+    """Bytes below each module, a tied tensor where its group's first name stands.
+
+    One pass, from the leaves up.
+    """
     owner = inventory.owner
     sizes = dict.fromkeys(inventory.modules, 0)
     for name, tensor in inventory.tensors.items():

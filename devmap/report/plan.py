@@ -34,7 +34,8 @@ def render_plan(
 ) -> str:
     """The text of a plan, no line longer than `width` (at least 60), ending in a line end.
 
-    ANSI colours with `color`; nothing but ASCII with `ascii_only`, for a terminal that has no block characters.
+    ANSI colours with `color`; nothing but ASCII with `ascii_only`, for a terminal that has no block
+    characters.
     """
     width = max(width, NARROWEST)
     runs = list(runs_of(plan, inventory))
@@ -112,7 +113,8 @@ def _place(run: Run, plan: Plan) -> str:
 def _cuts(plan: Plan, width: int) -> Iterator[str]:
     """Where the activations change devices."""
     cuts = [
-        f"{device_name(one.executes_on, plan)} to {device_name(other.executes_on, plan)} before {shortened(other.path, 40)}"
+        f"{device_name(one.executes_on, plan)} to {device_name(other.executes_on, plan)} before "
+        f"{shortened(other.path, 40)}"
         for one, other in pairwise(plan.placements)
         if one.executes_on != other.executes_on
     ]

@@ -47,7 +47,10 @@ def device_name(device: Device, plan: Plan) -> str:
 
 
 def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool = False) -> Iterator[str]:
-    """A line per device and a legend; where the figures leave no room for a bar, they stand in a line of their own below it."""
+    """A line per device and a legend.
+
+    Where the figures leave no room for a bar, they stand in a line of their own below it.
+    """
     marks = _ASCII if ascii_only else _BLOCKS
     rows = [_row(use, plan) for use in plan.devices]
     shown = [kind for kind in _KINDS if kind in {"weights", "free"} or any(row.amounts[kind] for row in rows)]
@@ -124,7 +127,10 @@ def _bar(row: _Row, shown: Sequence[str], room: int, marks: dict[str, str], *, c
 
 
 def _lengths(amounts: Sequence[int], capacity: int, room: int) -> list[int]:
-    """Whole characters for each amount, `room` in all: what is lost or gained by rounding is taken from the longest."""
+    """Whole characters for each amount, `room` in all.
+
+    What is lost or gained by rounding is taken from the longest.
+    """
     lengths = [max(1, round(nbytes * room / capacity)) if nbytes else 0 for nbytes in amounts]
     longest = max(range(len(lengths)), key=lambda at: lengths[at])
     lengths[longest] += room - sum(lengths)

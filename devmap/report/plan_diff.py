@@ -21,7 +21,10 @@ _MOST_NAMES = 40
 
 
 def render_diff(diff: PlanDiff, *, width: int = 100, color: bool = False) -> str:
-    """Moves in the model's order, neighbours with the same change in one line; bytes per device before and after."""
+    """Moves in the model's order, neighbours with the same change in one line.
+
+    Bytes per device before and after.
+    """
     lines = [] if diff.same_model else ["the two are plans of different models"]
     lines += _only(diff.only_before, "-", "before", width)
     lines += _only(diff.only_after, "+", "after", width)

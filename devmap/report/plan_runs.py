@@ -27,7 +27,10 @@ class Run:
 
 
 def runs_of(plan: Plan, inventory: Inventory) -> Iterator[Run]:
-    """The placements of a plan in order, as few rows as their devices allow; a subtree that one run covers is one name."""
+    """The placements of a plan in order, as few rows as their devices allow.
+
+    A subtree that one run covers is one name.
+    """
     order = [placement.path for placement in plan.placements]
     spans = _spans(order)
     start = 0
@@ -65,7 +68,10 @@ def _run(
 
 
 def _inside(path: str, start: int, end: int, spans: dict[str, tuple[int, int]], inventory: Inventory) -> bool:
-    """Whether the whole subtree lies in the run; lists of layers are no name of their own, so that a row says which layers."""
+    """Whether the whole subtree lies in the run.
+
+    Lists of layers are no name of their own, so that a row says which layers.
+    """
     first, last = spans[path]
     numbered = any(child.rpartition(".")[2].isdecimal() for child in inventory.children.get(path, ()))
     return start <= first and last < end and (not path or not numbered)

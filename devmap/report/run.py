@@ -40,7 +40,8 @@ def render_stats(stats: Stats) -> str:
 def render_ledgers(ledgers: Mapping[str, DeviceLedger]) -> str:
     """What simulated devices held against their budgets, a line each; empty for none."""
     return "".join(
-        f"{name}: {format_bytes(ledger.held_peak_bytes)} of {format_bytes(ledger.budget_bytes)} held at most (weights and slots), "
+        f"{name}: {format_bytes(ledger.held_peak_bytes)} of {format_bytes(ledger.budget_bytes)} held at "
+        f"most (weights and slots), "
         f"{format_bytes(ledger.transient_peak_bytes)} of activations beside them\n"
         for name, ledger in ledgers.items()
     )

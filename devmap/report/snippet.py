@@ -15,8 +15,8 @@ _DOTS = "..."
 def snippet(text: str, start: int, end: int, *, width: int) -> tuple[str, int, int]:
     """The line to show, the cell in which the caret begins, and how many cells it spans (at least one).
 
-    `start` and `end` are columns from 1, the end not included. A line of more than `width` cells is clipped round the
-    caret; tabs become four blanks, and characters that a terminal would obey become U+FFFD.
+    `start` and `end` are columns from 1, the end not included. A line of more than `width` cells is clipped
+    round the caret; tabs become four blanks, and characters that a terminal would obey become U+FFFD.
     """
     shown = [_visible(character) for character in text]
     offsets = [0]

@@ -44,9 +44,9 @@ def dispatch(
 ) -> nn.Module:
     """Place a module's weights as a plan says, and hook it so that it runs that way.
 
-    Weights that are real are placed from where they are; those on meta are read from the inventory's checkpoint. Returns the
-    same module, with `model.devmap`. Nothing is changed when this raises `LoadError`, and the module's own tables are
-    changed only after all weights have arrived.
+    Weights that are real are placed from where they are; those on meta are read from the inventory's
+    checkpoint. Returns the same module, with `model.devmap`. Nothing is changed when this raises `LoadError`,
+    and the module's own tables are changed only after all weights have arrived.
 
     Args:
         model: the module, with real weights or on meta.
@@ -55,7 +55,8 @@ def dispatch(
         progress: called with bytes done and bytes in total.
 
     Raises:
-        LoadError: listing every missing, unexpected or misshapen tensor, and what in the plan does not fit this model.
+        LoadError: listing every missing, unexpected or misshapen tensor, and what in the plan does not fit
+            this model.
         OutOfMemoryError: when a device has less room than the plan says.
         StreamError: when a weight cannot be read.
     """
@@ -188,7 +189,9 @@ def _value(engine: Engine, unit: Unit, name: str) -> Callable[[], torch.Tensor]:
 def load_model(
     model_on_meta: nn.Module, plan: Plan, inventory: Inventory, *, progress: Progress | None = None
 ) -> nn.Module:
-    """Read a checkpoint's weights to where the plan wants them; disk weights stay in the checkpoint's own files.
+    """Read a checkpoint's weights to where the plan wants them.
+
+    Disk weights stay in the checkpoint's own files.
 
     Args:
         model_on_meta: as `devmap.runtime.meta_build.build_on_meta` makes it; returned with its weights.

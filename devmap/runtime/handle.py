@@ -84,15 +84,19 @@ class Handle:
         )  # fmt: skip
 
     def trim(self) -> None:
-        """Give back the memory of streamed blocks that run on the CPU from the system's cache; the next pass brings them in again."""
+        """Give back the memory of streamed blocks that run on the CPU from the system's cache.
+
+        The next pass brings them in again.
+        """
         if self.engine is not None:
             self.engine.trim()
 
     def remove(self) -> nn.Module:
         """Give the plain module back: no hooks, no threads, all weights real tensors.
 
-        A model that was wholly on one device stays there. Otherwise everything comes to the CPU, where the module runs as
-        one that was loaded plainly; weights on disk are read into memory, those on the CPU stay views of their file.
+        A model that was wholly on one device stays there. Otherwise everything comes to the CPU, where the
+        module runs as one that was loaded plainly; weights on disk are read into memory, those on the CPU
+        stay views of their file.
 
         Raises:
             StreamError: when a weight cannot be read; the model is as before then.

@@ -1,4 +1,6 @@
-"""The hooks of a dispatched model: one where the executing device changes, one around each streamed block, two on the root.
+"""The hooks of a dispatched model.
+
+One where the executing device changes, one around each streamed block, two on the root.
 
 A model that is wholly on one device gets none of them.
 """
@@ -57,8 +59,8 @@ def install(
 ) -> Hooks:
     """Hook a model whose tensors are in place.
 
-    `units` and `regions` are by module path, as are the devices in `executes`, of every placement of the plan; `values` gives the
-    true value of each streamed weight on the CPU.
+    `units` and `regions` are by module path, as are the devices in `executes`, of every placement of the
+    plan; `values` gives the true value of each streamed weight on the CPU.
     """
     modules = dict(model.named_modules())
     hooks = Hooks()
@@ -71,7 +73,8 @@ def install(
         hooks.handles.append(modules[path].register_forward_hook(_releaser(engine, unit), always_call=True))
     for module in modules.values():
         if any(_streamed(module)):
-            hooks.handles.append(module._register_state_dict_hook(_true_values(values)))  # noqa: SLF001 - the one hook that may replace values
+            # The one hook that may replace values.
+            hooks.handles.append(module._register_state_dict_hook(_true_values(values)))  # noqa: SLF001
     if values:
         hooks.handles.append(model.register_load_state_dict_pre_hook(_no_state))  # type: ignore[no-untyped-call]
     _refuse(model, modules, [*regions, *units], hooks, streams=bool(values))
@@ -83,7 +86,8 @@ def _hook_root(model: nn.Module, engine: Engine, moves: Moves, hooks: Hooks) -> 
     """Outputs go back to the device that the first input came from, as callers and `generate` expect."""
     under_way: list[tuple[float, torch.device | None]] = []
 
-    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - torch's signature
+    # Torch's signature.
+    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001
         moves.begin()
         engine.read_ahead()
         under_way.append((time.perf_counter(), first_device(args, kwargs)))
@@ -105,8 +109,10 @@ def _hook_root(model: nn.Module, engine: Engine, moves: Moves, hooks: Hooks) -> 
 
 def _mover(moves: Moves, device: torch.device) -> Callable[..., Any]:
     def move(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:  # noqa: ARG001 - torch's signature
+        module: nn.Module,  # noqa: ARG001
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         return moves.arguments(device, args, kwargs)
 
     return move
@@ -120,7 +126,8 @@ def _bringer(engine: Engine, unit: Unit) -> Callable[..., None]:
 
 
 def _releaser(engine: Engine, unit: Unit) -> Callable[..., None]:
-    def release(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - torch's signature
+    # Torch's signature.
+    def release(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
         engine.leave(
             unit, failed=output is None
         )  # None is also how torch calls this hook when the forward raised
@@ -129,8 +136,10 @@ def _releaser(engine: Engine, unit: Unit) -> Callable[..., None]:
 
 
 def _true_values(values: Mapping[str, Callable[[], torch.Tensor]]) -> Callable[..., None]:
-    def fill(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:  # noqa: ARG001 - torch's signature
-        for key in (*module._parameters, *module._buffers):  # noqa: SLF001 - the tensors directly on this module
+    # Torch's signature.
+    def fill(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:  # noqa: ARG001
+        # The tensors directly on this module.
+        for key in (*module._parameters, *module._buffers):  # noqa: SLF001
             found = state.get(prefix + key)
             if isinstance(found, StreamedWeight):
                 state[prefix + key] = values[found.weight_name]()
@@ -145,7 +154,10 @@ def _streamed(module: nn.Module) -> Iterator[str]:
 
 
 def _no_state(module: nn.Module, state: Mapping[str, object], prefix: str, *_: object) -> None:
-    """Refuse a state dict that holds a streamed weight, before any of it is loaded. One of an adapter on top may be."""
+    """Refuse a state dict that holds a streamed weight, before any of it is loaded.
+
+    One of an adapter on top may be.
+    """
     for path, part in module.named_modules(prefix=prefix.removesuffix(".")):
         for key in _streamed(part):
             name = f"{path}.{key}" if path else key
@@ -158,7 +170,10 @@ def _no_state(module: nn.Module, state: Mapping[str, object], prefix: str, *_: o
 def _refuse(
     model: nn.Module, modules: Mapping[str, nn.Module], hooked: Iterable[str], hooks: Hooks, *, streams: bool
 ) -> None:
-    """Let what would break the placement raise: `.to()` and its like everywhere, copies and pickles of a streamed model."""
+    """Let what would break the placement raise.
+
+    `.to()` and its like everywhere, copies and pickles of a streamed model.
+    """
 
     def no_move(*_: object, **__: object) -> None:
         raise UsageError(

@@ -25,8 +25,9 @@ CACHES = frozenset(
 class Moves:
     """Moves tensors in nested arguments; remembers, while a pass runs, what it has moved.
 
-    Masks and position embeddings are given to every block: with the memory they cross to a device once a pass. Only tensors
-    in tuples, lists, dicts and model outputs move. Other objects, such as KV caches, stay what they are.
+    Masks and position embeddings are given to every block: with the memory they cross to a device once a
+    pass. Only tensors in tuples, lists, dicts and model outputs move. Other objects, such as KV caches, stay
+    what they are.
     """
 
     caches: Collection[str] = CACHES
@@ -72,7 +73,8 @@ class Moves:
         if isinstance(value, dict):
             return self._mapping(value, device)
         if isinstance(value, PackedSequence):
-            return value.to(device)  # type: ignore[arg-type]  # torch's stub leaves out that it takes what Tensor.to takes
+            # torch's stub leaves out that it takes what Tensor.to takes
+            return value.to(device)  # type: ignore[arg-type]
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*(self._one(item, device, remember=remember) for item in value))
         return value
@@ -100,7 +102,8 @@ class Moves:
         if not remember or self._passes == 0 or tensor.is_inference():
             return tensor.to(device)
         known = self._moved.get((id(tensor), device))
-        if known is not None and known[0] is tensor and known[1] == tensor._version:  # noqa: SLF001 - torch's counter of writes
+        # Torch's counter of writes.
+        if known is not None and known[0] is tensor and known[1] == tensor._version:  # noqa: SLF001
             return known[2]
         moved = tensor.to(device)
         self._moved[id(tensor), device] = (tensor, tensor._version, moved)  # noqa: SLF001 - as above
@@ -108,7 +111,10 @@ class Moves:
 
 
 def first_device(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device | None:
-    """The device of a call's first tensor: direct arguments before nested ones; None where there is no tensor."""
+    """The device of a call's first tensor: direct arguments before nested ones.
+
+    None where there is no tensor.
+    """
     values = [*args, *kwargs.values()]
     for value in values:
         if isinstance(value, torch.Tensor):

@@ -31,8 +31,9 @@ def build_on_meta(
 ) -> nn.Module:
     """The model that a `config.json` describes: no weights, ties made, eval mode, computed buffers real.
 
-    `source` is a checkpoint, its folder, its `config.json`, or the config's content; the class is the first of its
-    `architectures`. `dtype` is torch's name of the dtype the model computes in where its code asks; left out, the config's.
+    `source` is a checkpoint, its folder, its `config.json`, or the config's content; the class is the first
+    of its `architectures`. `dtype` is torch's name of the dtype the model computes in where its code asks;
+    left out, the config's.
 
     Raises:
         LoadError: without transformers, or when it does not know the model.
@@ -40,7 +41,8 @@ def build_on_meta(
     if find_spec("transformers") is None:
         raise LoadError(
             "building a model from its config needs transformers, which is not installed",
-            help="pip install 'torch-devmap[transformers]', or build the module yourself and call devmap.dispatch",
+            help="pip install 'torch-devmap[transformers]', or build the module yourself and call "
+            "devmap.dispatch",
         )
     transformers = import_module("transformers")
     content, folder = _read(source)
@@ -49,7 +51,8 @@ def build_on_meta(
     if model_class is None:
         raise LoadError(
             f"transformers has no class '{names[0] if names else ''}' to build this model with",
-            help="its config.json should name one under 'architectures'; or build the module yourself and call devmap.dispatch",
+            help="its config.json should name one under 'architectures'; or build the module yourself and "
+            "call devmap.dispatch",
         )
     known = {key: value for key, value in content.items() if key != "architectures"}
     config = (
@@ -60,7 +63,8 @@ def build_on_meta(
     config.architectures = list(names)
     runs_in = _dtype(dtype, config)
     with torch.device("meta"):
-        model: nn.Module = model_class._from_config(config, dtype=runs_in)  # noqa: SLF001 - what AutoModel.from_config calls
+        # What AutoModel.from_config calls.
+        model: nn.Module = model_class._from_config(config, dtype=runs_in)  # noqa: SLF001
     model.eval()
     fill_computed_buffers(model)
     if (
@@ -103,11 +107,13 @@ def _dtype(asked: str | None, config: Any) -> torch.dtype:
 def fill_computed_buffers(model: nn.Module) -> None:
     """Give the non-persistent buffers of a transformers model on meta their values, on the CPU.
 
-    They are in no checkpoint. `from_pretrained` lets the model's own `_init_weights` compute them after all loaded tensors
-    have been marked as initialised; this does the same, with everything that a checkpoint gives marked.
+    They are in no checkpoint. `from_pretrained` lets the model's own `_init_weights` compute them after all
+    loaded tensors have been marked as initialised; this does the same, with everything that a checkpoint
+    gives marked.
     """
     for _, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        tensor._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001 - the mark that transformers looks for
+        # The mark that transformers looks for.
+        tensor._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001
     for module in model.modules():
         for key in module._non_persistent_buffers_set:  # noqa: SLF001 - torch offers no public way to ask
             buffer = module._buffers.get(key)  # noqa: SLF001 - as above
@@ -124,9 +130,9 @@ def fill_computed_buffers(model: nn.Module) -> None:
 def build_empty(factory: Callable[[], object]) -> object:
     """What the factory makes, without memory for what a checkpoint holds. The factory is called once.
 
-    Each parameter is moved to meta when it is registered, which is before modules fill it: no page of it is touched. Under
-    torch's meta device the buffers that no checkpoint holds (rotary frequencies, masks) would have no values; here they are
-    computed, and the others are moved to meta at the end.
+    Each parameter is moved to meta when it is registered, which is before modules fill it: no page of it is
+    touched. Under torch's meta device the buffers that no checkpoint holds (rotary frequencies, masks) would
+    have no values; here they are computed, and the others are moved to meta at the end.
     """
     with _parameters_on_meta():
         made = factory()
@@ -140,7 +146,8 @@ def _saved_buffers_to_meta(model: nn.Module) -> None:
     twins: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for key, buffer in module._buffers.items():  # noqa: SLF001 - torch has no public way to ask
-            if buffer is not None and not buffer.is_meta and key not in module._non_persistent_buffers_set:  # noqa: SLF001 - as above
+            # As above.
+            if buffer is not None and not buffer.is_meta and key not in module._non_persistent_buffers_set:  # noqa: SLF001
                 if id(buffer) not in twins:
                     twins[id(buffer)] = buffer.to("meta")
                 module._buffers[key] = twins[id(buffer)]  # noqa: SLF001 - as above
@@ -148,7 +155,10 @@ def _saved_buffers_to_meta(model: nn.Module) -> None:
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Every parameter that a module registers goes to meta; one that is registered twice stays one parameter."""
+    """Every parameter that a module registers goes to meta.
+
+    One that is registered twice stays one parameter.
+    """
     register = nn.Module.register_parameter
     twins: dict[int, tuple[weakref.ref[nn.Parameter], nn.Parameter]] = {}
 
@@ -162,7 +172,8 @@ def _parameters_on_meta() -> Iterator[None]:
             known = twins[id(parameter)] = (weakref.ref(parameter), twin)
         module._parameters[name] = known[1]  # noqa: SLF001 - registering it would check it anew
 
-    nn.Module.register_parameter = register_on_meta  # type: ignore[assignment, method-assign]  # for the time of one factory
+    # for the time of one factory
+    nn.Module.register_parameter = register_on_meta  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:

@@ -37,8 +37,8 @@ class LoadProblem:
     """One reason why a plan cannot be applied."""
 
     code: str
-    """A word: `missing`, `unexpected`, `shape`, `dtype`, `uncovered`, `unknown-placement`, `device`, `file`, `offload-folder` or
-    `host-memory`."""
+    """A word: `missing`, `unexpected`, `shape`, `dtype`, `uncovered`, `unknown-placement`, `device`, `file`,
+    `offload-folder` or `host-memory`."""
     message: str
 
 
@@ -49,7 +49,10 @@ def disagreements(
     plan: Plan,
     inventory: Inventory | None,
 ) -> list[LoadProblem]:
-    """What does not fit, each fault once, in the model's order. `covering` is what `devmap.runtime.streaming.arrange.cover` says."""
+    """What does not fit, each fault once, in the model's order.
+
+    `covering` is what `devmap.runtime.streaming.arrange.cover` says.
+    """
     absent = [weights[owner] for owner in found.on_meta]  # the others came with the module
     return [
         *_of_placements(found, covering, plan),
@@ -100,7 +103,8 @@ def _of_weights(
             else:
                 yield LoadProblem(
                     "missing",
-                    f"the computed buffer '{name}' is on meta; build the model with devmap.runtime.meta_build, or fill it first",
+                    f"the computed buffer '{name}' is on meta; build the model with "
+                    f"devmap.runtime.meta_build, or fill it first",
                 )
         else:
             yield from _of_pieces(weight)
@@ -125,7 +129,8 @@ def _of_pieces(weight: Weight) -> Iterator[LoadProblem]:
     if covered != math.prod(weight.shape):
         yield LoadProblem(
             "shape",
-            f"'{weight.name}' has {math.prod(weight.shape):,} elements in the model, the checkpoint gives {covered:,} of them",
+            f"'{weight.name}' has {math.prod(weight.shape):,} elements in the model, the checkpoint gives "
+            f"{covered:,} of them",
         )
 
 
@@ -168,7 +173,8 @@ def _of_files(sources: Iterable[Sequence[tuple[StoredTensor, Piece]]]) -> Iterat
             if dtype is not None and math.prod(stored.shape) * dtype.itemsize != stored.nbytes:
                 yield LoadProblem(
                     "file",
-                    f"{key}: '{stored.name}' of {list(stored.shape)} {stored.dtype} cannot take {stored.nbytes:,} bytes",
+                    f"{key}: '{stored.name}' of {list(stored.shape)} {stored.dtype} cannot take "
+                    f"{stored.nbytes:,} bytes",
                 )
             end = stored.offset + stored.nbytes
             if key not in ends or ends[key][1] < end:
@@ -187,7 +193,10 @@ def _of_files(sources: Iterable[Sequence[tuple[StoredTensor, Piece]]]) -> Iterat
 
 
 def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Plan) -> list[LoadProblem]:
-    """What the plan does not provide for: a folder for weights without a file, host memory for the largest block."""
+    """What the plan does not provide for.
+
+    A folder for weights without a file, host memory for the largest block.
+    """
     problems = []
     for block in arrangement.blocks:
         live = [weight.name for weight in block.weights if weight.live is not None]
@@ -195,7 +204,8 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
             problems.append(
                 LoadProblem(
                     "offload-folder",
-                    f"'{block.placement.path}' goes to disk, but '{live[0]}' has no file behind it and no offload folder is given",
+                    f"'{block.placement.path}' goes to disk, but '{live[0]}' has no file behind it and no "
+                    f"offload folder is given",
                 )
             )
         if (
@@ -221,21 +231,28 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether files can be made there; a folder that does not exist yet is made in the nearest one that does."""
+    """Whether files can be made there.
+
+    A folder that does not exist yet is made in the nearest one that does.
+    """
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def uncut_bytes(weight: Weight) -> int:
-    """Bytes of host memory that a weight needs at once while it is placed on an accelerator; a few where it can be cut."""
+    """Bytes of host memory that a weight needs at once while it is placed on an accelerator.
+
+    A few where it can be cut.
+    """
     return least_part_bytes(lay_out([weight]))
 
 
 def at_once_bytes(block: Block) -> int:
     """Bytes of host memory that a block on disk needs at once while it is streamed.
 
-    On its way to an accelerator that is no more than its largest weight that cannot be cut. On the CPU it is nothing where the
-    block runs from the mapped file, else the largest of the modules inside that hold tensors.
+    On its way to an accelerator that is no more than its largest weight that cannot be cut. On the CPU it is
+    nothing where the block runs from the mapped file, else the largest of the modules inside that hold
+    tensors.
     """
     if block.placement.executes_on.is_accelerator:
         return max(uncut_bytes(weight) for weight in block.weights)
@@ -247,5 +264,6 @@ def at_once_bytes(block: Block) -> int:
 def _short_of_memory(what: str, nbytes: int, plan: Plan) -> LoadProblem:
     return LoadProblem(
         "host-memory",
-        f"{what} needs {nbytes:,} bytes of host memory at once; offload.host_memory is {plan.host_memory_bytes:,}",
+        f"{what} needs {nbytes:,} bytes of host memory at once; offload.host_memory is "
+        f"{plan.host_memory_bytes:,}",
     )

@@ -1,4 +1,7 @@
-"""Loading the weights that stay: each byte is read once, straight to its device, through a little host memory."""
+"""Loading the weights that stay.
+
+Each byte is read once, straight to its device, through a little host memory.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +65,9 @@ def load_residents(
 ) -> Mapping[tuple[str, Device], torch.Tensor]:
     """Bring every resident weight to its device; `report(nbytes)` is told of each part that arrived.
 
-    Two host buffers of `buffer_bytes` take turns: one is read into while the other is copied from. A weight that is reshaped
-    on its way and is larger than a buffer makes the buffers larger, within `limit_bytes` for both.
+    Two host buffers of `buffer_bytes` take turns: one is read into while the other is copied from. A weight
+    that is reshaped on its way and is larger than a buffer makes the buffers larger, within `limit_bytes` for
+    both.
 
     Raises:
         OutOfMemoryError: when a device has no room.
@@ -131,7 +135,10 @@ def _fill(under_way: Sequence[tuple[Weight, Reading]], report: Callable[[int], N
 
 
 def _bring_pages(weights: Sequence[Weight], readers: Readers, report: Callable[[int], None]) -> None:
-    """Read what is mapped by several threads now: a kernel that met the pages first would wait for one small read after another."""
+    """Read what is mapped by several threads now.
+
+    A kernel that met the pages first would wait for one small read after another.
+    """
     if not can_populate():
         report(sum(weight.nbytes for weight in weights))
         return
@@ -214,7 +221,10 @@ def _run(
 
 
 def bind_residents(residents: Sequence[Resident], placed: Mapping[tuple[str, Device], torch.Tensor]) -> None:
-    """Show the placed weights in the module tree; the places of one copy share one parameter, so ties stay ties."""
+    """Show the placed weights in the module tree.
+
+    The places of one copy share one parameter, so ties stay ties.
+    """
     for resident in residents:
         tensor = placed[resident.weight.name, resident.device]
         before = resident.spots[0].table[resident.spots[0].key]
@@ -229,7 +239,10 @@ def bind_residents(residents: Sequence[Resident], placed: Mapping[tuple[str, Dev
 
 
 class Progress(Protocol):
-    """Called now and then while a model is loaded, always from the loading thread; the last call has `done_bytes == total_bytes`."""
+    """Called now and then while a model is loaded, always from the loading thread.
+
+    The last call has `done_bytes == total_bytes`.
+    """
 
     def __call__(self, done_bytes: int, total_bytes: int) -> None:
         """Bytes in place so far, of all bytes that have to be brought there."""

@@ -1,4 +1,7 @@
-"""One forward pass over fake tensors: shapes, dtypes and devices are real, numbers are not, so a 70B model takes seconds."""
+"""One forward pass over fake tensors.
+
+Shapes, dtypes and devices are real, numbers are not, so a 70B model takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedUse", "Simulation", "simulate"]
 
-_GROUPED_PRODUCTS = torch.ops.aten._grouped_mm.default  # noqa: SLF001 - an operation's name, not a private member
+# An operation's name, not a private member.
+_GROUPED_PRODUCTS = torch.ops.aten._grouped_mm.default  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +84,15 @@ def simulate(
 ) -> Simulation:
     """Run a plan over fake tensors and count the bytes that live on each device.
 
-    `model` may be on the meta device, and is the same afterwards. Streamed blocks take the slots that the plan reserved.
-    `inputs` are the forward's keyword arguments (only their shapes and dtypes count); by default what the model says that it
-    takes, `batch_size` sequences of `sequence_length` tokens. The KV cache of the pass counts among the activations.
+    `model` may be on the meta device, and is the same afterwards. Streamed blocks take the slots that the
+    plan reserved. `inputs` are the forward's keyword arguments (only their shapes and dtypes count); by
+    default what the model says that it takes, `batch_size` sequences of `sequence_length` tokens. The KV
+    cache of the pass counts among the activations.
 
     Raises:
         UsageError: when the model does not say what input it takes.
-        RuntimeError: torch's, when an operation gets tensors of two devices: a weight is used outside of its module's forward.
+        RuntimeError: torch's, when an operation gets tensors of two devices: a weight is used outside of its
+            module's forward.
     """
     register()
     ledgers = {use.device: Ledger(str(use.device), 1 << 63) for use in plan.devices}
@@ -124,7 +130,10 @@ def simulate(
 
 
 def _fake_weights(model: nn.Module, plan: Plan) -> tuple[dict[str, torch.Tensor], dict[Device, int]]:
-    """A fake tensor for each parameter and buffer on the device that executes it, and the bytes of their homes."""
+    """A fake tensor for each parameter and buffer on the device that executes it.
+
+    And the bytes of their homes.
+    """
     placements = {placement.path: placement for placement in plan.placements}
     first = plan.placements[0] if plan.placements else None
     weights: dict[str, torch.Tensor] = {}
@@ -167,7 +176,10 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
 
 
 def _grouped_products(left: torch.Tensor, right: torch.Tensor, *rest: Any) -> torch.Tensor:
-    """Grouped products of other dtypes: torch's shape function knows bfloat16 alone, its kernels know more."""
+    """Grouped products of other dtypes.
+
+    Torch's shape function knows bfloat16 alone, its kernels know more.
+    """
     halves = (left.to(torch.bfloat16), right.to(torch.bfloat16))
     result: torch.Tensor = _GROUPED_PRODUCTS(*halves, *rest).to(left.dtype)
     return result
@@ -192,7 +204,10 @@ def _moved_inputs(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def _lifted_constants() -> Iterator[None]:
-    """`torch.tensor(..., device="sim:0")` makes its numbers on the CPU first, and the fake mode then moves them."""
+    """`torch.tensor(..., device="sim:0")` makes its numbers on the CPU first.
+
+    And the fake mode then moves them.
+    """
     binding: Any = torch._C  # noqa: SLF001 - torch has no public way
     before = binding._only_lift_cpu_tensors()  # noqa: SLF001 - the same
     binding._set_only_lift_cpu_tensors(True)  # noqa: SLF001 - the same

@@ -1,4 +1,7 @@
-"""Made-up input for a model of transformers: token ids, audio features or pixels, as the model says it takes."""
+"""Made-up input for a model of transformers.
+
+Token ids, audio features or pixels, as the model says it takes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ __all__ = ["made_up_inputs"]
 def made_up_inputs(
     model: nn.Module, *, batch_size: int, sequence_length: int, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """Keyword arguments for one forward pass, all zeros. Audio and pictures have the length that the model was made for.
+    """Keyword arguments for one forward pass, all zeros.
+
+    Audio and pictures have the length that the model was made for.
 
     Raises:
         UsageError: when the model does not say what it takes.

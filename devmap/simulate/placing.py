@@ -25,7 +25,10 @@ def torch_device(device: Device) -> torch.device:
 
 
 def placement_of(name: str, placements: Mapping[str, Placement]) -> Placement | None:
-    """The placement that covers a tensor or a module: its own or that of the nearest module above. None if nothing does."""
+    """The placement that covers a tensor or a module: its own or that of the nearest module above.
+
+    None if nothing does.
+    """
     while True:
         found = placements.get(name)
         if found is not None or not name:
@@ -36,7 +39,8 @@ def placement_of(name: str, placements: Mapping[str, Placement]) -> Placement | 
 def executing_devices(model: nn.Module, plan: Plan) -> dict[str, torch.device]:
     """The device that each placed module's input has to be brought to, by path.
 
-    For a tensor that is placed on its own this is the module that owns it, unless that module's own tensors are on several.
+    For a tensor that is placed on its own this is the module that owns it, unless that module's own tensors
+    are on several.
     """
     modules = {path for path, _ in model.named_modules()}
     found: dict[str, torch.device] = {}

@@ -111,7 +111,8 @@ def test_a_factory_runs_only_when_code_is_allowed(tmp_path: Path, monkeypatch: p
     )
     path = tmp_path / "own.devmap.yaml"
     path.write_text(
-        "version: 1\nmodel: {checkpoint: model.safetensors, factory: 'my_factory:build'}\nmax_memory: {cpu: 1MB}\n",
+        "version: 1\nmodel: {checkpoint: model.safetensors, factory: 'my_factory:build'}\nmax_memory: "
+        "{cpu: 1MB}\n",
         encoding="utf-8",
     )
     monkeypatch.setattr(sys, "path", list(sys.path))

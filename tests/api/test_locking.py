@@ -1,4 +1,7 @@
-"""The plan of a config file: its lock's, or an error that says what to do; a new one only where there is none, or on request."""
+"""The plan of a config file: its lock's, or an error that says what to do.
+
+A new one only where there is none, or on request.
+"""
 
 from __future__ import annotations
 

@@ -99,7 +99,10 @@ def test_what_is_plain_is_fixed(wrong: str, right: str, folder: Path) -> None:
         "max_memory: {0: 4GB}\ndevice_map: &s balancd\n",
         "max_memory: {0: 4GB}\noffload: {folder: 007}\n",
         "max_memory: !!map {0: 4GB}\n",
-        "max_memory: {0: 4GB}\ndevice_map: {'': 0, model.layer.0: 0}  # devmap: ignore[DM201] the next release has it\n",
+        (
+            "max_memory: {0: 4GB}\ndevice_map: {'': 0, model.layer.0: 0}  # devmap: ignore[DM201] the next "
+            "release has it\n"
+        ),
     ],
 )
 def test_what_a_person_has_to_decide_is_left_alone(text: str, folder: Path) -> None:

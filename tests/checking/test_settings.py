@@ -29,7 +29,8 @@ def test_the_nearest_file_counts(tmp_path: Path) -> None:
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
     (tmp_path / "devmap.toml").write_text(
-        'select = ["DM2"]\nextend-select = ["DM301"]\nrules = ["acme_rules"]\nfail-on = "warning"\nexclude = ["old/*"]\n'
+        'select = ["DM2"]\nextend-select = ["DM301"]\nrules = ["acme_rules"]\nfail-on = '
+        '"warning"\nexclude = ["old/*"]\n'
         'per-path-ignores = {"tests/**" = ["DM4"]}\nlimits = {size = "2MB", depth = 100, nodes = 5}\n'
     )
     settings = find_settings(tmp_path)

@@ -62,7 +62,8 @@ def _raise(error: BaseException | None) -> object:
     raise error
 
 
-# --- validate ---------------------------------------------------------------------------------------------------------
+# --- validate
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_validate_is_silent_about_a_good_config(folder: Path) -> None:
@@ -77,7 +78,8 @@ def test_validate_shows_place_and_fix_of_a_misspelt_key(folder: Path) -> None:
     assert "did you mean 'device_map'?" in outcome.stdout
 
 
-def test_validate_reads_standard_input_under_a_name(folder: Path) -> None:  # noqa: ARG001 - stands in the folder
+# Stands in the folder.
+def test_validate_reads_standard_input_under_a_name(folder: Path) -> None:  # noqa: ARG001
     outcome = devmap_command(
         "validate", "-", "--stdin-filename", "editor.devmap.yaml", "--format", "concise", stdin="version: 1\n"
     )
@@ -137,7 +139,8 @@ def test_an_override_is_validated_like_the_file(folder: Path) -> None:  # noqa: 
     assert devmap_command("validate", "good.devmap.yaml", "--set", "nonsense").status == 2
 
 
-# --- resolve, plan, diff ----------------------------------------------------------------------------------------------
+# --- resolve, plan, diff
+# ----------------------------------------------------------------------------------------------
 
 
 def test_resolve_prints_a_map_that_covers_the_model(folder: Path) -> None:
@@ -160,8 +163,9 @@ def test_resolve_prints_yaml_that_reads_back_as_the_same_map(folder: Path) -> No
 
 
 def test_resolve_says_what_is_missing_when_nothing_fits(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # noqa: ARG001
+    folder: Path,  # noqa: ARG001
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     outcome = devmap_command(
         "resolve", "good.devmap.yaml", "--set", "max_memory.0=1GB", "--set", "max_memory.1=1GB"
     )
@@ -190,7 +194,8 @@ def test_diff_shows_what_moves_between_a_config_and_a_lock(folder: Path) -> None
     assert "model.layers" in outcome.stdout
 
 
-# --- inspect, init, rules, explain, schema ----------------------------------------------------------------------------
+# --- inspect, init, rules, explain, schema
+# ----------------------------------------------------------------------------
 
 
 def test_inspect_shows_a_tree_and_writes_a_manifest(folder: Path, minilm_folder: Path) -> None:

@@ -40,7 +40,10 @@ def reference() -> str:
 
 
 def fresh_reference() -> str:
-    """The reference from a process of its own: click keeps a command's help option as its first caller asked for it."""
+    """The reference from a process of its own.
+
+    Click keeps a command's help option as its first caller asked for it.
+    """
     script = "from tests.cli.test_reference import reference; print(reference(), end='')"
     return subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, encoding="utf-8", cwd=ROOT

@@ -69,7 +69,10 @@ def test_a_code_of_a_policy_that_comes_with_devmap_is_known_whoever_names_it(fol
 
 
 def test_what_is_not_utf_8_ends_no_command(folder: Path) -> None:
-    """The example of DM002 holds a byte of another encoding; strict streams, as in most locales, cannot say it."""
+    """The example of DM002 holds a byte of another encoding.
+
+    Strict streams, as in most locales, cannot say it.
+    """
     command = [sys.executable, "-m", "devmap", "explain", "DM002"]
     told = subprocess.run(
         command, env={"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, check=False, cwd=folder

@@ -108,7 +108,8 @@ parts: dict[str, st.SearchStrategy[Any]] = {
 models = st.fixed_dictionaries(
     {}, optional={"checkpoint": words, "manifest": words, "factory": st.just("pkg.mod:build"), "dtype": dtype}
 )
-# A profile may leave the memory of a device to its config: the schema, which sees the profile alone, cannot ask for it.
+# A profile may leave the memory of a device to its config: the schema, which sees the profile alone, cannot
+# ask for it.
 profiles = st.dictionaries(
     words,
     st.fixed_dictionaries({}, optional={key: part for key, part in parts.items() if key != "machine"}),

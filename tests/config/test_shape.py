@@ -79,7 +79,10 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
                 "DM103",
                 3,
                 13,
-                "'device_map' expects a strategy such as auto, or a mapping from modules to devices, found a list",
+                (
+                    "'device_map' expects a strategy such as auto, or a mapping from modules to devices, "
+                    "found a list"
+                ),
                 "",
             ),
         ),
@@ -107,7 +110,10 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
                 "DM105",
                 3,
                 14,
-                "'gpu' is no device; expected an index such as 0, 'cpu', 'disk' or a torch device such as 'cuda:0'",
+                (
+                    "'gpu' is no device; expected an index such as 0, 'cpu', 'disk' or a torch device such as "
+                    "'cuda:0'"
+                ),
                 "did you mean 0?",
             ),
         ),
@@ -199,7 +205,8 @@ def test_missing_keys_are_reported_at_their_mapping() -> None:
 
 def test_all_faults_come_out_together() -> None:
     text = (
-        "version: 1\nmodel: {dtype: bf61, dtype: x}\nmax_memory: {0: 8gb, cuda:0: 010}\nsame_device: [[a, 3], 4]\n"
+        "version: 1\nmodel: {dtype: bf61, dtype: x}\nmax_memory: {0: 8gb, cuda:0: 010}\nsame_device: [[a, "
+        "3], 4]\n"
         "profiles: {p: {offload: {x: 1}, max_memory: {cpu: -1}}, q: 3}\n"
     )
     assert sorted({fault[0] for fault in faults(text)}) == [

@@ -1,4 +1,7 @@
-"""The reader: every fault has its code and its place, nothing else ever comes out, and the cost is bounded."""
+"""The reader: every fault has its code and its place, nothing else ever comes out.
+
+And the cost is bounded.
+"""
 
 from __future__ import annotations
 

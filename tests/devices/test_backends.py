@@ -1,4 +1,7 @@
-"""Backends: slabs, streams and events; late copies and poison on simulated devices; errors that say what to do."""
+"""Backends: slabs, streams and events; late copies and poison on simulated devices.
+
+Errors that say what to do.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +63,10 @@ def test_synchronizing_the_clock_runs_every_stream() -> None:
 
 
 def test_two_slots_with_waits_both_ways_reach_the_bound() -> None:
-    """Eight equal blocks, copies twice as slow as compute: the pass takes the copies' time plus the last block's compute."""
+    """Eight equal blocks, copies twice as slow as compute.
+
+    The pass takes the copies' time plus the last block's compute.
+    """
     clock = VirtualClock()
     copies, compute = clock.stream("copies"), clock.stream("compute")
     freed = [compute.mark(), compute.mark()]
@@ -85,9 +90,7 @@ def test_any_schedule_is_in_order_and_never_beats_its_bound(steps: list[tuple[in
     for number, (index, seconds, other) in enumerate(steps):
         if other is not None:
             streams[index].wait(streams[other].mark())
-        streams[index].enqueue(
-            lambda index=index, number=number: ran.append((index, number)), seconds=seconds
-        )  # type: ignore[misc]
+        streams[index].enqueue(partial(ran.append, (index, number)), seconds=seconds)
     clock.synchronize()
     assert sorted(number for _, number in ran) == list(range(len(steps)))
     for index in range(3):

@@ -1,6 +1,9 @@
-"""The GitHub action and the GitLab job: their scripts are taken out of the YAML and run by bash as the runners would.
+"""The GitHub action and the GitLab job.
 
-The steps that install do so from the package registry, as they do in CI; each environment then holds no torch.
+Their scripts are taken out of the YAML and run by bash as the runners would.
+
+The steps that install do so from the package registry, as they do in CI; each environment then holds no
+torch.
 """
 
 from __future__ import annotations
@@ -41,7 +44,10 @@ class Ran:
 
 
 def expanded(text: str, values: dict[str, str]) -> str:
-    """A text with its expressions: names of contexts, and the first that is not empty of several joined by `||`."""
+    """A text with its expressions.
+
+    Names of contexts, and the first that is not empty of several joined by `||`.
+    """
 
     def value(match: re.Match[str]) -> str:
         return next((found for name in match[1].split("||") if (found := values[name.strip()])), "")
@@ -50,7 +56,10 @@ def expanded(text: str, values: dict[str, str]) -> str:
 
 
 def run_step(name: str, values: dict[str, str], *, cwd: Path, temporary: Path) -> Ran:
-    """One step of the action with bash as the runner calls it: `bash --noprofile --norc -eo pipefail FILE`."""
+    """One step of the action with bash as the runner calls it.
+
+    `bash --noprofile --norc -eo pipefail FILE`.
+    """
     step = next(step for step in yaml_of(ACTION)["runs"]["steps"] if step["id"] == name)
     assert step["shell"] == "bash"
     assert "${{" not in step["run"], "an expression in a script is a way to inject code"
@@ -192,7 +201,10 @@ def test_each_input_reaches_a_script_and_is_described() -> None:
 def run_job(
     section: str, project: Path, *, python: Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """A section of the GitLab job as its runner does it: one bash, lines in order, the first failure ends it."""
+    """A section of the GitLab job as its runner does it.
+
+    One bash, lines in order, the first failure ends it.
+    """
     job = yaml_of(JOB)["devmap-validate"]
     environment = {
         "PATH": f"{python.parent}{os.pathsep}/usr/bin{os.pathsep}/bin",

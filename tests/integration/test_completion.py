@@ -1,4 +1,7 @@
-"""Completion in the three shells: the scripts' text, what TAB proposes, and a real bash that is typed into."""
+"""Completion in the three shells.
+
+The scripts' text, what TAB proposes, and a real bash that is typed into.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,10 @@ max
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, minilm_folder: Path) -> Path:
-    """A folder with what `devmap init` writes, the schema beside it among that, and two files that somebody works on."""
+    """A folder with what `devmap init` writes, the schema beside it among that.
+
+    And two files that somebody works on.
+    """
     place = tmp_path_factory.mktemp("editor")
     config = place / "good.devmap.yaml"
     result = CliRunner().invoke(cli, ["init", str(minilm_folder), "--machine", "2x4090", "-o", str(config)])

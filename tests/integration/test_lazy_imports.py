@@ -1,4 +1,7 @@
-"""What `devmap validate` loads: nothing that the config at hand has no use for. Each check in a process of its own."""
+"""What `devmap validate` loads: nothing that the config at hand has no use for.
+
+Each check in a process of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The hook of `.pre-commit-hooks.yaml`, run by the real pre-commit in a scratch repository, and what its environment needs."""
+"""The hook of `.pre-commit-hooks.yaml`, run by the real pre-commit in a scratch repository.
+
+And what its environment needs.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,15 @@ ROOT = Path(__file__).parent.parent.parent
 MANIFEST = ROOT / ".pre-commit-hooks.yaml"
 BIN = Path(sys.executable).parent
 NEEDED = ("click", "jsonschema", "pydantic", "PyYAML")
-"""What `devmap validate` imports of the distribution's dependencies; torch, safetensors and rich are the others."""
+"""What `devmap validate` imports of the distribution's dependencies; torch, safetensors and rich are the
+others."""
 
 
 def the_hook() -> dict[str, Any]:
-    """The only hook of the manifest. Our reader wants a mapping at the root, so the list is put under a key."""
+    """The only hook of the manifest.
+
+    Our reader wants a mapping at the root, so the list is put under a key.
+    """
     listed = "".join(f"  {line}\n" for line in MANIFEST.read_text(encoding="utf-8").splitlines())
     parsed = read_yaml(f"hooks:\n{listed}".encode(), MANIFEST.name)
     assert parsed.data is not None, parsed.faults
@@ -66,7 +73,8 @@ def committed(folder: Path, home: Path) -> Path:
 def scratch(tmp_path: Path) -> Path:
     """A repository with a good config, a lock and another YAML file, whose pre-commit has our hook.
 
-    The hook is ours but for `language: system`, which takes devmap from this environment: no network in a test.
+    The hook is ours but for `language: system`, which takes devmap from this environment: no network in a
+    test.
     """
     hook = {key: value for key, value in the_hook().items() if key != "additional_dependencies"} | {
         "language": "system"

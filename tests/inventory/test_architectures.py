@@ -1,4 +1,7 @@
-"""The built-in table against transformers: headers alone give what the module gives, for every architecture."""
+"""The built-in table against transformers.
+
+Headers alone give what the module gives, for every architecture.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What Accelerate's users pass is taken, and means the same; what is ambiguous or wrong is refused by name."""
+"""What Accelerate's users pass is taken, and means the same.
+
+What is ambiguous or wrong is refused by name.
+"""
 
 from __future__ import annotations
 

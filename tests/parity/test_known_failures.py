@@ -1,4 +1,7 @@
-"""What users report of Accelerate 1.15.0, case by case: none of it happens here. Issues are huggingface/accelerate's."""
+"""What users report of Accelerate 1.15.0, case by case: none of it happens here.
+
+Issues are huggingface/accelerate's.
+"""
 
 from __future__ import annotations
 
@@ -183,8 +186,10 @@ def test_the_map_does_not_depend_on_the_hash_seed() -> None:
         "from devmap import infer_auto_device_map, Inventory\n"
         "from devmap.inventory.model import Tensor\n"
         "sizes = {name: (ord(name) * 7) % 11 + 1 for name in 'abcdefghijklm'}\n"
-        "tensors = {f'{name}.w': Tensor(f'{name}.w', (3,) if name in 'bdhm' else (size,), 'uint8') for name, size in sizes.items()}\n"
-        "model = Inventory({'': 'Model', **dict.fromkeys(sizes, 'Leaf')}, tensors, (('b.w', 'm.w'), ('d.w', 'h.w')))\n"
+        "tensors = {f'{name}.w': Tensor(f'{name}.w', (3,) if name in 'bdhm' else (size,), 'uint8') for "
+        "name, size in sizes.items()}\n"
+        "model = Inventory({'': 'Model', **dict.fromkeys(sizes, 'Leaf')}, tensors, (('b.w', 'm.w'), "
+        "('d.w', 'h.w')))\n"
         "print(list(infer_auto_device_map(model, {0: 14, 1: 24, 2: 12, 'cpu': 12, 'disk': 100}).items()))"
     )
     printed = {

@@ -1,4 +1,7 @@
-"""A lock fixes the budgets of a config that has none: the same plan anywhere, and a machine that has less says so."""
+"""A lock fixes the budgets of a config that has none.
+
+The same plan anywhere, and a machine that has less says so.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,10 @@ def costs(
 def every_placement(
     problem: Problem, of: PassCosts
 ) -> Iterator[tuple[tuple[Device, ...], Streaming, PassTime]]:
-    """Every placement within the budgets: all homes, with every choice of what the CPU computes, with one slot and with two."""
+    """Every placement within the budgets.
+
+    All homes, with every choice of what the CPU computes, with one slot and with two.
+    """
     devices = [budget.device for budget in problem.budgets]
     for homes in product(devices, repeat=len(problem.atoms)):
         lower = [at for at, home in enumerate(homes) if not home.is_accelerator]

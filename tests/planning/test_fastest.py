@@ -102,7 +102,10 @@ def test_no_placement_at_all_is_faster_where_there_are_few(case: Case, objective
 
 @pytest.mark.parametrize("objective", Objective)
 def test_where_placements_are_many_it_is_within_a_twentieth_of_the_best_of_them(objective: Objective) -> None:
-    """Of six blocks on two accelerators and the CPU not all placements are tried; nothing is promised, and this holds what was measured."""
+    """Of six blocks on two accelerators and the CPU not all placements are tried.
+
+    Nothing is promised, and this holds what was measured.
+    """
     draw = random.Random(7)
     ratios = []
     for _ in range(2):
@@ -204,7 +207,10 @@ def test_the_same_input_gives_the_same_plan(case: Case) -> None:
 def test_the_bound_holds_with_a_workload_too(
     strategy: str, kind: str | None, objective: str, memory: tuple[int, int, int]
 ) -> None:
-    """KV cache, gradients and activations take room on the devices; the bound counts what it must and no more."""
+    """KV cache, gradients and activations take room on the devices.
+
+    The bound counts what it must and no more.
+    """
     workload = None if kind is None else {"kind": kind, "batch_size": 2, "sequence_length": 4}
     asked = config(
         device_map=strategy,

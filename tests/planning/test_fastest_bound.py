@@ -72,7 +72,10 @@ def _sums(columns: list[tuple[float, float, float]], values: tuple[float, ...]) 
 
 
 def test_the_bound_of_a_model_that_does_not_fit_counts_copies() -> None:
-    """Half of 10 equal modules stay; the other half is copied at 10 bytes a second, or computed by a CPU that reads 1 a second."""
+    """Half of 10 equal modules stay.
+
+    The other half is copied at 10 bytes a second, or computed by a CPU that reads 1 a second.
+    """
     profile = machine({
         0: {"memory_bandwidth": 1000.0, "flops": 1e9, "host_to_device": 10.0},
         "cpu": {"memory_bandwidth": 1.0, "flops": 1e9},

@@ -1,4 +1,7 @@
-"""What is charged for a cache is what transformers keeps: measured on real architectures, small ones, layer by layer."""
+"""What is charged for a cache is what transformers keeps.
+
+Measured on real architectures, small ones, layer by layer.
+"""
 
 from __future__ import annotations
 

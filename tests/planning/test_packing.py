@@ -1,4 +1,7 @@
-"""A config is refused only if no placement fits: against brute force over all homes, with ties, whole classes, pins and `forbid`."""
+"""A config is refused only if no placement fits.
+
+Against brute force over all homes, with ties, whole classes, pins and `forbid`.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ def some_placement_fits(problem: Problem) -> bool:
 
 @st.composite
 def tight(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
-    """A few blocks, some of them of two leaves, tied or not, and budgets that add up to a little more or less than all of them."""
+    """A few blocks, some of them of two leaves, tied or not.
+
+    And budgets that add up to a little more or less than all of them.
+    """
     sizes = draw(st.lists(st.integers(0, 12), min_size=1, max_size=5))
     modules, tensors = {"": "Model"}, {}
     for at, size in enumerate(sizes):
@@ -121,12 +127,18 @@ def test_what_only_fits_out_of_order_is_packed_and_said_to_be(strategy: str) -> 
     plan = resolve(config(device_map=strategy, max_memory={0: 12, 1: 21, 4: 7}), chain(7, 2, 11, 16))
     assert {use.device.plain: use.free_bytes for use in plan.devices} == {0: 1, 1: 3, 4: 0}
     assert plan.reasons == (
-        "No split of the model's order over the 3 devices offered fits: blocks are packed out of order, in 4 runs.",
+        (
+            "No split of the model's order over the 3 devices offered fits: blocks are packed out of order, "
+            "in 4 runs."
+        ),
     )
 
 
 def test_what_is_packed_lies_in_order_as_far_as_that_goes() -> None:
-    """Ten equal layers between two that only fit on the device at the other end: no layer leaves its neighbours for nothing."""
+    """Ten equal layers between two that only fit on the device at the other end.
+
+    No layer leaves its neighbours for nothing.
+    """
     plan = resolve(config(max_memory={0: 52, 1: 71}), chain(21, *[10] * 8, 22))
     homes = [placement.home.plain for placement in plan.placements]
     assert sum(one != other for one, other in pairwise(homes)) == 1

@@ -64,7 +64,10 @@ def test_two_slots_hide_the_compute_behind_the_copies_and_one_does_not() -> None
 
 
 def test_two_slots_hide_the_copies_behind_the_compute_when_residents_are_spread_evenly() -> None:
-    """4 resident blocks for each streamed one, whose copy takes as long as the five compute: the bound; in one block it is missed."""
+    """4 resident blocks for each streamed one, whose copy takes as long as the five compute: the bound.
+
+    In one block it is missed.
+    """
     rates = {**SLOW_LINK, 0: {"memory_bandwidth": 50.0, "flops": 1e12, "host_to_device": 10.0}}
     even = timed([FIRST, FIRST, CPU, FIRST, FIRST] * 6, rates=rates)
     assert seconds(even) == pytest.approx(60.0)

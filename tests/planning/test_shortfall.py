@@ -1,4 +1,7 @@
-"""What does not fit is told in bytes, with changes that were tried: each of them, set by `--set`, resolves."""
+"""What does not fit is told in bytes, with changes that were tried.
+
+Each of them, set by `--set`, resolves.
+"""
 
 from __future__ import annotations
 
@@ -86,11 +89,14 @@ CASES: dict[str, tuple[dict[str, Any], Inventory, str]] = {
     "raise": ({"max_memory": {0: 10}}, chain(8, 8), "raise max_memory of device 0 by 6 B (6 bytes)"),
     "offer cpu": ({"max_memory": {0: 10}}, chain(8, 8), "offer cpu in max_memory with"),
     "offer disk": ({"max_memory": {0: 10}}, chain(8, 8), "offer disk in max_memory with"),
-    "all accelerators": ({"max_memory": dict.fromkeys(range(4), 10)}, chain(*[8] * 8), "give every accelerator 6 B (6 bytes) more"),
+    "all accelerators": ({"max_memory": dict.fromkeys(range(4), 10)}, chain(*[8] * 8), ("give every "
+                                                                                       "accelerator 6 B "
+                                                                                       "(6 bytes) more")),
     "headroom": (
         {"max_memory": {0: 20, "cpu": 0, "disk": 0}, "headroom": "50%", "device_map": "auto"}, chain(8, 8), "leave 5% of each device free"
     ),
-    "dtype": ({"max_memory": {0: 20, "cpu": 0, "disk": 0}}, halves(16, 16), "run the model in bfloat16 (model.dtype)"),
+    "dtype": ({"max_memory": {0: 20, "cpu": 0, "disk": 0}}, halves(16, 16), ("run the model in bfloat16 "
+                                                                            "(model.dtype)")),
     "batch": (
         {"max_memory": {0: 300_000, "cpu": 0, "disk": 0}, "workload": BATCH}, decoder(4), "lower workload.batch_size from 16 to"
     ),
@@ -152,14 +158,17 @@ def test_where_bytes_would_do_it_says_that_blocks_do_not_fit_and_whether_that_is
     assert "missing" not in error.message
     assert "its bytes would do, its blocks do not fit" in error.message
     assert (
-        "every way to place its blocks whole was ruled out; a larger budget alone would do: 2 B on device 0 or device 1"
-        in error.message
+        "every way to place its blocks whole was ruled out; a larger budget alone would do: 2 B on device "
+        "0 or device 1" in error.message
     )
     assert error.shortfall_bytes == 2
 
 
 def test_a_search_that_was_given_up_says_so() -> None:
-    """A subset of 48 even sizes cannot fill two devices whose budgets are odd, which depth first search does not see in 10,000 steps."""
+    """A subset of 48 even sizes cannot fill two devices whose budgets are odd.
+
+    It depth first search does not see in 10,000 steps.
+    """
     sizes = [2 * (1000 + 37 * at * at % 911) for at in range(48)]
     half = sum(sizes) // 4 * 2 + 1
     error = refusal({"max_memory": {0: half, 1: sum(sizes) - half}}, chain(*sizes))

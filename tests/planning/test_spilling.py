@@ -33,8 +33,8 @@ def planned(sizes: Sequence[int], limits: Sequence[int], strategy: str = "auto",
 def in_order(sizes: Sequence[int], limits: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Every assignment to the letter of `auto`; -1 is cpu.
 
-    Devices are used in order, each only for what found no room on the one before it, and nothing is stepped round that a device from there
-    on could hold. How much of the last one is kept for slots is free.
+    Devices are used in order, each only for what found no room on the one before it, and nothing is stepped
+    round that a device from there on could hold. How much of the last one is kept for slots is free.
     """
     for homes in product(range(BELOW, len(limits)), repeat=len(sizes)):
         left = [

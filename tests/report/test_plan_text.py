@@ -78,7 +78,8 @@ def _plan() -> Plan:
         ),
         strategy="auto",
         dtype="bfloat16",
-        reasons=("cpu holds 2.0 GB, what the accelerators have no room for: 2 modules, 'model.layers.5' to 'model.layers.6'.",),
+        reasons=(("cpu holds 2.0 GB, what the accelerators have no room for: 2 modules, 'model.layers.5' "
+                 "to 'model.layers.6'."),),
         backends={0: "cuda", 1: "cuda"},
         predicted_seconds=0.1234,
         bound_seconds=0.1,
@@ -119,7 +120,8 @@ EXPLANATION = Explanation(
                 Bind(
                     "budget",
                     GPU,
-                    "device 0 had 100.0 MB left, it takes 1.0 GB: 900.0 MB short. Its budget of 6.0 GB is what binds.",
+                    "device 0 had 100.0 MB left, it takes 1.0 GB: 900.0 MB short. Its budget of 6.0 GB is "
+                    "what binds.",
                 ),
             ),
         ),
@@ -135,7 +137,8 @@ MISFIT = dataclasses.replace(
     EXPLANATION,
     fits=False,
     parts=(),
-    problem="no plan fits: 2.0 GB are missing (2,000,000,000 bytes; alone 2.0 GB on device 0 or device 1); the model needs 10.0 GB",
+    problem="no plan fits: 2.0 GB are missing (2,000,000,000 bytes; alone 2.0 GB on device 0 or device "
+    "1); the model needs 10.0 GB",
     homeless=True,
     left=(Left(GPU, GB // 10, GB, False), Left(GPU1, GB // 2, GB, False)),
     changes=("raise max_memory of 0 by 2.0 GB (2,000,000,000 bytes)", "offer cpu in max_memory with 2.0 GB"),

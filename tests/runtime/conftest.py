@@ -81,7 +81,8 @@ def load() -> Load:
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of six blocks of about 150 kB."""
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - slow to import, and few tests need it
+    # Slow to import, and few tests need it.
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("llama")

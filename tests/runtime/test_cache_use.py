@@ -1,4 +1,7 @@
-"""What streaming does to the page cache: nothing where the model fits, no flooding where it does not, direct reads on request."""
+"""What streaming does to the page cache.
+
+Nothing where the model fits, no flooding where it does not, direct reads on request.
+"""
 
 from __future__ import annotations
 

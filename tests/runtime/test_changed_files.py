@@ -1,4 +1,7 @@
-"""Checkpoint files that change while a model runs from them: right numbers or a clear error, never other weights."""
+"""Checkpoint files that change while a model runs from them.
+
+Right numbers or a clear error, never other weights.
+"""
 
 from __future__ import annotations
 

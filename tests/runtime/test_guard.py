@@ -1,4 +1,7 @@
-"""A streamed weight that is used without its block's forward works, or raises with its name: never silent garbage."""
+"""A streamed weight that is used without its block's forward works, or raises with its name.
+
+Never silent garbage.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`offload.host_memory`: blocks of any size within it, the pinned ring, what is said where pinning is refused."""
+"""`offload.host_memory`.
+
+Blocks of any size within it, the pinned ring, what is said where pinning is refused.
+"""
 
 from __future__ import annotations
 

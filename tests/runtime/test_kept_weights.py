@@ -1,4 +1,7 @@
-"""What a model keeps of a streamed block beyond its forward, or uses without it: the right numbers, or an error with a name."""
+"""What a model keeps of a streamed block beyond its forward, or uses without it.
+
+The right numbers, or an error with a name.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ def _load(folder: Path, plan_of: PlanOf, home: str, device: int | str, **figures
 def streamed(
     request: pytest.FixtureRequest, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
-    """Run from the mapped file, read into slots on the CPU, and through the ring to a simulated device, whole and in parts."""
+    """Run from the mapped file, read into slots on the CPU.
+
+    And through the ring to a simulated device, whole and in parts.
+    """
     home, device = request.param.split("-")
     if device == "slots":
         monkeypatch.setattr("devmap.runtime.streaming.prepare.can_populate", lambda: False)
@@ -200,7 +206,10 @@ def test_keeping_the_weights_of_block_after_block_raises_with_a_name_before_memo
 
 
 def test_another_thread_that_reads_a_weight_while_its_block_runs_gets_its_numbers(streamed: Any) -> None:
-    """It may get hold of the slot's own parameter, and use it when the block has left and the slot been filled anew."""
+    """It may get hold of the slot's own parameter.
+
+    And use it when the block has left and the slot been filled anew.
+    """
     got: list[torch.Tensor] = []
     plain = _plain()
 

@@ -1,4 +1,7 @@
-"""The offload folder when something goes wrong: a killed process, two at once, a full disk, a folder that cannot be written."""
+"""The offload folder when something goes wrong.
+
+A killed process, two at once, a full disk, a folder that cannot be written.
+"""
 
 from __future__ import annotations
 

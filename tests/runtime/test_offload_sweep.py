@@ -1,4 +1,7 @@
-"""What killed processes leave in the offload folder is removed; what living ones write there is not. With real processes."""
+"""What killed processes leave in the offload folder is removed; what living ones write there is not.
+
+With real processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Slabs in parts: whatever a block is made of, its parts together are the block, and each can be read by itself."""
+"""Slabs in parts: whatever a block is made of, its parts together are the block.
+
+And each can be read by itself.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""The schedule of lane and ring in virtual time: how close a pass comes to its bound, and that no poisoned byte reaches a kernel.
+"""The schedule of lane and ring in virtual time.
 
-The lane, its order, its slots and the ring are the real ones. Around them everything that takes time is a queue of the
-virtual clock: the disk, the copy stream, the kernels. The feeder's work runs in line; what it would wait for becomes a wait
-of the copy stream, and the host waits, as it really does, where a block's bytes are not there when it is called. So the
-figures are exact, and the same in each run.
+How close a pass comes to its bound, and that no poisoned byte reaches a kernel.
+
+The lane, its order, its slots and the ring are the real ones. Around them everything that takes time is a
+queue of the virtual clock: the disk, the copy stream, the kernels. The feeder's work runs in line; what it
+would wait for becomes a wait of the copy stream, and the host waits, as it really does, where a block's bytes
+are not there when it is called. So the figures are exact, and the same in each run.
 """
 
 from __future__ import annotations
@@ -103,7 +105,10 @@ class _World:
     parts: int = 0
 
     def start(self, recipe: Recipe, slab: torch.Tensor, *, forget: bool) -> Reading:
-        """As `Readers.start`: not before the copy from this slab is done. A file's name says what is in it, and how much."""
+        """As `Readers.start`: not before the copy from this slab is done.
+
+        A file's name says what is in it, and how much.
+        """
         assert not forget
         number, total = map(int, recipe.requests[0].path.name.split("-"))
         failed = self.fails()
@@ -155,7 +160,10 @@ class _Reading:
 
 
 class _InLine(Executor):
-    """Runs a feeder's work when it is submitted; a transfer's future is done when the copy stream has got so far."""
+    """Runs a feeder's work when it is submitted.
+
+    A transfer's future is done when the copy stream has got so far.
+    """
 
     def __init__(self, world: _World) -> None:
         self._world = world
@@ -363,8 +371,11 @@ def test_a_pass_of_blocks_larger_than_a_host_slab_takes_at_most_1_05_of_its_boun
 def test_a_pass_over_two_devices_takes_at_most_1_05_of_its_bound_in_parts_and_1_15_in_whole_blocks(
     compute: float, read: float, slab_bytes: int, most: float
 ) -> None:
-    """Eight blocks on one, eight on the other, one disk and one ring for both. This disk keeps the order in which it was asked, so
-    a read whose slab is not free yet holds up those behind it, which in whole blocks costs more than it does with reader threads."""
+    """Eight blocks on one, eight on the other, one disk and one ring for both.
+
+    This disk keeps the order in which it was asked, so
+    a read whose slab is not free yet holds up those behind it, which in whole blocks costs more than it does
+    with reader threads."""
     blocks = [_Block(10, compute, device=number // 8) for number in range(16)]
     assert (
         _over_bound(blocks, lambda: read, slab_bytes=slab_bytes, host_slots=4 * -(-10 // slab_bytes)) <= most

@@ -1,4 +1,7 @@
-"""A streamed transformers model in the hands of a user: adapters, compilation, threads, copies, saving, moving, two ways to stream."""
+"""A streamed transformers model in the hands of a user.
+
+Adapters, compilation, threads, copies, saving, moving, two ways to stream.
+"""
 
 from __future__ import annotations
 

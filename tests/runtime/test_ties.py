@@ -1,4 +1,7 @@
-"""Tied weights among streamed blocks: held, read and written once where there is room, and right in any case."""
+"""Tied weights among streamed blocks.
+
+Held, read and written once where there is room, and right in any case.
+"""
 
 from __future__ import annotations
 

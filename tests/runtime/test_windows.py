@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from tests.runtime.conftest import PlanOf
 
-# without it no MappedLane is ever made: blocks go through slots, as in the `slots` cases of test_streamed_llama.py
+# without it no MappedLane is ever made: blocks go through slots, as in the `slots` cases of
+# test_streamed_llama.py
 pytestmark = pytest.mark.skipif(not can_populate(), reason="needs MADV_POPULATE_READ: Linux 5.14")
 _BLOCKS = 6
 _BLOCK_BYTES = 4 * (32 * 32 + 32)

@@ -1,4 +1,7 @@
-"""A streamed model inside the libraries that people use around theirs: PEFT, transformers' Trainer and pipelines, Accelerate."""
+"""A streamed model inside the libraries that people use around theirs.
+
+PEFT, transformers' Trainer and pipelines, Accelerate.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whatever a config of the right form says: the checks come to an end, place what they find, and agree with the resolver."""
+"""Whatever a config of the right form says.
+
+The checks come to an end, place what they find, and agree with the resolver.
+"""
 
 from __future__ import annotations
 
@@ -127,4 +130,5 @@ def test_the_checks_agree_with_the_resolver(config: dict[str, Any], model: Inven
 
 
 STRICTER_THAN_THE_RESOLVER = {"DM208", "DM211", "DM306", "DM302", "DM303", "DM410"}
-"""What makes no plan wrong and a config not what was meant: names that mean nothing, dtypes and machines that do not exist."""
+"""What makes no plan wrong and a config not what was meant: names that mean nothing, dtypes and machines that
+do not exist."""

@@ -170,7 +170,8 @@ def test_folding_loses_no_tensor_and_invents_none(model: Inventory, drawn: st.Da
     assert sorted(name for group in groups for name in group.tensors) == sorted(names)
 
 
-# --- in linear time ---------------------------------------------------------------------------------------------------
+# --- in linear time
+# ---------------------------------------------------------------------------------------------------
 
 
 def experts(layers: int, count: int) -> Inventory:

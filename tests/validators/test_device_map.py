@@ -115,7 +115,8 @@ def test_a_split_block_is_named_with_its_parts_and_its_likes_are_counted(example
     (message,) = messages(example, {"": 0, **{f"model.layers.{layer}.mlp": 1 for layer in (1, 2, 3)}})
     assert message == (
         "'model.layers.1' is a LlamaDecoderLayer, which may not be split, but lies on device 0 and device 1 "
-        "('self_attn.q_proj.weight' on device 0, 'mlp.gate_proj.weight' on device 1); so are 2 others of model.layers.1 to model.layers.3"
+        "('self_attn.q_proj.weight' on device 0, 'mlp.gate_proj.weight' on device 1); so are 2 others of "
+        "model.layers.1 to model.layers.3"
     )
     assert messages(example, {"": 0, "model.layers.1.mlp": 1}, no_split_module_classes=[]) == []
 
@@ -166,7 +167,8 @@ def test_tied_tensors_apart_are_an_error_with_the_price_of_the_copy(example: Inv
     (finding,) = device_map_findings(example, {"": 0, "lm_head": 1})
     assert (finding.code, finding.severity) == ("DM204", Severity.ERROR)
     assert finding.message == (
-        "tied weights lie apart: 'model.embed_tokens.weight' on device 0 and 'lm_head.weight' on device 1; the copy costs 262.1 MB"
+        "tied weights lie apart: 'model.embed_tokens.weight' on device 0 and 'lm_head.weight' on device "
+        "1; the copy costs 262.1 MB"
     )
 
 

@@ -20,8 +20,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD
-            + "device_map: {'model.layers[0-1]': 0, 'model.layers.3': 0, model.embed_tokens: 0, model.norm: 0, model.rotary_emb: 0, "
+            HEAD + "device_map: {'model.layers[0-1]': 0, 'model.layers.3': 0, model.embed_tokens: 0, "
+            "model.norm: 0, model.rotary_emb: 0, "
             "lm_head: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [(("device_map",), "no key covers 'model.layers.2', 9 tensors, 404.8 MB")],
         ),
@@ -32,7 +32,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map",),
-                    "no key covers 'model.layers.0.input_layernorm' to 'model.layers.3.input_layernorm', 4 tensors, 32.8 KB",
+                    (
+                        "no key covers 'model.layers.0.input_layernorm' to 'model.layers.3.input_layernorm', "
+                        "4 tensors, 32.8 KB"
+                    ),
                 ),
                 (
                     ("device_map",),
@@ -44,7 +47,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (  # at the run dtype
-            "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float32}\ndevice_map: {model: 0}\nmax_memory: {0: 9GB}\n",
+            (
+                "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float32}\ndevice_map: {model: "
+                "0}\nmax_memory: {0: 9GB}\n"
+            ),
             [(("device_map",), "no key covers 'lm_head', 1 tensor, 524.3 MB")],
         ),
     ],

@@ -22,7 +22,8 @@ def test_it_names_the_copies_and_what_they_cost(
     )
     assert finding.path == ("device_map", "model.layers.3")
     assert finding.message == (
-        "tied weights lie apart: 'model.layers.2.mlp.up_proj.weight' on device 0 and 'model.layers.3.mlp.up_proj.weight' on device 1; "
+        "tied weights lie apart: 'model.layers.2.mlp.up_proj.weight' on device 0 and "
+        "'model.layers.3.mlp.up_proj.weight' on device 1; "
         "the copy costs 90.2 MB"
     )
 
@@ -45,7 +46,8 @@ def test_every_group_is_named_wherever_it_stands_among_others_at_the_run_dtype(
             (
                 "tied weights lie apart: 'model.layers.0.input_layernorm.weight' on device 0 and "
                 "'model.layers.1.input_layernorm.weight' on "
-                "device 1 and 'model.layers.2.input_layernorm.weight' on device 0; the copy costs 16,384 bytes"
+                "device 1 and 'model.layers.2.input_layernorm.weight' on device 0; the copy costs 16,384 "
+                "bytes"
             ),
         ),
         (

@@ -27,7 +27,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
         ),
         (
             HEAD
-            + "device_map: {'model.layers.*': 1, 'model.layers[0-3]': 0, '': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            + "device_map: {'model.layers.*': 1, 'model.layers[0-3]': 0, '': 0}\nmax_memory: {0: 2GB, 1: "
+            "2GB}\n",
             [
                 (
                     ("device_map", "model.layers.*"),
@@ -36,8 +37,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (  # each that is shadowed; of the others only those that took something from it
-            HEAD
-            + "device_map: {'': 0, model.norm: 1, model.norm.weight: 0, lm_head: 0, model.layers.0: 1, 'model.layers.0.*': 0, "
+            HEAD + "device_map: {'': 0, model.norm: 1, model.norm.weight: 0, lm_head: 0, model.layers.0: 1, "
+            "'model.layers.0.*': 0, "
             "model.layers.0.mlp: 1, model.layers.0.self_attn: 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (
@@ -47,15 +48,16 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 (
                     ("device_map", "model.layers.0"),
                     (
-                        "'model.layers.0' decides nothing: 'model.layers.0.*', 'model.layers.0.mlp', 'model.layers.0.self_attn' "
+                        "'model.layers.0' decides nothing: 'model.layers.0.*', 'model.layers.0.mlp', "
+                        "'model.layers.0.self_attn' "
                         "name all that is below it"
                     ),
                 ),
             ],
         ),
         (
-            HEAD
-            + "device_map: {'': 0, model.norm: 1, 'model.norm.*': 1, model.norm.weight: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            HEAD + "device_map: {'': 0, model.norm: 1, 'model.norm.*': 1, model.norm.weight: 0}\nmax_memory: "
+            "{0: 2GB, 1: 2GB}\n",
             [
                 (
                     ("device_map", "model.norm"),
@@ -68,8 +70,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (
-            HEAD
-            + "device_map: {'': 0, model.layers.0.mlp: 1, 'model.layers.*.mlp.*': 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            HEAD + "device_map: {'': 0, model.layers.0.mlp: 1, 'model.layers.*.mlp.*': 0}\nmax_memory: {0: "
+            "2GB, 1: 2GB}\n",
             [
                 (
                     ("device_map", "model.layers.0.mlp"),

@@ -27,12 +27,13 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
         ),
         (
             HEAD
-            + "device_map: {model: 1, model.norm: 1, '': 0, model.embed_tokens: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            + "device_map: {model: 1, model.norm: 1, '': 0, model.embed_tokens: 0}\nmax_memory: {0: 2GB, "
+            "1: 2GB}\n",
             [(("device_map", "model.norm"), "'model.norm' goes to device 1, as 'model' says already")],
         ),
         (
-            HEAD
-            + "device_map: {'': 0, 'model.layers.*': 1, 'model.layers[0-3]': 0, model.norm: 0, 'model.layers.0': 0}\n"
+            HEAD + "device_map: {'': 0, 'model.layers.*': 1, 'model.layers[0-3]': 0, model.norm: 0, "
+            "'model.layers.0': 0}\n"
             "max_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (
@@ -47,8 +48,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (
-            HEAD
-            + "device_map: {'': 0, model.layers.1: 1, 'model.layers.*.mlp': 0, model.layers.1.mlp: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            HEAD + "device_map: {'': 0, model.layers.1: 1, 'model.layers.*.mlp': 0, model.layers.1.mlp: "
+            "0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (
                     ("device_map", "model.layers.*.mlp"),

@@ -49,8 +49,8 @@ def test_every_class_that_is_not_there_is_named_with_what_to_do(
     context_of: ContextOf, findings_of: FindingsOf, example: Inventory
 ) -> None:
     text = (
-        HEAD
-        + "no_split_module_classes: [GPT2Block, LlamaDecodrLayer, LlamaM, LlamaAtention, T5Block]\nmax_memory: {0: 2GB}\n"
+        HEAD + "no_split_module_classes: [GPT2Block, LlamaDecodrLayer, LlamaM, LlamaAtention, "
+        "T5Block]\nmax_memory: {0: 2GB}\n"
     )
     found = findings_of(context_of(text), "DM208")
     assert [

@@ -40,7 +40,8 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD
-        + "forbid: {1: ['model.layers[0-1]']}\nsame_device: [[model.norm, lm_head]]\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        + "forbid: {1: ['model.layers[0-1]']}\nsame_device: [[model.norm, lm_head]]\nmax_memory: {0: 2GB, "
+        "1: 2GB}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

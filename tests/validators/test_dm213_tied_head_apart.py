@@ -24,7 +24,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 (
                     ("device_map", "model.embed_tokens"),
                     (
-                        "the output head 'lm_head' is on device 0, and the embedding 'model.embed_tokens' that it is tied to on device 1; "
+                        "the output head 'lm_head' is on device 0, and the embedding 'model.embed_tokens' "
+                        "that it is tied to on device 1; "
                         "the copy costs 262.1 MB"
                     ),
                 )
@@ -37,7 +38,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 (
                     ("device_map", "lm_head"),
                     (
-                        "the output head 'lm_head' is on device 1, and the embedding 'model.embed_tokens' that it is tied to on device 0; "
+                        "the output head 'lm_head' is on device 1, and the embedding 'model.embed_tokens' "
+                        "that it is tied to on device 0; "
                         "the copy costs 524.3 MB"
                     ),
                 )
@@ -86,12 +88,16 @@ def test_each_head_is_told_with_the_first_name_that_lies_elsewhere(
         (
             "dec.embed_tokens",
             (
-                "the output head 'dec.lm_head' is on device 0, and the embedding 'dec.embed_tokens' that it is tied to on device 1; "
+                "the output head 'dec.lm_head' is on device 0, and the embedding 'dec.embed_tokens' that "
+                "it is tied to on device 1; "
                 "the copy costs 2.0 MB"
             ),
         ),
         (
             "score",
-            "the output head 'score' is on device 1, and the embedding 'wte' that it is tied to on device 0; the copy costs 2.0 MB",
+            (
+                "the output head 'score' is on device 1, and the embedding 'wte' that it is tied to on device "
+                "0; the copy costs 2.0 MB"
+            ),
         ),
     ]

@@ -25,7 +25,8 @@ def test_it_names_a_tensor_that_differs(
     (finding,) = findings_of(context_of(TEXT, checkpoint_inventory=other), "DM215")
     assert finding.path == ("model", "manifest")
     assert finding.message == (
-        "1 tensor of the manifest differs from the checkpoint: 'model.norm.weight' is bfloat16[4096] there and "
+        "1 tensor of the manifest differs from the checkpoint: 'model.norm.weight' is bfloat16[4096] "
+        "there and "
         "float16[2048] in the checkpoint"
     )
 
@@ -80,7 +81,8 @@ def test_all_kinds_of_differences_are_said_at_once_where_the_manifest_is_named(
         (("model", "manifest"), message, "write the manifest anew: devmap inspect CHECKPOINT -o MANIFEST")
         for message in (
             (
-                "38 tensors of the manifest differ from the checkpoint: 'model.embed_tokens.weight' is bfloat16[32000, 4096] there and "
+                "38 tensors of the manifest differ from the checkpoint: 'model.embed_tokens.weight' is "
+                "bfloat16[32000, 4096] there and "
                 "float16[32000, 4096] in the checkpoint"
             ),
             "the checkpoint lacks 1 tensor of the manifest: 'model.norm.weight'",

@@ -36,7 +36,10 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "machine: 2x4090\n",
-        "version: 1\nmodel: {checkpoint: /models/llama, manifest: example.manifest.yaml}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        (
+            "version: 1\nmodel: {checkpoint: /models/llama, manifest: example.manifest.yaml}\nmax_memory: {0: "
+            "2GB, 1: 2GB}\n"
+        ),
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
@@ -54,7 +57,8 @@ def test_a_relative_path_may_not_leave_the_repository(context_of: ContextOf, fin
 
 def test_every_path_is_looked_at(context_of: ContextOf, findings_of: FindingsOf) -> None:
     text = (
-        "version: 1\nextends: /a.devmap.yaml\nmodel: {manifest: ../../b.manifest.yaml}\npolicies: [../../c.yaml, production, /d.yaml]\n"
+        "version: 1\nextends: /a.devmap.yaml\nmodel: {manifest: ../../b.manifest.yaml}\npolicies: "
+        "[../../c.yaml, production, /d.yaml]\n"
         "machine: ../../e.yaml\nmax_memory: {0: 2GB}\n"
     )
     folder = context_of(HEAD).document.folder

@@ -22,7 +22,8 @@ def test_it_names_the_first_and_counts_the_others(
     (finding,) = findings_of(context_of(TEXT, inventory=mapped), "DM224")
     assert finding.path == ("model", "checkpoint")
     assert finding.message == (
-        "'model.norm.weight' is [4096] in the model and [2048] in the checkpoint, and 1 other tensor in another shape too"
+        "'model.norm.weight' is [4096] in the model and [2048] in the checkpoint, and 1 other tensor in "
+        "another shape too"
     )
 
 

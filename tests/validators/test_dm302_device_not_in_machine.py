@@ -19,18 +19,19 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD
-            + "max_memory: {0: 2GB, 'cuda:4': 2GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD + "max_memory: {0: 2GB, 'cuda:4': 2GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: "
+            "4GB}, cpu: {memory: 16GB}}}\n",
             [(("max_memory", "cuda:4"), "the machine has no device 4")],
         ),
         (
             HEAD
-            + "device_map: {'': 3}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            + "device_map: {'': 3}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: "
+            "16GB}}}\n",
             [(("device_map", ""), "the machine has no device 3")],
         ),
         (
-            HEAD
-            + "forbid: {6: [lm_head]}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD + "forbid: {6: [lm_head]}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: "
+            "{memory: 16GB}}}\n",
             [(("forbid", "6"), "the machine has no device 6")],
         ),
     ],

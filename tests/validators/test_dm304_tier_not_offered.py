@@ -25,7 +25,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
         ),
         (
             HEAD
-            + "device_map: {'': 0, lm_head: cpu, model.norm: disk}\nmachine: {devices: {0: {memory: 4GB}, disk: {memory: 9GB}}}\n",
+            + "device_map: {'': 0, lm_head: cpu, model.norm: disk}\nmachine: {devices: {0: {memory: 4GB}, "
+            "disk: {memory: 9GB}}}\n",
             [
                 (("device_map", "lm_head"), "cpu is asked for and not offered"),
                 (("device_map", "model.norm"), "disk is asked for and not offered"),
@@ -42,8 +43,8 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD
-        + "device_map: {'': 0, model.norm: disk}\noffload: {folder: ./offload}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        HEAD + "device_map: {'': 0, model.norm: disk}\noffload: {folder: ./offload}\nmax_memory: {0: 2GB, 1: "
+        "2GB}\n",
         HEAD + "device_map: {'': 0, lm_head: cpu}\n",
         HEAD + "device_map: {'': 0, lm_head: cpu, model.norm: disk}\noffload: {folder: ./offload}\n"
         "machine: {devices: {0: {memory: 4GB}, cpu: {memory: 9GB}}}\n",

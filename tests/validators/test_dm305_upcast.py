@@ -31,7 +31,10 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float16}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+        (
+            "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float16}\nmax_memory: {0: 2GB, 1: "
+            "2GB}\n"
+        ),
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
@@ -54,7 +57,8 @@ FLOAT32 = "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float32}\
 @pytest.mark.parametrize(
     ("tensors", "stored"),
     [
-        # A quarter more is worth a word, and the dtype that most of what grows is stored in is the one to write.
+        # A quarter more is worth a word, and the dtype that most of what grows is stored in is the one to
+        # write.
         ([(100, "bfloat16", "parameter"), (150, "float32", "parameter")], "bfloat16"),
         (
             [(60, "bfloat16", "parameter"), (60, "bfloat16", "parameter"), (100, "float16", "parameter")],

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     ("text", "said"),
     [
         (
-            "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: uint4}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            (
+                "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: uint4}\nmax_memory: {0: 2GB, 1: "
+                "2GB}\n"
+            ),
             [(("model", "dtype"), "weights cannot be converted to uint4 by a cast")],
         ),
         (
-            "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float8_e5m2}\nmax_memory: {0: 2GB, 1: 2GB}\n",
+            (
+                "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float8_e5m2}\nmax_memory: {0: "
+                "2GB, 1: 2GB}\n"
+            ),
             [(("model", "dtype"), "a cast to float8_e5m2 loses most digits, and few kernels compute in it")],
         ),
     ],

@@ -26,8 +26,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (
-            HEAD
-            + "max_memory: {0: 90%, disk: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD + "max_memory: {0: 90%, disk: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, "
+            "cpu: {memory: 16GB}}}\n",
             [
                 (
                     ("max_memory", "disk"),
@@ -56,8 +56,8 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD
-        + "max_memory: {0: 90%, cpu: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD + "max_memory: {0: 90%, cpu: 50%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: "
+        "{memory: 16GB}}}\n",
         HEAD + "max_memory: {0: 90%}\nmachine: 9x9999\n",
     ],
 )

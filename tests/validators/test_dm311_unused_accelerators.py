@@ -17,8 +17,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD
-            + "max_memory: {1: 2GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD + "max_memory: {1: 2GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: "
+            "{memory: 16GB}}}\n",
             [(("max_memory",), "the machine also has device 0, which max_memory does not offer")],
         ),
     ],
@@ -32,11 +32,11 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD
-        + "max_memory: {0: 1GB, 1: 1GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD + "max_memory: {0: 1GB, 1: 1GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: "
+        "{memory: 16GB}}}\n",
         HEAD + "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
-        HEAD
-        + "max_memory: {0: 1GB, 1: 1GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, disk: {memory: 16GB}}}\n",
+        HEAD + "max_memory: {0: 1GB, 1: 1GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, disk: "
+        "{memory: 16GB}}}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

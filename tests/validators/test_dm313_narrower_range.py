@@ -17,7 +17,8 @@ def test_it_counts_what_loses_its_range(context_of: ContextOf, findings_of: Find
     assert finding.path == ("model", "dtype")
     assert (
         finding.message
-        == "39 tensors of bfloat16 would become float16, which ends at 65,504: what is larger becomes infinite"
+        == "39 tensors of bfloat16 would become float16, which ends at 65,504: what is larger becomes "
+        "infinite"
     )
 
 

@@ -46,8 +46,8 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "device_map: {'': auto, 'model.layers[0-1]': cpu}\nmax_memory: {0: 2GB, cpu: 1GB}\n",
-        HEAD
-        + "device_map: {'': disk}\noffload: {folder: ./offload}\nmachine: {devices: {0: {memory: 4GB}, disk: {memory: 1GB}}}\n",
+        HEAD + "device_map: {'': disk}\noffload: {folder: ./offload}\nmachine: {devices: {0: {memory: 4GB}, "
+        "disk: {memory: 1GB}}}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
@@ -59,7 +59,8 @@ def test_every_device_is_named_by_tier_with_the_keys_that_fill_it(
 ) -> None:
     text = (
         HEAD
-        + "device_map: {'': cpu, lm_head: 1, model.embed_tokens: 1, model.layers.0: 0, model.layers.1: 0, model.layers.2: 0, "
+        + "device_map: {'': cpu, lm_head: 1, model.embed_tokens: 1, model.layers.0: 0, model.layers.1: 0, "
+        "model.layers.2: 0, "
         "model.layers.3: 0, model.norm: 2}\nmax_memory: {cpu: 1, 2: 100%, 0: 1GB, 1: 262.144MB}\n"
     )
     found = findings_of(context_of(text), "DM402")
@@ -76,7 +77,10 @@ def test_every_device_is_named_by_tier_with_the_keys_that_fill_it(
         (
             "model.layers.0",
             "device 0 is given 1.6 GB of weights and may hold 1.0 GB",
-            "'model.layers.0', 'model.layers.1', 'model.layers.2' put it there: move modules away, or raise max_memory of device 0",
+            (
+                "'model.layers.0', 'model.layers.1', 'model.layers.2' put it there: move modules away, or "
+                "raise max_memory of device 0"
+            ),
         ),
     ]
 

@@ -18,7 +18,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD
-            + "max_memory: {0: 3.7GB, cpu: 16GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            + "max_memory: {0: 3.7GB, cpu: 16GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, "
+            "cpu: {memory: 16GB}}}\n",
             [(("max_memory", "0"), "3.7 GB is 92% of the 4.0 GB that device 0 has")],
         ),
         (  # each device that is too full; one that nobody measured, is among them
@@ -40,15 +41,19 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
+        HEAD + "max_memory: {0: 95%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: "
+        "16GB}}}\n",
         HEAD
-        + "max_memory: {0: 95%}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        + "max_memory: {0: 3.9GB}\nheadroom: 10%\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, "
+        "cpu: {memory: 16GB}}}\n",
         HEAD
-        + "max_memory: {0: 3.9GB}\nheadroom: 10%\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
-        HEAD
-        + "max_memory: {0: 5GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",  # DM410's affair
+        # DM410's affair
+        + "max_memory: {0: 5GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: "
+        "16GB}}}\n",
         HEAD + "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
         HEAD
-        + "max_memory: {0: 3.6GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        + "max_memory: {0: 3.6GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: "
+        "16GB}}}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

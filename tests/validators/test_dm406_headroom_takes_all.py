@@ -25,7 +25,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("headroom",),
-                    "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0, nor of device 1 and device 2",
+                    (
+                        "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 0, nor of device 1 and "
+                        "device 2"
+                    ),
                 )
             ],
         ),
@@ -41,7 +44,10 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("headroom",),
-                    "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 3, nor of device 9 and device 64",
+                    (
+                        "headroom of 2.0 GB leaves nothing of the 2.0 GB of device 3, nor of device 9 and "
+                        "device 64"
+                    ),
                 )
             ],
         ),

@@ -21,11 +21,13 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [(("device_map", "model.layers[2-3]"), "809.5 MB go to disk, and device 0 has 1.9 GB free")],
         ),
         (  # the room is what the map leaves after headroom, on the first device that has enough
-            HEAD
-            + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.5GB, 1: 1GB, cpu: 2GB}\nheadroom: {0: 10%, 1: 100MB}\n",
+            HEAD + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.5GB, 1: 1GB, cpu: "
+            "2GB}\nheadroom: {0: 10%, 1: 100MB}\n",
             [(("device_map", "model.layers[2-3]"), "809.5 MB go to cpu, and device 1 has 900.0 MB free")],
         ),
-        (  # every key that could be nearer, each for itself, at the run dtype; device 1 lacks a few bytes of two layers
+        # every key that could be nearer, each for itself, at the run dtype; device 1 lacks a few bytes of two
+        # layers
+        (
             (
                 "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float32}\n"
                 "device_map: {'': 1, 'model.layers[0-1]': cpu, 'model.layers[2-3]': disk, model.norm: disk}\n"
@@ -38,8 +40,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (  # a plan that places the rest by itself leaves less than the map alone
-            HEAD
-            + "device_map: {'': sequential, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.2GB, 1: 1GB, cpu: 2GB}\n",
+            HEAD + "device_map: {'': sequential, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.2GB, 1: 1GB, "
+            "cpu: 2GB}\n",
             [],
         ),
     ],
@@ -54,8 +56,8 @@ def test_it_says_what_is_wrong_and_where(
     "text",
     [
         HEAD + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 1.2GB, cpu: 2GB}\n",
-        HEAD
-        + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 3GB, cpu: 2GB}\nworkload: inference\n",
+        HEAD + "device_map: {'': 0, 'model.layers[2-3]': cpu}\nmax_memory: {0: 3GB, cpu: 2GB}\nworkload: "
+        "inference\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

@@ -17,8 +17,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD
-            + "max_memory: {0: 5GB, cpu: 17GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+            HEAD + "max_memory: {0: 5GB, cpu: 17GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, "
+            "cpu: {memory: 16GB}}}\n",
             [
                 (("max_memory", "0"), "device 0 has 4.0 GB, and max_memory gives it 5.0 GB"),
                 (("max_memory", "cpu"), "cpu has 16.0 GB, and max_memory gives it 17.0 GB"),
@@ -35,8 +35,8 @@ def test_it_says_what_is_wrong_and_where(
 @pytest.mark.parametrize(
     "text",
     [
-        HEAD
-        + "max_memory: {0: 3.5GB, cpu: 16GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
+        HEAD + "max_memory: {0: 3.5GB, cpu: 16GB}\nmachine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, "
+        "cpu: {memory: 16GB}}}\n",
     ],
 )
 def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:

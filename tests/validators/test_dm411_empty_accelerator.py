@@ -21,8 +21,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [(("max_memory", "1"), "the plan leaves device 1 and device 2 empty")],
         ),
         (  # only the first device is spared on purpose
-            HEAD
-            + "device_map: {'': balanced_low_0, model: 1, lm_head: 1}\nmax_memory: {0: 2GB, 1: 2GB, 2: 2GB}\n",
+            HEAD + "device_map: {'': balanced_low_0, model: 1, lm_head: 1}\nmax_memory: {0: 2GB, 1: 2GB, 2: "
+            "2GB}\n",
             [(("max_memory", "2"), "the plan leaves device 2 empty")],
         ),
         (  # a server keeps the first device light, and no other
@@ -51,7 +51,8 @@ def test_it_says_what_is_wrong_and_where(
         HEAD + "device_map: balanced\nmax_memory: {0: 2GB, 1: 2GB}\n",
         HEAD + "device_map: sequential\nmax_memory: {0: 2GB, 1: 0}\n",  # DM405 says it
         HEAD
-        + "device_map: {'': cpu}\nmax_memory: {0: 1GB, cpu: 2GB}\n",  # it holds nothing, and computes everything
+        # it holds nothing, and computes everything
+        + "device_map: {'': cpu}\nmax_memory: {0: 1GB, cpu: 2GB}\n",
         HEAD + "device_map: balanced_low_0\nmax_memory: {0: 2GB, 1: 4GB}\n",
         HEAD + "device_map: auto\nmax_memory: {0: 2GB, cpu: 2GB, disk: 2GB}\n",
     ],

@@ -22,8 +22,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     ("text", "said"),
     [
         (
-            HEAD
-            + "policies: [production]\ndevice_map: {'': 0, lm_head: disk, model.embed_tokens: disk}\nmax_memory: {0: 2GB, disk: 1GB}\n",
+            HEAD + "policies: [production]\ndevice_map: {'': 0, lm_head: disk, model.embed_tokens: "
+            "disk}\nmax_memory: {0: 2GB, disk: 1GB}\n",
             [
                 (("policies", 0), "PRD003 there is no lock, so that each machine would plan for itself"),
                 (
@@ -47,13 +47,14 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             ],
         ),
         (
-            HEAD
-            + "policies: [shared-server]\nheadroom: 20%\nmax_memory: {0: 3GB}\noffload: {host_memory: 20GB}\n",
+            HEAD + "policies: [shared-server]\nheadroom: 20%\nmax_memory: {0: 3GB}\noffload: {host_memory: "
+            "20GB}\n",
             [
                 (
                     ("offload", "host_memory"),
                     (
-                        "SRV004 streaming may use more than 16 GB of host memory (host_memory is 20,000,000,000)"
+                        "SRV004 streaming may use more than 16 GB of host memory (host_memory is "
+                        "20,000,000,000)"
                     ),
                 )
             ],
@@ -87,7 +88,8 @@ def test_every_place_that_breaks_a_rule_is_said_in_order_with_the_rule_s_own_hel
         "version: 1\nrules:\n"
         "  - {code: ONE001, message: no disk, help: offer more, severity: note, "
         "schema: {properties: {max_memory: {not: {required: [disk]}}}}}\n"
-        "  - {code: ONE002, message: small, schema: {properties: {max_memory: {additionalProperties: {maximum: 1000000000}}}}}\n",
+        "  - {code: ONE002, message: small, schema: {properties: {max_memory: {additionalProperties: "
+        "{maximum: 1000000000}}}}}\n",
         encoding="utf-8",
     )
     (tmp_path / "second.yaml").write_text(
@@ -96,11 +98,13 @@ def test_every_place_that_breaks_a_rule_is_said_in_order_with_the_rule_s_own_hel
         "  - {code: TWO002, message: only bfloat16, severity: warning, "
         "schema: {properties: {model: {properties: {dtype: {const: bfloat16}}}}}}\n"
         "  - {code: TWO003, message: it fits, over: plan, schema: {properties: {cpu_bytes: {const: 0}}}}\n"
-        "  - {code: TWO004, message: locked, over: lock, schema: {properties: {present: {const: true}, edited: {const: false}}}}\n",
+        "  - {code: TWO004, message: locked, over: lock, schema: {properties: {present: {const: true}, "
+        "edited: {const: false}}}}\n",
         encoding="utf-8",
     )
     text = (
-        "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float16}\nmax_memory: {0: 4GB, disk: 2GB, 1: 1GB}\n"
+        "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float16}\nmax_memory: {0: 4GB, disk: "
+        "2GB, 1: 1GB}\n"
         f"policies: [./none.yaml, {tmp_path}/first.yaml, {tmp_path}/second.yaml]\n"
     )
     found = [finding for finding in findings_of(context_of(text)) if not finding.code.startswith("DM")]

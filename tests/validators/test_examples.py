@@ -1,4 +1,7 @@
-"""Every rule of the pack: unique, explained, with a page, a good example that passes and a bad one that fires."""
+"""Every rule of the pack.
+
+Unique, explained, with a page, a good example that passes and a bad one that fires.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,8 @@ def with_shape(inventory: Inventory, name: str, shape: tuple[int, ...]) -> Inven
 
 SHARED_LAYERS = (("model.layers.2.mlp.up_proj.weight", "model.layers.3.mlp.up_proj.weight"),)
 
-# What the bad example of some rules needs beside its text: a profile, a lock, a checkpoint that is not in this repository.
+# What the bad example of some rules needs beside its text: a profile, a lock, a checkpoint that is not in
+# this repository.
 
 
 def wrong_manifest() -> InventoryError:

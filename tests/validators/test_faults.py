@@ -1,4 +1,7 @@
-"""`tests/faults` holds broken configs; each says at its end what is found in it, `# expect: CODE@line:column`."""
+"""`tests/faults` holds broken configs.
+
+Each says at its end what is found in it, `# expect: CODE@line:column`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the schemas of a policy see of a config, its plan and its lock, and the way back to what somebody wrote."""
+"""What the schemas of a policy see of a config, its plan and its lock.
+
+And the way back to what somebody wrote.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def as_lines(findings: Iterable[Finding]) -> str:
-    """`line:column-line:column severity[code] message`, and below it the label, the help and the fix where there is one.
+    """`line:column-line:column severity[code] message`.
+
+    And below it the label, the help and the fix where there is one.
 
     Of DM401 only the place: its words are the planner's, and the planner's tests hold them.
     """

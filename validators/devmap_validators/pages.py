@@ -1,4 +1,7 @@
-"""The rules' pages in `docs/rules`, made from the rule objects: `python -m devmap_validators.pages docs` writes them anew."""
+"""The rules' pages in `docs/rules`, made from the rule objects.
+
+`python -m devmap_validators.pages docs` writes them anew.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ def render_page(rule: Rule) -> str:
     ways = [f"Severity: **{rule.severity}**."]
     if rule.suppressible:
         ways.append(
-            f"Silenced on its line by `# devmap: ignore[{rule.code}] reason`, everywhere by `--ignore {rule.code}`."
+            f"Silenced on its line by `# devmap: ignore[{rule.code}] reason`, everywhere by `--ignore "
+            f"{rule.code}`."
         )
     else:
         ways.append("It cannot be silenced.")

@@ -1,7 +1,7 @@
 """The JSON Schema of configs (draft 2020-12), made from the models, for editors and other checkers.
 
-It accepts whatever `devmap validate` accepts and refuses every error of shape; what a value means beside the others is
-known to `validate` alone. Keys such as `0` are text in JSON's terms.
+It accepts whatever `devmap validate` accepts and refuses every error of shape; what a value means beside the
+others is known to `validate` alone. Keys such as `0` are text in JSON's terms.
 """
 
 from __future__ import annotations
@@ -92,7 +92,10 @@ def _holds_names(node: Node) -> bool:
 
 
 def _tidy(node: Node) -> None:
-    """Titles that repeat a name go, and defaults that say 'left out'; patterns close their mapping; words get meanings."""
+    """Titles that repeat a name go, and defaults that say 'left out'; patterns close their mapping.
+
+    Words get meanings.
+    """
     if isinstance(node.get("title"), str):
         del node["title"]
     if node.get("default", ...) is None:
@@ -123,8 +126,8 @@ _KINDS = {
 def _write_for_hovers(node: Node) -> None:
     """What the YAML language server needs to show a field's description when one hovers over it.
 
-    It takes alternatives without a title for each other and then shows none of their texts, and it shows the backticks of
-    a description that is not said to be Markdown.
+    It takes alternatives without a title for each other and then shows none of their texts, and it shows the
+    backticks of a description that is not said to be Markdown.
     """
     for alternative in node.get("anyOf", ()):
         if "enum" in alternative:
@@ -139,8 +142,8 @@ def _write_for_hovers(node: Node) -> None:
 
 # The docstrings under the fields of the models, for the JSON Schema.
 #
-# pydantic can collect them while the classes are made, which takes a third of the time to import them; only the schema
-# needs them.
+# pydantic can collect them while the classes are made, which takes a third of the time to import them; only
+# the schema needs them.
 
 
 def field_docs() -> dict[str, dict[str, str]]:

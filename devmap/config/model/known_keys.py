@@ -1,4 +1,7 @@
-"""Which keys a mapping of a config may have: read from the JSON Schema of its model, once, when the first is wrong."""
+"""Which keys a mapping of a config may have.
+
+Read from the JSON Schema of its model, once, when the first is wrong.
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,20 @@
-"""Machines that a config may name: `2x4090`, `8xh100-80gb`. Published figures; `devmap doctor` measures the real ones.
+"""Machines that a config may name: `2x4090`, `8xh100-80gb`.
 
-Memory is what CUDA reports as total or a little below it. FLOP rates are dense tensor-core rates with float32 accumulation, float32
-without TF32; where a data sheet gives a rate with sparsity, half of it stands here. Sources: NVIDIA's data sheets of the A100
-(312 and 19.5 TFLOP/s; 1,555 and 2,039 GB/s), H100 SXM and H200 (989 and 67; 3,350 and 4,800), L4 (121, 30.3; 300), L40S (362, 91.6; 864),
-T4 (65, 8.1; 320), V100 SXM2 (125, 15.7; 900) and RTX A6000 (309.7 with sparsity, 38.7; 768); its Ada white paper for the RTX 4090
-(165.2, 82.6; 1,008) and the RTX 6000 Ada (364, 91.1; 960); its GA102 white paper for the RTX 3090 (71, 35.6; 936). The A10G, which only
-AWS has, shares the A10's 600 GB/s; NVIDIA publishes no FLOP rates for it, so those are other people's.
+Published figures; `devmap doctor` measures the real ones.
 
-Copies from the host: PCIe 3.0 x16 about 12 GB/s, 4.0 x16 about 25 GB/s, 5.0 x16 about 50 GB/s, in practice. Host memory is plausible for
-such a machine, not published: its bandwidth is about 80% of two channels of DDR5-5600 for desktop cards, of six of DDR4-2933 beside T4
-and V100, of eight of DDR4-3200 beside the other server cards, of eight of DDR5-4800 beside H100 and H200. So are the CPU's FLOP rate
-and the disk: `devmap doctor -o machine.yaml` measures yours.
+Memory is what CUDA reports as total or a little below it. FLOP rates are dense tensor-core rates with float32
+accumulation, float32 without TF32; where a data sheet gives a rate with sparsity, half of it stands here.
+Sources: NVIDIA's data sheets of the A100 (312 and 19.5 TFLOP/s; 1,555 and 2,039 GB/s), H100 SXM and H200 (989
+and 67; 3,350 and 4,800), L4 (121, 30.3; 300), L40S (362, 91.6; 864), T4 (65, 8.1; 320), V100 SXM2 (125, 15.7;
+900) and RTX A6000 (309.7 with sparsity, 38.7; 768); its Ada white paper for the RTX 4090 (165.2, 82.6; 1,008)
+and the RTX 6000 Ada (364, 91.1; 960); its GA102 white paper for the RTX 3090 (71, 35.6; 936). The A10G, which
+only AWS has, shares the A10's 600 GB/s; NVIDIA publishes no FLOP rates for it, so those are other people's.
+
+Copies from the host: PCIe 3.0 x16 about 12 GB/s, 4.0 x16 about 25 GB/s, 5.0 x16 about 50 GB/s, in practice.
+Host memory is plausible for such a machine, not published: its bandwidth is about 80% of two channels of
+DDR5-5600 for desktop cards, of six of DDR4-2933 beside T4 and V100, of eight of DDR4-3200 beside the other
+server cards, of eight of DDR5-4800 beside H100 and H200. So are the CPU's FLOP rate and the disk: `devmap
+doctor -o machine.yaml` measures yours.
 """
 
 from __future__ import annotations
@@ -69,7 +73,9 @@ _NAME = re.compile(r"(?:(?P<count>[1-9][0-9]?)x)?(?P<card>[a-z0-9-]+)\Z")
 
 
 def preset(name: str) -> MachineProfile | None:
-    """The machine of this name, None where there is none: a card as in `PRESETS`, with a count of up to 16 before it.
+    """The machine of this name, None where there is none.
+
+    A card as in `PRESETS`, with a count of up to 16 before it.
 
     >>> [str(device) for device in preset("2x4090").devices]
     ['0', '1', 'cpu', 'disk']

@@ -1,7 +1,7 @@
 """The config: what a person writes in `*.devmap.yaml`.
 
-pydantic checks the shape and parses each value once. Everything that has a meaning beyond one value is a rule in
-`devmap_validators`. The docstring under a field is its help in editors, in `docs/` and in the JSON Schema.
+pydantic checks the shape and parses each value once. Everything that has a meaning beyond one value is a rule
+in `devmap_validators`. The docstring under a field is its help in editors, in `docs/` and in the JSON Schema.
 """
 
 from __future__ import annotations
@@ -53,25 +53,32 @@ class Shape(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         arbitrary_types_allowed=True,
-        defer_build=True,  # the parts are built once, inside PlacementConfig, rather than each for itself at import
+        # the parts are built once, inside PlacementConfig, rather than each for itself at import
+        defer_build=True,
     )
 
 
 class ModelSource(Shape):
-    """Where the model's description and weights come from. One of `checkpoint`, `manifest` or `factory` is enough."""
+    """Where the model's description and weights come from.
+
+    One of `checkpoint`, `manifest` or `factory` is enough.
+    """
 
     checkpoint: str | None = Field(default=None, examples=["./llama-70b", "meta-llama/Llama-2-7b-hf"])
-    """A folder or a file with safetensors weights and `config.json`, or a hub id that is in the local hub cache. Nothing is downloaded."""
+    """A folder or a file with safetensors weights and `config.json`, or a hub id that is in the local hub
+    cache. Nothing is downloaded."""
 
     manifest: str | None = Field(default=None, examples=["llama-70b.manifest.yaml"])
-    """A file that `devmap inspect -o` wrote: the model's tensors without its weights, so that CI needs neither."""
+    """A file that `devmap inspect -o` wrote: the model's tensors without its weights, so that CI needs
+    neither."""
 
     factory: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$",
         examples=["mypkg.models:build"],
     )
-    """A callable that returns an `nn.Module`. It runs code, so every command refuses it without `--allow-code`."""
+    """A callable that returns an `nn.Module`. It runs code, so every command refuses it without
+    `--allow-code`."""
 
     dtype: DtypeName | None = None
     """The dtype that the model runs in. Left out: the dtype of each tensor in the checkpoint."""
@@ -81,14 +88,15 @@ class Workload(Shape):
     """What the model will do, so that room is kept for it beside the weights."""
 
     kind: Annotated[WorkloadKind, Field(strict=False)] = WorkloadKind.INFERENCE
-    """`inference` keeps room for the KV cache and activations; `training` for gradients and optimizer states too; `server`
-    keeps device 0 light."""
+    """`inference` keeps room for the KV cache and activations; `training` for gradients and optimizer states
+    too; `server` keeps device 0 light."""
 
     batch_size: int = Field(default=1, ge=1, le=1_000_000)
     """Sequences that run at once."""
 
     sequence_length: int | None = Field(default=None, ge=1, le=100_000_000)
-    """Tokens of one sequence, prompt and answer together. Left out: 2,048, or the model's own limit where that is smaller."""
+    """Tokens of one sequence, prompt and answer together. Left out: 2,048, or the model's own limit where
+    that is smaller."""
 
     kv_cache_dtype: DtypeName | None = None
     """The dtype of the KV cache. Left out: the dtype that the model runs in."""
@@ -104,10 +112,12 @@ class OffloadSettings(Shape):
     """How weights that do not stay on an accelerator are kept."""
 
     folder: str | None = Field(default=None, examples=["./offload"])
-    """Where weights are written that have no safetensors file behind them. Naming it offers the disk as a tier."""
+    """Where weights are written that have no safetensors file behind them. Naming it offers the disk as a
+    tier."""
 
     buffers: bool = False
-    """Whether buffers follow their module to cpu or disk. Otherwise they stay on the device that executes it."""
+    """Whether buffers follow their module to cpu or disk. Otherwise they stay on the device that executes it.
+    """
 
     host_memory: Size = Bytes(4_000_000_000)
     """Bytes of host memory that streaming and loading may use above the weights that stay on cpu."""
@@ -138,7 +148,8 @@ class MachineProfile(Shape):
     """A machine: its devices with memory and rates."""
 
     name: str = ""
-    """A preset such as `2x4090`, or a file that `devmap doctor` wrote; with `devices`, what messages call the machine."""
+    """A preset such as `2x4090`, or a file that `devmap doctor` wrote; with `devices`, what messages call the
+    machine."""
 
     devices: dict[DeviceKey, MachineDevice] = Field(default_factory=dict)
     """Accelerators by index, `cpu`, `disk`. Empty where `name` says it all."""
@@ -165,7 +176,10 @@ def _is_word(value: object) -> bool:
 
 
 class ShortForm:
-    """Lets a mapping be written as one word: the word becomes the value of one key. The JSON Schema shows both forms."""
+    """Lets a mapping be written as one word: the word becomes the value of one key.
+
+    The JSON Schema shows both forms.
+    """
 
     def __init__(self, key: str, schema: JsonSchemaValue, *, others: str | None = None) -> None:
         self.key = key
@@ -213,21 +227,22 @@ class PlacementConfig(Shape):
     """Where the model's description and weights come from."""
 
     device_map: DeviceMapField = Field(default_factory=_all_by_auto)
-    """A strategy (`auto`, `sequential`, `balanced`, `balanced_low_0`, `fastest`), or a mapping from module paths, ranges
-    (`model.layers[0-39]`) and globs (`model.layers.*.mlp`) to an accelerator's index, `cpu`, `disk`, a torch device, or a
-    strategy for the rest of that subtree. The longest match wins; `""` stands for everything that no other key names."""
+    """A strategy (`auto`, `sequential`, `balanced`, `balanced_low_0`, `fastest`), or a mapping from module
+    paths, ranges (`model.layers[0-39]`) and globs (`model.layers.*.mlp`) to an accelerator's index, `cpu`,
+    `disk`, a torch device, or a strategy for the rest of that subtree. The longest match wins; `""` stands
+    for everything that no other key names."""
 
     max_memory: dict[DeviceKey, Amount] | None = Field(
         default=None, examples=[{"0": "20GB", "1": "20GB", "cpu": "100GB"}]
     )
-    """Bytes that each device may hold, or a share of its memory. `cpu` and `disk` are used only when they stand here (the
-    disk also when `offload.folder` is given). Left out: this machine's devices."""
+    """Bytes that each device may hold, or a share of its memory. `cpu` and `disk` are used only when they
+    stand here (the disk also when `offload.folder` is given). Left out: this machine's devices."""
 
     headroom: Annotated[Headroom, ShortForm("default", AMOUNT_SCHEMA, others="devices")] | None = Field(
         default=None, examples=["15%"]
     )
-    """What stays free on each accelerator, or a mapping for single devices. Left out: 0% where `max_memory` is given in
-    bytes, 15% otherwise."""
+    """What stays free on each accelerator, or a mapping for single devices. Left out: 0% where `max_memory`
+    is given in bytes, 15% otherwise."""
 
     no_split_module_classes: list[str] | None = Field(default=None, examples=[["LlamaDecoderLayer"]])
     """Classes of modules that are never spread over two devices. Left out: what the model's own code says."""
@@ -252,12 +267,14 @@ class PlacementConfig(Shape):
     """Policy packs to check against: built-in names, or paths to packs of your own."""
 
     objective: Annotated[Objective, Field(strict=False)] = Objective.LATENCY
-    """What `device_map: fastest` makes small: the time of one pass (`latency`) or of the slowest stage (`throughput`)."""
+    """What `device_map: fastest` makes small: the time of one pass (`latency`) or of the slowest stage
+    (`throughput`)."""
 
     machine: (
         Annotated[MachineProfile, ShortForm("name", {"type": "string", "examples": ["2x4090"]})] | None
     ) = None
-    """The machine the model will run on: a preset, a file that `devmap doctor` wrote, or a mapping of memory and rates."""
+    """The machine the model will run on: a preset, a file that `devmap doctor` wrote, or a mapping of memory
+    and rates."""
 
     same_device: list[list[MapKey]] = Field(
         default_factory=list, examples=[[["model.embed_tokens", "lm_head"]]]

@@ -106,7 +106,10 @@ def _fault(
 
 
 def _no_break_space(value: Plain, position: Position, path: DocumentPath, kind: str) -> Fault | None:
-    """A value that is wrong because a no-break space stands in it, which YAML takes for a letter and nobody sees."""
+    """A value that is wrong because a no-break space stands in it.
+
+    It YAML takes for a letter and nobody sees.
+    """
     column = written(position).find("\u00a0")
     if not isinstance(value, str) or column < 0:
         return None

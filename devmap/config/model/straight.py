@@ -1,8 +1,8 @@
 """A config that is right, made without pydantic's validator.
 
-To build that validator takes a quarter of what `devmap validate` needs for one file. So the models' own fields are read
-here, for the few kinds of values that they have, and whatever is not plainly right is left to pydantic, which also says
-what is wrong. A property test holds the two together.
+To build that validator takes a quarter of what `devmap validate` needs for one file. So the models' own
+fields are read here, for the few kinds of values that they have, and whatever is not plainly right is left to
+pydantic, which also says what is wrong. A property test holds the two together.
 """
 
 from __future__ import annotations

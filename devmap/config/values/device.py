@@ -27,7 +27,9 @@ class Tier(enum.IntEnum):
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device. Accelerators compare by index: `cuda:1`, `xpu:1` and `1` are the same device of one machine.
+    """One device.
+
+    Accelerators compare by index: `cuda:1`, `xpu:1` and `1` are the same device of one machine.
 
     Devices sort in tier order: accelerators by index, then cpu, then disk.
     """
@@ -81,7 +83,8 @@ _BACKENDS = (
     "privateuseone",
     "sim",
 )
-"""Names that stand for the first device of their kind. A name with an index may be any: torch lets backends register their own."""
+"""Names that stand for the first device of their kind. A name with an index may be any: torch lets backends
+register their own."""
 
 _NOT_FOR_WEIGHTS = (
     "cpu",
@@ -151,7 +154,9 @@ def device_name(device: object) -> str:
 
 
 def device_names(devices: Iterable[Device], word: str = "and") -> str:
-    """Several devices in tier order, with accelerators whose indices follow each other as one range; `none` for none.
+    """Several devices in tier order, with accelerators whose indices follow each other as one range.
+
+    `none` for none.
 
     >>> from devmap.config.values.device import parse_device
     >>> device_names([parse_device(key) for key in (0, 1, "cpu")])

@@ -1,4 +1,6 @@
-"""Types of the config's values: parsed once by pydantic, located by it when they are wrong, never parsed again.
+"""Types of the config's values.
+
+Parsed once by pydantic, located by it when they are wrong, never parsed again.
 
 A parser here raises `ValueError` with a sentence for people; it becomes an error of the type `DMnnn`, which
 `devmap.config.model.shape` turns into a fault at the value's place.
@@ -44,7 +46,8 @@ T = TypeVar("T")
 def _coded(code: str, parse: Callable[[Any], T]) -> Callable[[Any], T]:
     """The parser, its ValueError turned into an error that carries a rule's code.
 
-    What short words and numbers stand for is remembered: a thousand configs of one model have the same keys and devices.
+    What short words and numbers stand for is remembered: a thousand configs of one model have the same keys
+    and devices.
     """
     remembered = lru_cache(maxsize=4096)(parse)
 
@@ -91,7 +94,8 @@ _MAP_KEY = re.compile(rf"(?:{_SEGMENT}(?:\[[0-9]+-[0-9]+\])?(?:\.{_SEGMENT}(?:\[
 def _parse_map_key(value: object) -> str:
     if not isinstance(value, str) or not _MAP_KEY.match(value):
         msg = (
-            f"{shown(value)} is no module path; expected names joined by dots, ranges such as 'model.layers[0-39]' "
+            f"{shown(value)} is no module path; expected names joined by dots, ranges such as "
+            f"'model.layers[0-39]' "
             "or globs such as 'model.layers.*.mlp'"
         )
         raise ValueError(msg)
@@ -127,7 +131,10 @@ def _parse_dtype(value: object) -> str:
 
 
 def as_plain(value: object) -> Any:
-    """A value of a config as JSON has it, what `model_dump(mode="json")` makes of it; needs no serializer to be built."""
+    """A value of a config as JSON has it, what `model_dump(mode="json")` makes of it.
+
+    Needs no serializer to be built.
+    """
     if isinstance(value, dict):
         return {str(as_plain(key)): as_plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -142,7 +149,8 @@ def _plain(value: object) -> int | str:
         return value.plain
     if isinstance(value, Strategy):
         return value.value
-    return str(value) if isinstance(value, Percent) else value  # type: ignore[return-value]  # Bytes is an int
+    # Bytes is an int
+    return str(value) if isinstance(value, Percent) else value  # type: ignore[return-value]
 
 
 _SIZE_PATTERN = r"^\s*(?:[0-9]{1,18}|[0-9]{1,18}(?:\.[0-9]{1,18})?\s*(?:[KkMmGgTt][Ii]?)?B)\s*$"

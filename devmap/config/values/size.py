@@ -46,8 +46,9 @@ class Percent:
 def parse_size(value: object) -> Bytes:
     """Parse a size in bytes: an int, or a number with a unit.
 
-    `GB MB KB TB` are powers of ten, `GiB MiB KiB TiB` powers of two. Case does not matter but for one thing: a lower-case
-    final `b` (`8gb`) reads as bits to some and as bytes to others, so it is refused with both readings.
+    `GB MB KB TB` are powers of ten, `GiB MiB KiB TiB` powers of two. Case does not matter but for one thing:
+    a lower-case final `b` (`8gb`) reads as bits to some and as bytes to others, so it is refused with both
+    readings.
 
     >>> parse_size("1.5 GiB")
     1610612736

@@ -52,7 +52,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "auto": "Fill the accelerators in order, then cpu, then disk.",
         "sequential": "Fill the accelerators in order, then cpu, then disk.",
-        "balanced": "The smallest possible largest load of an accelerator; cpu and disk take only what does not fit.",
+        "balanced": "The smallest possible largest load of an accelerator; cpu and disk take only what "
+        "does not fit.",
         "balanced_low_0": "As little as possible on device 0, the others balanced.",
         "fastest": "The least predicted time of one pass on the machine that the config names.",
         "cpu": "Host memory.",

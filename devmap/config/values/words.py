@@ -27,13 +27,18 @@ def near_words(word: str, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def sure_word(word: str, known: Iterable[str]) -> str | None:
-    """The one word of `known` that `word` must have been meant as, so that a program may write it; None where a person has to choose.
+    """The one word of `known` that `word` must have been meant as, so that a program may write it.
 
-    It is the only near one, or the only one that a single slip of the hand makes of `word`: a letter too many, too few, wrong,
-    or two in the wrong order. Case does not count. Numbers are never guessed: both have the same digits.
+    None where a person has to choose.
 
-    >>> sure_word("q_prj", ["q_proj", "k_proj", "v_proj"]), sure_word("40", ["0", "1"]), sure_word("float8", ["float"])
-    ('q_proj', None, None)
+    It is the only near one, or the only one that a single slip of the hand makes of `word`: a letter too
+    many, too few, wrong, or two in the wrong order. Case does not count. Numbers are never guessed: both have
+    the same digits.
+
+    >>> sure_word("q_prj", ["q_proj", "k_proj", "v_proj"])
+    'q_proj'
+    >>> sure_word("40", ["0", "1"]), sure_word("float8", ["float"])
+    (None, None)
     """
     folded = word.casefold()
     digits = _DIGITS.findall(word)

@@ -1,4 +1,7 @@
-"""Comments that suppress findings: `# devmap: ignore[DM204, unmatched-key] reason`, on a line or for a file."""
+"""Comments that suppress findings: `# devmap.
+
+Ignore[DM204, unmatched-key] reason`, on a line or for a file.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +41,17 @@ class Suppression:
 
 
 _COMMENT = re.compile(
-    r"(?:(?<=[ \t])|^)#[ \t]*devmap:[ \t]*ignore(?P<file>-file)?(?![\w-])[ \t]*(?:\[(?P<words>[^\]\n]*)\])?(?P<reason>[^#\n]*)"
+    r"(?:(?<=[ \t])|^)#[ \t]*devmap:[ \t]*ignore(?P<file>-file)?(?![\w-])[ "
+    r"\t]*(?:\[(?P<words>[^\]\n]*)\])?(?P<reason>[^#\n]*)"
 )
 _WORD = re.compile(r"[^\s,]+")
 
 
 def read_suppressions(source: Source) -> tuple[Suppression, ...]:
-    """The suppressing comments of a text, in order. A `#` inside a quoted or block scalar begins no comment."""
+    """The suppressing comments of a text, in order.
+
+    A `#` inside a quoted or block scalar begins no comment.
+    """
     if "devmap:" not in source.text:
         return ()
     stretches = [

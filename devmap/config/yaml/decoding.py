@@ -22,7 +22,8 @@ class Limits:
 
 
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-"""What YAML does not allow, and what only some parsers take for the end of a line (U+0085, U+2028, U+2029)."""
+"""What YAML does not allow, and what only some parsers take for the end of a line (U+0085, U+2028, U+2029).
+"""
 
 _BOM = b"\xef\xbb\xbf"
 _NAMES = {
@@ -36,7 +37,10 @@ _NAMES = {
 
 
 def decode(content: bytes, name: str, limits: Limits) -> tuple[Source, Fault | None]:
-    """The text of a file in UTF-8, a byte order mark at its head taken off; the fault where it is no such text."""
+    """The text of a file in UTF-8, a byte order mark at its head taken off.
+
+    The fault where it is no such text.
+    """
     empty = Source(name, "")
     if len(content) > limits.size_bytes:
         message = f"the file has {len(content):,} bytes; a config may have {limits.size_bytes:,}"
@@ -67,6 +71,9 @@ def decode(content: bytes, name: str, limits: Limits) -> tuple[Source, Fault | N
 
 
 def character_name(character: str) -> str:
-    """How messages name a character that cannot be shown: its code point, and what it is if many files have it."""
+    """How messages name a character that cannot be shown.
+
+    Its code point, and what it is if many files have it.
+    """
     code = ord(character)
     return f"U+{code:04X} ({_NAMES[code]})" if code in _NAMES else f"U+{code:04X}"

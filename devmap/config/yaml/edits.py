@@ -18,9 +18,12 @@ _PLAIN = re.compile(r"[A-Za-z_][\w./:-]*(?<!:)\Z|[0-9][\w.]*\Z")
 
 
 def rename(position: Position, old: str, new: str) -> Edit | None:
-    """The edit that turns the scalar `old` into `new`, in the quotes that it has; None where the text there is something else.
+    """The edit that turns the scalar `old` into `new`, in the quotes that it has.
 
-    An alias, a merged key, a value with an anchor or an escape stands for more than its text, and is left to a person.
+    None where the text there is something else.
+
+    An alias, a merged key, a value with an anchor or an escape stands for more than its text, and is left to
+    a person.
     """
     there = written(position)
     quote = there[:1] if there[:1] in {"'", '"'} else ""

@@ -82,7 +82,8 @@ class OpenMapping:
     event: CollectionEvent
     nodes_before: int
     hidden: bool
-    """Whether it is the value of a `<<` or of a key that came before: what it holds has no place in the document."""
+    """Whether it is the value of a `<<` or of a key that came before: what it holds has no place in the
+    document."""
     key: str | None = None
     key_span: Span | None = None
     merges: list[tuple[Plain, Span]] = field(default_factory=list)

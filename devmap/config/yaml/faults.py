@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["DocumentPath", "Edit", "Fault"]
 
 DocumentPath = tuple[str | int, ...]
-"""Where a node stands in a document: `("max_memory", "0")`. Keys of mappings are text, places in lists are ints."""
+"""Where a node stands in a document: `("max_memory", "0")`. Keys of mappings are text, places in lists are
+ints."""
 
 
 @dataclass(frozen=True, slots=True)

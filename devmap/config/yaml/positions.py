@@ -37,7 +37,10 @@ class NodePosition:
 
 
 class Positions(Mapping["DocumentPath", NodePosition]):
-    """Node by path. Of a thousand nodes a run asks for one or two: the rest stay pairs of the parser's marks."""
+    """Node by path.
+
+    Of a thousand nodes a run asks for one or two: the rest stay pairs of the parser's marks.
+    """
 
     def __init__(self, source: Source, spans: dict[DocumentPath, tuple[Span | None, Span]]) -> None:
         self._source = source
@@ -60,7 +63,10 @@ class Positions(Mapping["DocumentPath", NodePosition]):
 
 
 def position_of(span: Span, source: Source) -> Position:
-    """The part of a span that lies on its first line: a block collection ends at the next token, often far below."""
+    """The part of a span that lies on its first line.
+
+    A block collection ends at the next token, often far below.
+    """
     start, end = span
     line = start.line + 1
     if line > len(source.lines):  # a value that is left out at the end of the file

@@ -1,9 +1,10 @@
 """The one YAML reader: text in, plain data beside the position of every node, faults in a list.
 
-PyYAML supplies events only. Everything that YAML 1.1 reads in its own way (`no`, `010`, `8:16`, dates, duplicate keys,
-tags) is decided here, after the core schema of YAML 1.2: keys are text, scalars are null, true, false, decimal numbers or
-strings. Work is bounded before it is done: size, depth, nodes and alias expansion have limits, checked while events arrive,
-so that neither 100,000 brackets (which kill libyaml's composer) nor an alias bomb cost more than a look.
+PyYAML supplies events only. Everything that YAML 1.1 reads in its own way (`no`, `010`, `8:16`, dates,
+duplicate keys, tags) is decided here, after the core schema of YAML 1.2: keys are text, scalars are null,
+true, false, decimal numbers or strings. Work is bounded before it is done: size, depth, nodes and alias
+expansion have limits, checked while events arrive, so that neither 100,000 brackets (which kill libyaml's
+composer) nor an alias bomb cost more than a look.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ def read_yaml(content: bytes, name: str, *, limits: Limits | None = None) -> Par
 
 
 def quoted_stretches(source: Source, *, limits: Limits | None = None) -> Iterator[tuple[Place, Place]]:
-    """Where quoted and block scalars stand: a `#` in them begins no comment. Ends where the text stops being YAML."""
+    """Where quoted and block scalars stand: a `#` in them begins no comment.
+
+    Ends where the text stops being YAML.
+    """
     depth_left = (limits or Limits()).depth
     try:
         for event in yaml.parse(source.text, Loader=yaml.CSafeLoader):

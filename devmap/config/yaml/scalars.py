@@ -1,7 +1,7 @@
 """Plain scalars after the core schema of YAML 1.2, decimal numbers only; everything else is text.
 
-YAML 1.1, which PyYAML resolves by, reads `no` as false, `010` as 8, `8:16` as 496 and `2024-01-01` as a date. A config
-says what it looks like.
+YAML 1.1, which PyYAML resolves by, reads `no` as false, `010` as 8, `8:16` as 496 and `2024-01-01` as a date.
+A config says what it looks like.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+\Z")
 _MAY_BE_A_NUMBER = frozenset("+-.0123456789")
 
 LONGEST_NUMBER = 40
-"""Digits of the longest number that is read: far more than bytes of any machine, far fewer than Python refuses to convert."""
+"""Digits of the longest number that is read: far more than bytes of any machine, far fewer than Python
+refuses to convert."""
 
 
 def resolve(text: str) -> str | int | float | bool | None:

@@ -1,7 +1,10 @@
-"""The one writer of YAML: block mappings, flow lists of scalars, the same bytes for the same input on every platform.
+"""The one writer of YAML.
 
-It knows plain values alone (mappings with text or int keys, lists, text, numbers, booleans, null) and needs no YAML library.
-What it writes means the same to a YAML 1.1 and to a YAML 1.2 reader: text that either would read as something else is quoted.
+Block mappings, flow lists of scalars, the same bytes for the same input on every platform.
+
+It knows plain values alone (mappings with text or int keys, lists, text, numbers, booleans, null) and needs
+no YAML library. What it writes means the same to a YAML 1.1 and to a YAML 1.2 reader: text that either would
+read as something else is quoted.
 """
 
 from __future__ import annotations
@@ -70,7 +73,10 @@ def _is_list(value: object) -> TypeGuard[Sequence[object]]:
 
 
 def _needs_block(values: Sequence[object]) -> bool:
-    """Whether a list holds a mapping anywhere; lists of scalars, and of lists of scalars, stand on one line."""
+    """Whether a list holds a mapping anywhere.
+
+    Lists of scalars, and of lists of scalars, stand on one line.
+    """
     return any(
         (isinstance(value, Mapping) and bool(value)) or (_is_list(value) and _needs_block(value))
         for value in values
@@ -104,7 +110,10 @@ def _inline(value: object) -> str:  # noqa: PLR0911 - one return a kind of value
 
 
 def _number(value: float) -> str:
-    """The shortest decimal that reads back the same; with a point and a signed exponent, as YAML 1.1 wants floats."""
+    """The shortest decimal that reads back the same.
+
+    With a point and a signed exponent, as YAML 1.1 wants floats.
+    """
     if not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     mantissa, mark, exponent = repr(value).partition("e")

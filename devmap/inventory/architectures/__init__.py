@@ -1,1 +1,4 @@
-"""The built-in table of architectures: one JSON file per model type, written by scripts/make_architectures.py."""
+"""The built-in table of architectures.
+
+One JSON file per model type, written by scripts/make_architectures.py.
+"""

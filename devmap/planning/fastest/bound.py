@@ -1,24 +1,29 @@
-"""The bound: what no placement of a model on a machine can beat, and the fluid placement that comes nearest to it.
+"""The bound: what no placement of a model on a machine can beat.
 
-Every atom is in one *mode*: resident on an accelerator; on cpu or disk and streamed to an accelerator; on cpu, or on disk, and
-computed by the CPU. A mode takes time of some resources (computing, each accelerator's copies, the disk, host memory) and space of
-some tiers. A placement with pass time T has, for every resource r, time_r <= T: blocks are computed one after another, so the
-sum of all compute is one such resource for `latency`; for `throughput` each device's compute is one for itself. And for every tier s,
-space_s <= limit_s.
+And the fluid placement that comes nearest to it.
 
-The bound is weak duality. Take any prices a_r >= 0 of time that add up to 1, and any prices b_s >= 0 of space. For every placement
+Every atom is in one *mode*: resident on an accelerator; on cpu or disk and streamed to an accelerator; on
+cpu, or on disk, and computed by the CPU. A mode takes time of some resources (computing, each accelerator's
+copies, the disk, host memory) and space of some tiers. A placement with pass time T has, for every resource
+r, time_r <= T: blocks are computed one after another, so the sum of all compute is one such resource for
+`latency`; for `throughput` each device's compute is one for itself. And for every tier s, space_s <= limit_s.
+
+The bound is weak duality. Take any prices a_r >= 0 of time that add up to 1, and any prices b_s >= 0 of
+space. For every placement
 
     T >= sum_r a_r time_r >= sum_r a_r time_r + sum_s b_s (space_s - limit_s)
        = sum over atoms of (a . time + b . space of the atom's mode) - b . limit
       >= sum over atoms of (the least such sum over all modes)       - b . limit,
 
-where the first step holds because an average is no larger than the largest, the second because no tier is over its limit, and the last
-because each atom is free to take its cheapest mode. The last line needs no placement. So every choice of prices gives a true lower
-bound, however the prices were found; a poor choice is only a weaker one. The best prices are those of the linear program in which atoms
-may be split over modes: the fluid relaxation. Equal accelerators are one class with their limits added up and their times averaged,
-which is again a relaxation (the average of equal resources is no larger than the largest).
+where the first step holds because an average is no larger than the largest, the second because no tier is
+over its limit, and the last because each atom is free to take its cheapest mode. The last line needs no
+placement. So every choice of prices gives a true lower bound, however the prices were found; a poor choice is
+only a weaker one. The best prices are those of the linear program in which atoms may be split over modes: the
+fluid relaxation. Equal accelerators are one class with their limits added up and their times averaged, which
+is again a relaxation (the average of equal resources is no larger than the largest).
 
-Slots, whole atoms, ties, pins, forbidden devices and the order are left out: leaving a constraint out never raises the least value.
+Slots, whole atoms, ties, pins, forbidden devices and the order are left out: leaving a constraint out never
+raises the least value.
 """
 
 from __future__ import annotations
@@ -45,7 +50,10 @@ _MOST_KINDS = 16
 
 
 class Mode(NamedTuple):
-    """How an atom is served: where it lives and where it is executed; accelerators by the first device of their class."""
+    """How an atom is served: where it lives and where it is executed.
+
+    Accelerators by the first device of their class.
+    """
 
     home: Device
     executes_on: Device
@@ -88,7 +96,10 @@ class _Model(NamedTuple):
 
 
 def bound_of(problem: Problem, costs: PassCosts, objective: Objective = Objective.LATENCY) -> int:
-    """Femtoseconds that no placement of this model on these devices can beat; rates that are not known count as infinite."""
+    """Femtoseconds that no placement of this model on these devices can beat.
+
+    Rates that are not known count as infinite.
+    """
     return fluid(problem, costs, objective).bound
 
 
@@ -103,7 +114,8 @@ def fluid(
 ) -> Fluid:
     """The fluid optimum; `kinds` are those of this problem and these costs, where they are known already.
 
-    With `reserve`, bytes kept free for slots, or without `streams`, its shares are for rounding and its bound is not one for all plans.
+    With `reserve`, bytes kept free for slots, or without `streams`, its shares are for rounding and its bound
+    is not one for all plans.
     """
     model = _model(
         problem, costs, objective, kinds or kinds_of(problem, costs), reserve or {}, streams=streams
@@ -176,7 +188,10 @@ def _model(
     *,
     streams: bool,
 ) -> _Model:
-    """Rows of time: compute (one, or one a class and the CPU), copies a class, the disk, host memory. Rows of space: classes, cpu, disk."""
+    """Rows of time: compute (one, or one a class and the CPU), copies a class, the disk, host memory.
+
+    Rows of space: classes, cpu, disk.
+    """
     classes = classes_of(problem, costs)
     offered = {budget.device for budget in problem.budgets}
     limits = [

@@ -1,14 +1,19 @@
-"""What one forward pass asks of each device for each atom: arithmetic, reads, copies; and how long each takes there.
+"""What one forward pass asks of each device for each atom: arithmetic, reads, copies.
+
+And how long each takes there.
 
 Of one pass, for `batch` sequences of `tokens` tokens each:
 
-- A parameter of p elements multiplies 2 x p x batch x tokens numbers. Attention's own products and the reads of the KV cache are not
+- A parameter of p elements multiplies 2 x p x batch x tokens numbers. Attention's own products and the reads
+  of the KV cache are not
   counted: they do not depend on where the weights live.
-- Kernels read each weight once. An embedding reads as many rows as there are tokens. Of E experts of which each token picks k, a pass
-  over T tokens reads 1 - (1 - k / E)^T of them (all choices equally likely; for one token that is k / E).
-- A streamed atom is copied whole, into a slot; an atom that lies inside one expert only as often as that expert is picked.
-- Computing takes max(bytes read / memory bandwidth, operations / rate of their dtype), the roofline model: S. Williams, A. Waterman,
-  D. Patterson, "Roofline", CACM 52 (2009).
+- Kernels read each weight once. An embedding reads as many rows as there are tokens. Of E experts of which
+  each token picks k, a pass over T tokens reads 1 - (1 - k / E)^T of them (all choices equally likely; for
+  one token that is k / E).
+- A streamed atom is copied whole, into a slot; an atom that lies inside one expert only as often as that
+  expert is picked.
+- Computing takes max(bytes read / memory bandwidth, operations / rate of their dtype), the roofline model: S.
+  Williams, A. Waterman, D. Patterson, "Roofline", CACM 52 (2009).
 
 Times are whole femtoseconds: sums are exact and the same on every platform.
 """
@@ -50,7 +55,10 @@ class PassShape:
 
     @classmethod
     def of(cls, workload: Workload | None, inventory: Inventory) -> PassShape:
-        """One decoding step for a model that generates text, and where nothing is known; else, and in training, the whole sequence."""
+        """One decoding step for a model that generates text, and where nothing is known.
+
+        Else, and in training, the whole sequence.
+        """
         batch = 1 if workload is None else workload.batch_size
         architecture = inventory.architecture
         training = workload is not None and workload.kind is WorkloadKind.TRAINING
@@ -86,7 +94,8 @@ class PassCosts:
     disk: tuple[int, ...] | None
     """Where it lives on disk: the read."""
     host_copy: tuple[int, ...]
-    """Of host memory's bandwidth, where it is copied to an accelerator; zeros where that rate is not known."""
+    """Of host memory's bandwidth, where it is copied to an accelerator; zeros where that rate is not known.
+    """
     host_compute: tuple[int, ...]
     """Of host memory's bandwidth, where the CPU computes it."""
     boundary: Mapping[Device, int]
@@ -94,7 +103,10 @@ class PassCosts:
 
 
 def missing_rates(machine: MachineProfile | None, offered: Collection[Device]) -> tuple[str, ...]:
-    """The rates of offered devices that planning by time needs and the profile does not give: `memory_bandwidth of device 0`."""
+    """The rates of offered devices that planning by time needs and the profile does not give.
+
+    `memory_bandwidth of device 0`.
+    """
     found = []
     devices = sorted(
         {*offered, CPU} if DISK in offered else set(offered)
@@ -116,7 +128,10 @@ def missing_rates(machine: MachineProfile | None, offered: Collection[Device]) -
 def costs_of(
     problem: Problem, inventory: Inventory, machine: MachineProfile, shape: PassShape, *, dtype: str | None
 ) -> PassCosts:
-    """The costs of every atom on every offered device. Linear in tensors plus atoms times kinds of devices."""
+    """The costs of every atom on every offered device.
+
+    Linear in tensors plus atoms times kinds of devices.
+    """
     works = _works(problem, inventory, shape, dtype)
     copies = _copied(problem, inventory, shape)
     computing: dict[Device, tuple[int, ...]] = {}
@@ -157,7 +172,8 @@ class _Work:
 
 
 _Look = tuple[tuple[tuple[int, ...], str, "TensorKind", str, bool], ...]
-"""Of each tensor of an atom, each tied one once: shape, dtype, kind, the class that a matrix is of, whether it is one expert's."""
+"""Of each tensor of an atom, each tied one once: shape, dtype, kind, the class that a matrix is of, whether
+it is one expert's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +240,10 @@ def _work_of(
     some: tuple[float, float],
     is_table: bool,
 ) -> tuple[int, str, int]:
-    """Bytes that are read of one tensor, the dtype that it is computed in, and the operations; `some` of them if it is an expert's."""
+    """Bytes that are read of one tensor, the dtype that it is computed in, and the operations.
+
+    `some` of them if it is an expert's.
+    """
     size, stored, kind = tensor
     running = run_dtype(stored, dtype, kind=kind)
     if kind == "buffer":
@@ -250,7 +269,10 @@ def _experts_read(picks: float, shape: PassShape) -> float:
 
 
 def _copied(problem: Problem, inventory: Inventory, shape: PassShape) -> list[int]:
-    """Bytes that streaming an atom copies in one pass: less than its slot only for what lies inside one of several experts."""
+    """Bytes that streaming an atom copies in one pass.
+
+    Less than its slot only for what lies inside one of several experts.
+    """
     share = _experts_read(_picked(inventory), shape)
     slots = problem.loads.slot
     if share == 1.0:
@@ -281,7 +303,8 @@ def _compute_times(works: _Works, known: MachineDevice) -> tuple[int, ...] | Non
 def _rate(rates: Mapping[str, float], dtype: str) -> float:
     """Operations a second in a dtype.
 
-    One that the profile does not list is computed as kernels do it: half precision in float32, quantised weights in half precision.
+    One that the profile does not list is computed as kernels do it: half precision in float32, quantised
+    weights in half precision.
     """
     if dtype in rates:
         return rates[dtype]

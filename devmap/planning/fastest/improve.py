@@ -39,7 +39,8 @@ __all__ = ["Found", "from_fluid", "prefers_cpu"]
 
 _MOST_FITS = 6
 _MOST_TRIES = 5_000
-"""Atoms times placements that improvement tries, a fraction of a second; past that many atoms the rounding stands as it is."""
+"""Atoms times placements that improvement tries, a fraction of a second; past that many atoms the rounding
+stands as it is."""
 _MOST_KINDS = 8
 
 
@@ -56,7 +57,10 @@ class Found(enum.Enum):
 
 
 def prefers_cpu(problem: Problem, costs: PassCosts) -> frozenset[int]:
-    """Atoms that the CPU computes sooner than the slowest link copies them: embeddings, of which a pass reads a few rows."""
+    """Atoms that the CPU computes sooner than the slowest link copies them.
+
+    Embeddings, of which a pass reads a few rows.
+    """
     links = [costs.copy[device] for device in problem.accelerators if device in costs.copy]
     if CPU not in costs.compute or not links:
         return frozenset()
@@ -98,7 +102,10 @@ class _Rounded:
 
 
 def _orders(problem: Problem, costs: PassCosts) -> list[tuple[Device, ...]]:
-    """Orders of the classes of equal accelerators: as given, the fastest first, then others while there are few."""
+    """Orders of the classes of equal accelerators.
+
+    As given, the fastest first, then others while there are few.
+    """
     held = set(problem.accelerators)
     classes = [tuple(device for device in group if device in held) for group in classes_of(problem, costs)]
     given = problem.accelerators
@@ -134,7 +141,10 @@ class _Aim:
 
 
 def _fitted(aim: _Aim, layout: Layout, *, most_slots: int) -> _Rounded | None:
-    """Round the fluid optimum; where that does not fit, keep room for slots or take fewer residents, and try again."""
+    """Round the fluid optimum.
+
+    Where that does not fit, keep room for slots or take fewer residents, and try again.
+    """
     reserve = Reserve({}, {})
     for _ in range(_MOST_FITS):
         relaxed = aim.fluid(reserve.fixed, streams=layout.streams)
@@ -212,7 +222,10 @@ def _demoted(modes: Mapping[str, int], many: int, down: str) -> dict[str, int]:
 
 
 def _improved(aim: _Aim, start: _Rounded) -> Candidate:
-    """Move atoms of one kind from one way of being served to another while that helps; in strides first, then one by one."""
+    """Move atoms of one kind from one way of being served to another while that helps.
+
+    In strides first, then one by one.
+    """
     best, counts = start.candidate, start.counts
     tries = _MOST_TRIES // len(aim.problem.atoms)
     has_improved = True
@@ -235,7 +248,10 @@ def _improved(aim: _Aim, start: _Rounded) -> Candidate:
 
 
 def _moves(counts: Counts, *, streams: bool) -> Iterator[Counts]:
-    """Other counts near these: a stride or one atom of a kind served otherwise, then a resident exchanged for another kind's atom."""
+    """Other counts near these.
+
+    A stride or one atom of a kind served otherwise, then a resident exchanged for another kind's atom.
+    """
     words = [word for word in WORDS if streams or "stream" not in word]
     largest = sorted(counts, key=lambda kind: -sum(counts[kind].values()))[:_MOST_KINDS]
     for divisor in (8, 1 << 30):

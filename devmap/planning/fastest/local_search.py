@@ -1,9 +1,10 @@
 """Placements looked at one by one: all of them where they are few, else those near a good one.
 
-A unit is *served* in one of a few ways: it lives on an accelerator, or on cpu or disk, and there it is streamed or computed by the
-CPU. For a few units all combinations are tried, which is exact. For some more a placement is improved step by step: one unit is served
-otherwise, two trade places, or any two are served otherwise. A step is taken when it makes the
-pass shorter, until none does (a local optimum, of which nothing is proven but the gap to the bound) or the tries are used up.
+A unit is *served* in one of a few ways: it lives on an accelerator, or on cpu or disk, and there it is
+streamed or computed by the CPU. For a few units all combinations are tried, which is exact. For some more a
+placement is improved step by step: one unit is served otherwise, two trade places, or any two are served
+otherwise. A step is taken when it makes the pass shorter, until none does (a local optimum, of which nothing
+is proven but the gap to the bound) or the tries are used up.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["best_nearby", "best_of_all"]
 
 _MOST_COMBINATIONS, _MOST_PLACEMENTS = 40_000, 2_500
-"""Combinations of which those within every budget are counted, and such placements up to which all are tried: a quarter of a second."""
+"""Combinations of which those within every budget are counted, and such placements up to which all are tried:
+a quarter of a second."""
 _MOST_TRIES = 1_200
 _MOST_LOOKS = 24_000
 """Placements, and atoms times placements, that are tried near good ones: a fifth of a second."""
@@ -63,7 +65,10 @@ def best_of_all(problem: Problem, costs: PassCosts, objective: Objective) -> tup
 def best_nearby(
     problem: Problem, costs: PassCosts, objective: Objective, starts: Sequence[Candidate]
 ) -> Candidate | None:
-    """The best that steps from any of these placements lead to; None where the model is too large for it to be worth the time."""
+    """The best that steps from any of these placements lead to.
+
+    None where the model is too large for it to be worth the time.
+    """
     tries = min(_MOST_TRIES, _MOST_LOOKS // max(1, len(problem.atoms)))
     if tries < _FEWEST_TRIES or not starts:
         return None

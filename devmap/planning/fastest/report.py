@@ -1,4 +1,7 @@
-"""Predicted times written into a plan: whose rates they come from, seconds, bound, and what they say in sentences."""
+"""Predicted times written into a plan.
+
+Whose rates they come from, seconds, bound, and what they say in sentences.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ _AT, _NEAR = 0.0005, 0.5
 def costs_for(
     config: PlacementConfig, inventory: Inventory, problem: Problem, machine: MachineProfile | None
 ) -> PassCosts | None:
-    """The costs of a pass on the machine that is given, or that the config names; None where no rates are known."""
+    """The costs of a pass on the machine that is given, or that the config names.
+
+    None where no rates are known.
+    """
     known = _with_rates(config, machine)
     if known is None:
         return None
@@ -59,7 +65,8 @@ def check_fastest(
     if len(strategies) > 1:
         others = ", ".join(sorted(strategies - {Strategy.FASTEST}))
         raise ResolutionError(
-            f"device_map asks for fastest in one subtree and {others} in another, and one pass goes through both",
+            f"device_map asks for fastest in one subtree and {others} in another, and one pass goes "
+            f"through both",
             help="pin modules to devices and leave all the rest to fastest, or use no fastest",
         )
     known = _with_rates(config, machine)
@@ -71,7 +78,8 @@ def check_fastest(
         has = "no machine with rates is known" if known is None else f"the machine '{known.name}' lacks some"
         raise ResolutionError(
             f"device_map: fastest needs the rates of every offered device, and {has}: {listed}",
-            help="name a preset (machine: 2x4090), or measure this machine with `devmap doctor -o machine.yaml`, add what is missing, "
+            help="name a preset (machine: 2x4090), or measure this machine with `devmap doctor -o "
+            "machine.yaml`, add what is missing, "
             "and name that file (machine: machine.yaml)",
         )
 
@@ -89,9 +97,12 @@ def _with_rates(config: PlacementConfig, machine: MachineProfile | None) -> Mach
 def timed(
     plan: Plan, problem: Problem, costs: PassCosts, solution: Solution, *, fastest: Fastest | None = None
 ) -> Plan:
-    """The plan with its predicted pass time, the bound and a reason; as it was where the machine's rates do not tell.
+    """The plan with its predicted pass time, the bound and a reason.
 
-    Both are of one pass of one request, whatever the objective, so that they can be held against a measured pass.
+    As it was where the machine's rates do not tell.
+
+    Both are of one pass of one request, whatever the objective, so that they can be held against a measured
+    pass.
     """
     time = pass_time(costs, solution.homes, solution.streaming)
     if time is None:
@@ -126,7 +137,8 @@ def _aim(problem: Problem, costs: PassCosts, fastest: Fastest) -> Iterator[str]:
     if fastest.objective is Objective.THROUGHPUT:
         stage = fastest.candidate.time.stage
         yield (
-            f"fastest, for throughput: the slowest stage takes {format_seconds(stage)}, and no placement has one below "
+            f"fastest, for throughput: the slowest stage takes {format_seconds(stage)}, and no placement "
+            f"has one below "
             f"{format_seconds(fastest.bound)}{_gap(stage, fastest.bound)}."
         )
     yield from _search(fastest)
@@ -134,7 +146,8 @@ def _aim(problem: Problem, costs: PassCosts, fastest: Fastest) -> Iterator[str]:
         nbytes = sum(problem.loads.slot[at] for at in fastest.chosen_in_place)
         modules = f"{len(fastest.chosen_in_place):,} module{'s' if len(fastest.chosen_in_place) > 1 else ''}"
         yield (
-            f"The CPU computes {modules} ({format_bytes(nbytes)}) where {'they lie' if modules.endswith('s') else 'it lies'}: "
+            f"The CPU computes {modules} ({format_bytes(nbytes)}) where "
+            f"{'they lie' if modules.endswith('s') else 'it lies'}: "
             f"for a pass of {costs.shape} that takes less time than copying them to an accelerator."
         )
 

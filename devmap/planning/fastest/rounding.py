@@ -1,9 +1,10 @@
 """From the fluid optimum to a placement: whole atoms, evenly spaced, within every budget.
 
-The fluid optimum says which share of each kind of atoms lives where and is computed by whom. Here the shares become whole numbers, the
-atoms of a kind are dealt out evenly along the order (Bresenham: the prefix of every length holds its share of each mode, to
-one atom), and residents fill the accelerators in runs, or in turns so that several links copy at the same time. Even spacing is what lets
-two slots hide the copies: residents in one block leave the link idle beside them and late behind them.
+The fluid optimum says which share of each kind of atoms lives where and is computed by whom. Here the shares
+become whole numbers, the atoms of a kind are dealt out evenly along the order (Bresenham: the prefix of every
+length holds its share of each mode, to one atom), and residents fill the accelerators in runs, or in turns so
+that several links copy at the same time. Even spacing is what lets two slots hide the copies: residents in
+one block leave the link idle beside them and late behind them.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Layout:
     order: tuple[Device, ...]
     """The accelerators, the first to be filled first."""
     streams: bool = True
-    """Whether anything is streamed. If so each kind's modes are spread evenly; otherwise residents stand in front: fewer cuts."""
+    """Whether anything is streamed. If so each kind's modes are spread evenly; otherwise residents stand in
+    front: fewer cuts."""
     in_turns: bool = False
     """Whether the accelerators take turns block by block, rather than hold one run each."""
 
@@ -124,7 +126,8 @@ class Reserve:
     fixed: Mapping[Device, int]
     """Whatever lives where: slots, the CPU's activations."""
     whole: Mapping[Device, int]
-    """With what goes along with the atoms that do not compute where they live, or compute on the CPU: buffers, the workload's share."""
+    """With what goes along with the atoms that do not compute where they live, or compute on the CPU:
+    buffers, the workload's share."""
 
     def larger(self, other: Reserve) -> Reserve:
         """Enough for both."""
@@ -153,7 +156,10 @@ def reserve_of(problem: Problem, homes: Sequence[Device], streaming: Streaming) 
 
 
 def counts_of(problem: Problem, fluid: Fluid) -> Counts:
-    """Whole numbers for the fluid shares of the atoms that are not pinned: residents rounded down, the rest by largest remainder."""
+    """Whole numbers for the fluid shares of the atoms that are not pinned.
+
+    Residents rounded down, the rest by largest remainder.
+    """
     free = Counter(fluid.kind_of[at] for unit in problem.units if unit.pin is None for at in unit.members)
     counts: Counts = {}
     for kind, many in free.items():
@@ -194,7 +200,8 @@ def deal_out(
 ) -> Deal | None:
     """Place every unit by these counts; None where cpu and disk have no room for what goes down.
 
-    `prefers_cpu` are the atoms that the CPU computes sooner than they are copied: what a unit's other members do when it goes down.
+    `prefers_cpu` are the atoms that the CPU computes sooner than they are copied: what a unit's other members
+    do when it goes down.
     """
     rooms = _Rooms(problem, reserve, layout)
     words = _dealt(problem, kind_of, counts, evenly=layout.streams)
@@ -232,7 +239,10 @@ def deal_out(
 
 
 def _dealt(problem: Problem, kind_of: Sequence[int], counts: Counts, *, evenly: bool) -> dict[int, str]:
-    """A mode for every atom that is not pinned: each kind's modes spread evenly along the order, or one after the other."""
+    """A mode for every atom that is not pinned.
+
+    Each kind's modes spread evenly along the order, or one after the other.
+    """
     members: dict[int, list[int]] = {}
     for at in sorted([at for unit in problem.units if unit[1] is None for at in unit[0]]):
         members.setdefault(kind_of[at], []).append(at)
@@ -265,7 +275,10 @@ def _line(modes: tuple[tuple[str, int], ...], *, evenly: bool) -> tuple[str, ...
 
 
 class _Rooms:
-    """What is left on each device while units are dealt out; a class because every step takes from the same rooms."""
+    """What is left on each device while units are dealt out.
+
+    A class because every step takes from the same rooms.
+    """
 
     def __init__(self, problem: Problem, reserve: Mapping[Device, int], layout: Layout) -> None:
         self.problem = problem
@@ -292,7 +305,10 @@ class _Rooms:
         return True
 
     def on_accelerator(self, number: int, barred: frozenset[Device]) -> Device | None:
-        """The device whose turn it is; in runs the one being filled, or a later one, which then is the one being filled."""
+        """The device whose turn it is.
+
+        In runs the one being filled, or a later one, which then is the one being filled.
+        """
         if self.in_turns:
             emptiest = sorted(self.order, key=lambda device: -self.left[device] / self.whole[device])
             return next((device for device in emptiest if self._take(number, device, barred)), None)
@@ -303,7 +319,10 @@ class _Rooms:
         return None
 
     def below(self, number: int, barred: frozenset[Device], *, disk_first: bool) -> Device | None:
-        """The tier that is wished for if it has room, else the other; an accelerator with a gap before giving up."""
+        """The tier that is wished for if it has room, else the other.
+
+        An accelerator with a gap before giving up.
+        """
         for device in self.tiers[DISK if disk_first else CPU]:
             if self._take(number, device, barred):
                 return device

@@ -1,12 +1,13 @@
 """The predicted time of one forward pass of a plan, and what binds it.
 
-The schedule is the runtime's (design section 6), played through with the costs of `pass_costs`: blocks are computed one after another,
-each accelerator has one copy engine and one or two slots, the disk is read in order into a ring of host slots, and the next
-pass begins where this one ends, its first blocks prefetched. The prediction is the time from the end of one pass to the end of the
-next once that has settled, and never below what any single resource is busy for.
+The schedule is the runtime's (design section 6), played through with the costs of `pass_costs`: blocks are
+computed one after another, each accelerator has one copy engine and one or two slots, the disk is read in
+order into a ring of host slots, and the next pass begins where this one ends, its first blocks prefetched.
+The prediction is the time from the end of one pass to the end of the next once that has settled, and never
+below what any single resource is busy for.
 
-For an accelerator with two slots whose streamed blocks are spread evenly this comes to max(compute, copies), and with one slot to
-their sum, added up over the accelerators in the order in which they take turns.
+For an accelerator with two slots whose streamed blocks are spread evenly this comes to max(compute, copies),
+and with one slot to their sum, added up over the accelerators in the order in which they take turns.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class PassTime:
     stage: int
     """Of the slowest stage, when passes of several requests follow each other through the devices."""
     busy: Mapping[tuple[str, Device], int] = field(default_factory=dict)
-    """For how long each resource works in one pass: `compute`, `copies` and `memory` by device, `reads` of the disk."""
+    """For how long each resource works in one pass: `compute`, `copies` and `memory` by device, `reads` of
+    the disk."""
 
     @property
     def seconds(self) -> float:
@@ -61,7 +63,10 @@ class PassTime:
 
 
 def pass_time(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) -> PassTime | None:
-    """The time of a pass with these homes and executing devices; None where a rate that it needs is not known. Linear in atoms."""
+    """The time of a pass with these homes and executing devices.
+
+    None where a rate that it needs is not known. Linear in atoms.
+    """
     runs = _runs(homes, streaming.executes)
     used = {device for _, device, _, _ in runs}
     streams = {device for home, device, _, _ in runs if device is not home and device.is_accelerator}
@@ -96,8 +101,10 @@ def time_sentence(time: PassTime, shape: PassShape) -> str:
 def format_seconds(femtoseconds: int) -> str:
     """A time for people, three digits.
 
-    >>> format_seconds(118_240_000_000_000), format_seconds(2_500_000_000_000_000), format_seconds(3_100_000_000)
-    ('118 ms', '2.5 s', '3.1 us')
+    >>> format_seconds(118_240_000_000_000), format_seconds(2_500_000_000_000_000)
+    ('118 ms', '2.5 s')
+    >>> format_seconds(3_100_000_000)
+    '3.1 us'
     """
     for unit, scale in (("s", FEMTOSECONDS), ("ms", 10**12), ("us", 10**9)):
         if femtoseconds >= scale:
@@ -108,7 +115,8 @@ def format_seconds(femtoseconds: int) -> str:
 _Run = tuple[Device, Device, int, int]
 """Neighbouring atoms that live and are executed on the same devices: both devices, start and end."""
 _Step = tuple[int, Device, int, int, int]
-"""One streamed atom: what is computed before it, its device, its read, its copy and its own compute, in femtoseconds."""
+"""One streamed atom: what is computed before it, its device, its read, its copy and its own compute, in
+femtoseconds."""
 
 
 def _runs(homes: Sequence[Device], executes: Sequence[Device]) -> list[_Run]:
@@ -123,7 +131,10 @@ def _runs(homes: Sequence[Device], executes: Sequence[Device]) -> list[_Run]:
 
 
 def _steps(costs: PassCosts, runs: Sequence[_Run]) -> tuple[dict[tuple[str, Device], int], list[_Step], int]:
-    """How long each resource is busy, the streamed atoms in order, and what is computed after the last of them."""
+    """How long each resource is busy, the streamed atoms in order.
+
+    And what is computed after the last of them.
+    """
     pairs = {(id(home), id(device)): (home, device) for home, device, _, _ in runs}
     served = {key: _Served(costs, home, device) for key, (home, device) in pairs.items()}
     steps: list[_Step] = []
@@ -162,7 +173,10 @@ def _steps(costs: PassCosts, runs: Sequence[_Run]) -> tuple[dict[tuple[str, Devi
 
 
 class _Served:
-    """What atoms that live on one device and are executed on another take of every resource, and what they took so far."""
+    """What atoms that live on one device and are executed on another take of every resource.
+
+    And what they took so far.
+    """
 
     def __init__(self, costs: PassCosts, home: Device, device: Device) -> None:
         nothing = (0,) * len(costs.host_copy)

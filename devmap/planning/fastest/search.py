@@ -2,11 +2,16 @@
 
 Four searches, and the best of what they find:
 
-1. Where everything fits on the accelerators: the best contiguous runs in the best order of devices, exact (`fastest_order`).
-2. Otherwise, and where that leaves a gap to the bound, the fluid optimum (`pass_bound`) rounded to whole atoms that are spaced evenly
-   (`fastest_rounding`), then improved by moving a few atoms of a kind from one way of being served to another while that helps.
-3. Where placements are few, all of them; for models of some dozen blocks, steps away from the best found (`fastest_local`).
-4. What `auto` and `balanced` would do, so that fastest is never slower than they are, and has a plan wherever they have one.
+1. Where everything fits on the accelerators: the best contiguous runs in the best order of devices, exact
+(`fastest_order`).
+2. Otherwise, and where that leaves a gap to the bound, the fluid optimum (`pass_bound`) rounded to whole
+atoms that are spaced evenly
+   (`fastest_rounding`), then improved by moving a few atoms of a kind from one way of being served to another
+   while that helps.
+3. Where placements are few, all of them; for models of some dozen blocks, steps away from the best found
+(`fastest_local`).
+4. What `auto` and `balanced` would do, so that fastest is never slower than they are, and has a plan wherever
+they have one.
 
 The fluid bound certifies how far the result can be from the best placement there is.
 """
@@ -40,9 +45,11 @@ __all__ = ["Fastest", "solve_fastest"]
 
 _MOST_FITS = 6
 _WORTH_MORE = 1.01
-"""Runs of residents nearer to the bound than this are not improved upon: less could be gained than a measurement would show."""
+"""Runs of residents nearer to the bound than this are not improved upon: less could be gained than a
+measurement would show."""
 _WORTH_TURNS = 0.95
-"""Devices that take turns block by block must save this much: many cuts are hard to read and move activations often."""
+"""Devices that take turns block by block must save this much: many cuts are hard to read and move activations
+often."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,10 @@ class Fastest:
 
 
 def solve_fastest(problem: Problem, costs: PassCosts, objective: Objective) -> Fastest | Overflow:
-    """The fastest placement found, or what found no place. The rates of every offered device must be known."""
+    """The fastest placement found, or what found no place.
+
+    The rates of every offered device must be known.
+    """
     plain = problem.one_strategy is not None
     problem = replace(problem, units=tuple(problem.units))  # they are walked many times
     runs, is_order_free = _resident_runs(problem, costs, objective)
@@ -167,7 +177,10 @@ def _chosen_in_place(problem: Problem, solution: Solution) -> frozenset[int]:
 
 
 def _resident_runs(problem: Problem, costs: PassCosts, objective: Objective) -> tuple[Candidate | None, bool]:
-    """Contiguous runs of everything that is not pinned, if the accelerators hold it; and whether every order of them was searched."""
+    """Contiguous runs of everything that is not pinned, if the accelerators hold it.
+
+    And whether every order of them was searched.
+    """
     free = [number for number, unit in enumerate(problem.units) if unit.pin is None]
     units = problem.units
     loads = [problem.resident_bytes[number] for number in free]

@@ -1,8 +1,8 @@
 """A small dense linear program, solved by the simplex method with its dual prices.
 
-Dantzig's rule, and Bland's (which cannot cycle) once that has taken long: G. Dantzig, "Linear Programming and Extensions" (1963);
-R. Bland, "New finite pivoting rules for the simplex method" (1977). Callers must not trust the last digits: here the prices are used
-where any non-negative prices give a valid bound.
+Dantzig's rule, and Bland's (which cannot cycle) once that has taken long: G. Dantzig, "Linear Programming and
+Extensions" (1963); R. Bland, "New finite pivoting rules for the simplex method" (1977). Callers must not
+trust the last digits: here the prices are used where any non-negative prices give a valid bound.
 """
 
 from __future__ import annotations

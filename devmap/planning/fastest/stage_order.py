@@ -1,17 +1,20 @@
 """The best contiguous runs over accelerators in the best order of them, where everything fits: exact.
 
-A *stage* is one device with one run of the order. Devices that cost the same, may hold the same and hold the same already are one class, so
-a set of used devices is a count for each class: prod(count + 1) sets instead of 2^devices. Over these sets
+A *stage* is one device with one run of the order. Devices that cost the same, may hold the same and hold the
+same already are one class, so a set of used devices is a count for each class: prod(count + 1) sets instead
+of 2^devices. Over these sets
 
-- latency: f[set, last][k] is the least time of the first k units with these devices, the last of them `last`. A run i..k on the next device
-  adds its prefix-sum difference C[k] - C[i], and the boundary between both devices, so that f[set + d, d][k] is the least of
-  f[set, last][i] - C[i] over a window of i that only moves forward: a monotone queue, O(n) for a transition.
-- throughput: g[set] is the furthest position that devices of this set reach when no stage takes longer than T. Reaching further never
-  hurts, so each set keeps one number; bisection on T over whole femtoseconds.
+- latency: f[set, last][k] is the least time of the first k units with these devices, the last of them `last`.
+  A run i..k on the next device adds its prefix-sum difference C[k] - C[i], and the boundary between both
+  devices, so that f[set + d, d][k] is the least of f[set, last][i] - C[i] over a window of i that only moves
+  forward: a monotone queue, O(n) for a transition.
+- throughput: g[set] is the furthest position that devices of this set reach when no stage takes longer than
+  T. Reaching further never hurts, so each set keeps one number; bisection on T over whole femtoseconds.
 
-Both are the dynamic programs over subsets for chains on heterogeneous processors in free order (NP-complete in general: A. Pinar, E. Tabak,
-C. Aykanat, "One-dimensional partitioning for heterogeneous systems", JPDC 68 (2008)), exact for contiguous runs. Where there
-are too many sets the order given is kept and the same recurrences run over it.
+Both are the dynamic programs over subsets for chains on heterogeneous processors in free order (NP-complete
+in general: A. Pinar, E. Tabak, C. Aykanat, "One-dimensional partitioning for heterogeneous systems", JPDC 68
+(2008)), exact for contiguous runs. Where there are too many sets the order given is kept and the same
+recurrences run over it.
 """
 
 from __future__ import annotations
@@ -61,9 +64,12 @@ class Staging:
 
 
 def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective) -> Staging | None:
-    """The contiguous runs with the least sum of times (latency) or the least longest stage (throughput); None where none fit.
+    """The contiguous runs with the least sum of times (latency) or the least longest stage (throughput).
 
-    `loads` are bytes of the units in order. Ties go to fewer devices, then to the devices and the fuller runs in front.
+    None where none fit.
+
+    `loads` are bytes of the units in order. Ties go to fewer devices, then to the devices and the fuller runs
+    in front.
     """
     if not loads:
         return Staging((), is_order_free=True)
@@ -107,7 +113,10 @@ class _Search:
         ]
 
     def next_states(self, state: _State) -> Iterator[tuple[int, _State]]:
-        """The classes that may come next. In a kept order only later devices: the state is how many are past."""
+        """The classes that may come next.
+
+        In a kept order only later devices: the state is how many are past.
+        """
         if self.is_order_free:
             for kind, members in enumerate(self.kinds):
                 if state[kind] < len(members):

@@ -1,8 +1,9 @@
 """How many bytes more a device needs: the smallest raise of budgets with which a problem has a solution.
 
-Most tries are decided by bytes alone, which costs next to nothing: too few of them altogether, or so many that a forward fill holds
-everything. Only what lies between is solved. Past `_LARGE` units that is left out too: a raise that no quick test vouches for counts as
-too small, so that the answer is enough but may be a few blocks above the least. Whoever suggests a raise plans with it once more.
+Most tries are decided by bytes alone, which costs next to nothing: too few of them altogether, or so many
+that a forward fill holds everything. Only what lies between is solved. Past `_LARGE` units that is left out
+too: a raise that no quick test vouches for counts as too small, so that the answer is enough but may be a few
+blocks above the least. Whoever suggests a raise plans with it once more.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Raising:
         )
 
     def smallest_of_each(self) -> dict[Device, int]:
-        """For each device the fewest bytes more, on it alone, with which there is a solution; without those that none helps.
+        """For each device the fewest bytes more, on it alone, with which there is a solution.
+
+        Without those that none helps.
 
         To the byte, but for large models. Devices with equal budgets are tried once there.
         """
@@ -74,7 +77,10 @@ class Raising:
         return found
 
     def smallest(self, *budgets: Budget) -> int | None:
-        """The fewest bytes more that each of these devices needs; a budget may be of one that is not offered yet, at 0 bytes."""
+        """The fewest bytes more that each of these devices needs.
+
+        A budget may be of one that is not offered yet, at 0 bytes.
+        """
         problem = self.problem
         needed = max(sum(problem.resident_bytes), sum(problem.lower_bytes))
         largest = max(problem.loads.slot, default=0)
@@ -113,7 +119,10 @@ class Raising:
         )
 
     def helps(self, *budgets: Budget) -> bool:
-        """Whether there is a solution with these budgets for their devices; for a large model: whether that is certain."""
+        """Whether there is a solution with these budgets for their devices.
+
+        For a large model: whether that is certain.
+        """
         by_device = {budget.device: budget for budget in (*self.problem.budgets, *budgets)}
         problem = self.problem.with_budgets(tuple(by_device[device] for device in sorted(by_device)))
         if not fits_by_bytes(problem):

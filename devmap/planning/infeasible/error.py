@@ -1,4 +1,7 @@
-"""No plan: what is missing in bytes, over all and on each device, what binds, and the cheapest changes that fit."""
+"""No plan: what is missing in bytes, over all and on each device, what binds.
+
+And the cheapest changes that fit.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def no_plan(
     *,
     machine: MachineProfile | None = None,
 ) -> ResolutionError:
-    """The error for a problem without a solution; `fits` plans with another config and says whether that went well.
+    """The error for a problem without a solution.
+
+    `fits` plans with another config and says whether that went well.
 
     `machine` is the one that the config names, whose memory no suggested budget goes past.
     """
@@ -48,7 +53,8 @@ def no_plan(
     )
     how_much = f"{format_bytes(missing)} are missing ({missing:,} bytes{alone}); "
     return ResolutionError(
-        f"no plan fits: {how_much if needed > offered or overflow.reason else ''}{_what_binds(problem, overflow, raises)}",
+        f"no plan fits: "
+        f"{how_much if needed > offered or overflow.reason else ''}{_what_binds(problem, overflow, raises)}",
         help=f"try one with {' '.join(map(_as_option, changes[0].overrides))}"
         if changes
         else "offer more memory, or pin less",
@@ -106,7 +112,8 @@ def _what_binds(problem: Problem, overflow: Overflow, raises: Mapping[Device, in
     tried = (
         f"every way to place its blocks whole{to_run} was ruled out"
         if overflow.is_proven
-        else f"no way to place its blocks whole{to_run} was found; the search was given up after {overflow.steps:,} steps"
+        else f"no way to place its blocks whole{to_run} was found; the search was given up after "
+        f"{overflow.steps:,} steps"
     )
     has = f"{device_names(devices)}{together} may hold {'any number of bytes' if offered >= NO_LIMIT else format_bytes(offered)}"
     return f"its bytes would do, its blocks do not fit: the model needs {format_bytes(needed)}{extra}, {has}, and {tried}{alone}"

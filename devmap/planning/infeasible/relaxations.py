@@ -1,4 +1,7 @@
-"""Configs that ask for less: a smaller workload, or one wish fewer. Each with a sentence and what `--set` takes for it."""
+"""Configs that ask for less: a smaller workload, or one wish fewer.
+
+Each with a sentence and what `--set` takes for it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ _SHORTEST = 64
 
 
 def smaller_workloads(config: PlacementConfig) -> Iterator[Relaxed]:
-    """The same workload with half, a quarter, ... of its batch, then of its sequence length; the largest first."""
+    """The same workload with half, a quarter, ...
+
+    Of its batch, then of its sequence length; the largest first.
+    """
     workload = config.workload
     if workload is None:
         return

@@ -1,8 +1,9 @@
 """Changes to a config that make it fit, the cheapest first, each tried by planning with it.
 
-Kinds, by what they cost: a larger budget on a device that is there (fewer bytes first), cpu as a tier, the disk as a tier, another
-strategy, less headroom, a lower run dtype, a smaller batch or sequence, a wish taken back. The cheapest of each kind comes
-before a second one of any, since three raises of the same kind are one idea said three times.
+Kinds, by what they cost: a larger budget on a device that is there (fewer bytes first), cpu as a tier, the
+disk as a tier, another strategy, less headroom, a lower run dtype, a smaller batch or sequence, a wish taken
+back. The cheapest of each kind comes before a second one of any, since three raises of the same kind are one
+idea said three times.
 """
 
 from __future__ import annotations
@@ -65,9 +66,12 @@ def cheapest_changes(
     machine: MachineProfile | None,
     most: int = 3,
 ) -> tuple[Change, ...]:
-    """At most `most` changes with which the config has a plan; `fits` plans with a config and says whether that went well.
+    """At most `most` changes with which the config has a plan.
 
-    `raises` are those of each device alone. Bounded: a few dozen plans for small models, a few for large ones.
+    `fits` plans with a config and says whether that went well.
+
+    `raises` are those of each device alone. Bounded: a few dozen plans for small models, a few for large
+    ones.
     """
     problem = raising.problem
     larger = _raises(config, raising, raises, machine)

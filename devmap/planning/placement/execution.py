@@ -1,9 +1,10 @@
 """Where spilled atoms are executed, and the room that streaming them takes.
 
-A streamed atom is executed by the accelerator of its nearest resident predecessor in the order: the activations are there. That device
-keeps two slots of the largest atom that streams there, so that one is filled while the other is computed; one, without that
-overlap, where two do not fit or are not worth it. An atom on cpu that fits no slot is computed by the CPU where it lies. One on disk
-that fits none is brought into a slot in host memory and computed by the CPU.
+A streamed atom is executed by the accelerator of its nearest resident predecessor in the order: the
+activations are there. That device keeps two slots of the largest atom that streams there, so that one is
+filled while the other is computed; one, without that overlap, where two do not fit or are not worth it. An
+atom on cpu that fits no slot is computed by the CPU where it lies. One on disk that fits none is brought into
+a slot in host memory and computed by the CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ __all__ = ["host_slots", "is_within_budgets", "stream", "streamed"]
 def stream(problem: Problem, homes: Sequence[Device], room: Mapping[Device, int]) -> Streaming:
     """Executing devices for these homes, with slots in the bytes that the accelerators have left.
 
-    Which of the two lower tiers an atom lives on makes no difference here; what the CPU needs is for `host_slots` to say.
+    Which of the two lower tiers an atom lives on makes no difference here; what the CPU needs is for
+    `host_slots` to say.
     """
     executes, queues = _executing(problem, homes)
     slots: dict[Device, Slots] = {}
@@ -50,7 +52,10 @@ def stream(problem: Problem, homes: Sequence[Device], room: Mapping[Device, int]
 
 
 def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device], dict[Device, list[int]]]:
-    """The device of the nearest resident predecessor of each atom, and the atoms on lower tiers by that device."""
+    """The device of the nearest resident predecessor of each atom.
+
+    And the atoms on lower tiers by that device.
+    """
     accelerators = problem.accelerators
     nearest = accelerators[0] if accelerators else CPU
     queues: dict[Device, list[int]] = {}
@@ -70,7 +75,10 @@ def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device],
 def host_slots(
     problem: Problem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int
 ) -> tuple[Slots | None, int]:
-    """Slots for atoms on disk that the CPU computes, and all that the CPU keeps beside what lives there; 0 where it has no budget."""
+    """Slots for atoms on disk that the CPU computes, and all that the CPU keeps beside what lives there.
+
+    0 where it has no budget.
+    """
     if not in_place:
         return None, 0
     queue = [at for at in sorted(in_place) if homes[at] is DISK]
@@ -87,18 +95,22 @@ def host_slots(
     return slots, beside + (slots.nbytes if slots is not None else 0)
 
 
-# Executing devices, slots and bytes of homes that were chosen by time: the CPU computes exactly what it is told to.
+# Executing devices, slots and bytes of homes that were chosen by time: the CPU computes exactly what it is
+# told to.
 #
-# As everywhere, a streamed atom executes on the accelerator of its nearest resident predecessor (the first accelerator where there is
-# none). An atom that no slot of that device could hold is computed by the CPU.
+# As everywhere, a streamed atom executes on the accelerator of its nearest resident predecessor (the first
+# accelerator where there is none). An atom that no slot of that device could hold is computed by the CPU.
 
 
 def streamed(
     problem: Problem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int
 ) -> Streaming:
-    """Where these homes are executed when the CPU computes `in_place` (and all that is trained), and what that takes.
+    """Where these homes are executed when the CPU computes `in_place` (and all that is trained).
 
-    Each device gets `most_slots` slots of the largest atom that streams there, and fewer where they do not fit beside its residents.
+    And what that takes.
+
+    Each device gets `most_slots` slots of the largest atom that streams there, and fewer where they do not
+    fit beside its residents.
     """
     accelerators = problem.accelerators
     loads, limits = problem.loads, problem.limits
@@ -149,7 +161,10 @@ def streamed(
 
 
 def is_within_budgets(problem: Problem, homes: Sequence[Device], streaming: Streaming) -> bool:
-    """Whether every device holds its residents, what streams there, and what the workload keeps; nothing trained on disk."""
+    """Whether every device holds its residents, what streams there, and what the workload keeps.
+
+    Nothing trained on disk.
+    """
     loads = problem.loads
     totals = dict(streaming.needs)
     up_to = _up_to(loads.weight, loads.held)

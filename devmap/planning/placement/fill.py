@@ -1,15 +1,17 @@
 """Homes for all units, given what each accelerator is to keep free for streaming.
 
-Accelerators first. Each strategy's units are split into contiguous runs over what is left of the accelerators; where they do
-not all fit, the longest run of the order that does stays and the rest goes down: cpu, then disk, in order again. Precisely:
+Accelerators first. Each strategy's units are split into contiguous runs over what is left of the
+accelerators; where they do not all fit, the longest run of the order that does stays and the rest goes down:
+cpu, then disk, in order again. Precisely:
 
-- Filling goes forward only. When a unit is too big for what is left on a device, later devices take over, and no later unit
-  goes back, however small.
-- A unit that none of the devices from there on can hold, even empty, is stepped round: it goes down by itself and the filling goes on
-  behind it. Otherwise one huge embedding at the head would leave every accelerator empty.
+- Filling goes forward only. When a unit is too big for what is left on a device, later devices take over, and
+  no later unit goes back, however small.
+- A unit that none of the devices from there on can hold, even empty, is stepped round: it goes down by itself
+  and the filling goes on behind it. Otherwise one huge embedding at the head would leave every accelerator
+  empty.
 - The same two rules hold for cpu and disk.
-- Only where a unit is left without any place do gaps count: it goes to the first device, in tier order, that still has room. A plan is
-  better than none, and the reasons name it.
+- Only where a unit is left without any place do gaps count: it goes to the first device, in tier order, that
+  still has room. A plan is better than none, and the reasons name it.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ class Run:
 
 
 class Rooms:
-    """What is left on each accelerator while units are placed; a class because every step takes from the same rooms."""
+    """What is left on each accelerator while units are placed.
+
+    A class because every step takes from the same rooms.
+    """
 
     def __init__(self, problem: Problem, reserve: Mapping[Device, int]) -> None:
         self.problem = problem
@@ -134,9 +139,12 @@ def _without(members: Sequence[int], chosen: Sequence[int]) -> list[int]:
 
 
 def _filled(row: Row, bins: Sequence[Bin], whole: Sequence[int]) -> list[tuple[int, int, int]]:
-    """The runs (device, start, end) of a forward fill; `whole` is what each device could hold if only pinned units lay there.
+    """The runs (device, start, end) of a forward fill.
 
-    A step either goes on to the next device or steps round a unit: O((units stepped round + devices) x log units).
+    `whole` is what each device could hold if only pinned units lay there.
+
+    A step either goes on to the next device or steps round a unit: O((units stepped round + devices) x log
+    units).
     """
     rest = [0] * (len(bins) + 1)
     for d in reversed(range(len(bins))):
@@ -204,7 +212,10 @@ class LowerTiers:
 def fill_lower_tiers(
     problem: Problem, below: Sequence[int], pinned: Mapping[int, Device], on_cpu: Sequence[int], kept: int
 ) -> LowerTiers:
-    """Fill cpu, then disk, forward only. `on_cpu` are the units' bytes there, `kept` what the CPU needs for itself."""
+    """Fill cpu, then disk, forward only.
+
+    `on_cpu` are the units' bytes there, `kept` what the CPU needs for itself.
+    """
     tiers = problem.lower_tiers
     bytes_on = {device: on_cpu if device == CPU else problem.lower_bytes for device in tiers}
     left = {device: problem.limits[device] - (kept if device == CPU else 0) for device in tiers}

@@ -1,17 +1,19 @@
 """The last resort: units packed onto devices out of order, where no split of the order into runs fits.
 
-Finding out whether some packing fits is bin packing, which is NP-complete: exact answers cost exponential time at worst. Here:
+Finding out whether some packing fits is bin packing, which is NP-complete: exact answers cost exponential
+time at worst. Here:
 
 - Bytes alone refuse at once: more than all devices together, or a unit that no device could hold empty.
-- Otherwise units are placed largest first, each on the fullest accelerator that still holds it, then cpu, then disk (best fit decreasing:
-  D. Johnson, "Near-optimal bin packing algorithms" (1973)), and choices are taken back where that runs into a dead end. A branch is
-  cut where what is to come is more than the devices with room for the smallest of it have left, and where the same units were
-  left for the same rooms before (devices that nothing tells apart count as equal). A search that ends by itself is exact.
-- It stops after `_MOST_STEPS` steps, and past `_LARGE` units after the first way: then a packing may exist that was not found, and
-  `Packing.was_exhaustive` says so.
+- Otherwise units are placed largest first, each on the fullest accelerator that still holds it, then cpu,
+  then disk (best fit decreasing: D. Johnson, "Near-optimal bin packing algorithms" (1973)), and choices are
+  taken back where that runs into a dead end. A branch is cut where what is to come is more than the devices
+  with room for the smallest of it have left, and where the same units were left for the same rooms before
+  (devices that nothing tells apart count as equal). A search that ends by itself is exact.
+- It stops after `_MOST_STEPS` steps, and past `_LARGE` units after the first way: then a packing may exist
+  that was not found, and `Packing.was_exhaustive` says so.
 
-What is found is put in order again as far as that goes: units of equal size trade places so that they follow the devices' order or its
-reverse, then single units move and pairs swap while that makes cuts fewer.
+What is found is put in order again as far as that goes: units of equal size trade places so that they follow
+the devices' order or its reverse, then single units move and pairs swap while that makes cuts fewer.
 """
 
 from __future__ import annotations
@@ -75,9 +77,12 @@ def fits_by_bytes(problem: Problem) -> bool:
 
 
 def narrowest(problem: Problem) -> tuple[tuple[Device, ...], int] | None:
-    """Devices that are all that pins and `forbid` leave to some units, and the bytes of these, if they are more than they may hold.
+    """Devices that are all that pins and `forbid` leave to some units.
 
-    Of several the fewest devices. Linear in units, with the square of the number of different sets of devices that wishes leave.
+    And the bytes of these, if they are more than they may hold.
+
+    Of several the fewest devices. Linear in units, with the square of the number of different sets of devices
+    that wishes leave.
     """
     wanted: dict[tuple[Device, ...], int] = {}
     if len(problem.units_by_wish) == 1:  # the same is open to all
@@ -108,7 +113,10 @@ def has_room(problem: Problem, at: int) -> bool:
 
 
 def pack(problem: Problem, settle: Settle) -> Packing:
-    """Search for homes of all units that `settle` makes a solution of; nothing pinned may be over a budget by itself."""
+    """Search for homes of all units that `settle` makes a solution of.
+
+    Nothing pinned may be over a budget by itself.
+    """
     if not fits_by_bytes(problem):
         return Packing(None, was_exhaustive=True, steps=0)
     search = _Search(problem, settle)
@@ -136,7 +144,10 @@ def _bytes_on(problem: Problem, device: Device) -> Sequence[int]:
 
 
 class _Search:
-    """Depth first, largest unit first; a class because every step takes from the same rooms and remembers the same dead ends."""
+    """Depth first, largest unit first.
+
+    A class because every step takes from the same rooms and remembers the same dead ends.
+    """
 
     def __init__(self, problem: Problem, settle: Settle) -> None:
         self.problem = problem
@@ -235,11 +246,15 @@ class _Search:
         return sorted(fitting, key=lambda place: (-self.devices[place].tier, -self.left[place], -place))
 
 
-# --- in order again ---------------------------------------------------------------------------------------------------------
+# --- in order again
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _by_size(problem: Problem, homes: Sequence[Device], *, backwards: bool) -> list[Device]:
-    """Units that cost the same everywhere trade places, so that they lie in the devices' order, or in the reverse one."""
+    """Units that cost the same everywhere trade places.
+
+    So that they lie in the devices' order, or in the reverse one.
+    """
     alike: dict[tuple[object, ...], list[int]] = {}
     for at, unit in enumerate(problem.units):
         if unit.pin is None:

@@ -1,17 +1,20 @@
-"""Splits of a sequence of loads into contiguous runs, one a device in a given order. Pure, exact, on integers.
+"""Splits of a sequence of loads into contiguous runs, one a device in a given order.
 
-A `Row` holds the loads of the units in order as prefix sums; a `Bin` is one device: what it may take, what already lies on it, and
-which positions it must not hold. Everything rests on `_reach`: how far one device gets from a position, a bisection in the
-prefix sums. It grows with the position and with the device's limit, so that
+Pure, exact, on integers.
 
-- filling each device as far as it goes reaches as far as any contiguous split can (taking more never hurts: exchange the
-  first run of any split for the longer one, and the rest still fits);
-- the positions at which the first j devices can end are all of 0 .. the greedy end, and those from which the rest can be
-  finished are all of the backward greedy end .. n. A cut may stand anywhere in between.
+A `Row` holds the loads of the units in order as prefix sums; a `Bin` is one device: what it may take, what
+already lies on it, and which positions it must not hold. Everything rests on `_reach`: how far one device
+gets from a position, a bisection in the prefix sums. It grows with the position and with the device's limit,
+so that
 
-The smallest largest load is found by parametric search over whole bytes with that greedy probe: O(log(bytes) x devices x
-log n). See A. Pinar, C. Aykanat, "Fast optimal load balancing algorithms for 1D partitioning", JPDC 64 (2004), for probes and
-their proof; the limits per device and the tie-breaks are ours.
+- filling each device as far as it goes reaches as far as any contiguous split can (taking more never hurts:
+  exchange the first run of any split for the longer one, and the rest still fits);
+- the positions at which the first j devices can end are all of 0 .. the greedy end, and those from which the
+  rest can be finished are all of the backward greedy end .. n. A cut may stand anywhere in between.
+
+The smallest largest load is found by parametric search over whole bytes with that greedy probe: O(log(bytes)
+x devices x log n). See A. Pinar, C. Aykanat, "Fast optimal load balancing algorithms for 1D partitioning",
+JPDC 64 (2004), for probes and their proof; the limits per device and the tie-breaks are ours.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Bin", "Row", "balanced_split", "fill", "low_first_split"]
 
 _MOST_POSITIONS = 20_000
-"""Positions of cuts that are compared for evenness in one split; beyond it (a huge unit that leaves the others much room)
-each cut goes to the position nearest to an even share of what is left."""
+"""Positions of cuts that are compared for evenness in one split; beyond it (a huge unit that leaves the
+others much room) each cut goes to the position nearest to an even share of what is left."""
 _MOST_CHOICES = 64
 """Choices of devices that are compared for evenness where fewer devices than there are reach the optimum."""
 
@@ -54,7 +57,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Bin:
-    """One device: `limit` bytes for the run and what is already there (`base`); positions of units it must not hold, sorted."""
+    """One device: `limit` bytes for the run and what is already there (`base`).
+
+    Positions of units it must not hold, sorted.
+    """
 
     limit: int
     base: int = 0
@@ -71,7 +77,10 @@ class Bin:
 
 
 def fill(row: Row, bins: Sequence[Bin], start: int = 0) -> list[int]:
-    """The end of each device's run when each takes all that fits, in order. The last end is n if and only if a contiguous split fits."""
+    """The end of each device's run when each takes all that fits, in order.
+
+    The last end is n if and only if a contiguous split fits.
+    """
     ends = []
     for one in bins:
         start = _reach(row, one, start)
@@ -103,7 +112,9 @@ def balanced_split(row: Row, bins: Sequence[Bin]) -> list[int] | None:
 
 
 def low_first_split(row: Row, bins: Sequence[Bin]) -> list[int] | None:
-    """The end of each run when the first device takes the fewest bytes that let the rest fit, and the rest is balanced.
+    """The end of each run when the first device takes the fewest bytes that let the rest fit.
+
+    And the rest is balanced.
 
     None where no contiguous split fits.
     """
@@ -127,7 +138,10 @@ def low_first_split(row: Row, bins: Sequence[Bin]) -> list[int] | None:
 
 
 def _reach(row: Row, one: Bin, start: int) -> int:
-    """How far a device gets from a position: the longest run that fits and holds nothing barred; units of no bytes go along."""
+    """How far a device gets from a position: the longest run that fits and holds nothing barred.
+
+    Units of no bytes go along.
+    """
     if one.room < 0:
         return start
     end = bisect_right(row.sums, row.sums[start] + one.room, start) - 1
@@ -151,7 +165,10 @@ def _back(row: Row, one: Bin, end: int) -> int:
 
 
 def _most_even(row: Row, bins: Sequence[Bin]) -> list[int]:
-    """Of the splits that fit: the fewest runs, then the smallest sum of squared loads, then the first devices."""
+    """Of the splits that fit.
+
+    The fewest runs, then the smallest sum of squared loads, then the first devices.
+    """
     chosen = _fewest(row, bins)
     choices: Iterable[tuple[int, ...]] = [tuple(chosen)]
     if len(chosen) < len(bins) and len(set(bins)) > 1:
@@ -181,7 +198,10 @@ def _choices(bins: int, used: int, first: tuple[int, ...]) -> list[tuple[int, ..
 
 
 def _fewest(row: Row, bins: Sequence[Bin]) -> list[int]:
-    """The fewest devices whose runs reach the end, the earliest such devices: how far k of the first d devices get."""
+    """The fewest devices whose runs reach the end, the earliest such devices.
+
+    How far k of the first d devices get.
+    """
     n = len(row)
     reached: list[tuple[int, tuple[int, ...]]] = [(0, ())]
     for at, one in enumerate(bins):
@@ -218,8 +238,9 @@ def _layer(
 ) -> tuple[dict[int, int], dict[int, int]]:
     """The least sum of squares at each end in the window, and the start it comes from.
 
-    The square of a run's load is convex in it, so the best start never falls while the end rises (the quadrangle
-    inequality; runs that do not fit cost infinitely and keep it): divide and conquer, O(positions x log positions).
+    The square of a run's load is convex in it, so the best start never falls while the end rises (the
+    quadrangle inequality; runs that do not fit cost infinitely and keep it): divide and conquer, O(positions
+    x log positions).
     """
     starts = sorted(costs)
     best_cost: dict[int, int] = {}

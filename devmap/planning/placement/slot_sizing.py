@@ -1,13 +1,14 @@
 """How much room to stream is worth: the size and number of slots, weighed against what is then not resident.
 
-What is not resident costs in each pass, and the slots that stream it take room from what could be resident. So both are put in one
-measure, the weighed bytes of a pass:
+What is not resident costs in each pass, and the slots that stream it take room from what could be resident.
+So both are put in one measure, the weighed bytes of a pass:
 
 - a streamed byte costs 2 where two slots let its copy overlap with compute, 3 where one slot does not;
 - a byte that the CPU computes in place, because no slot holds its block, costs 8.
 
-The proportions are a convention, not a measurement (`fastest` is the strategy that reckons with a machine's rates): a second slot is
-worth the block that it drives out, and streaming is worth its slots unless they drive out far more than they serve.
+The proportions are a convention, not a measurement (`fastest` is the strategy that reckons with a machine's
+rates): a second slot is worth the block that it drives out, and streaming is worth its slots unless they
+drive out far more than they serve.
 """
 
 from __future__ import annotations
@@ -85,11 +86,13 @@ def best_cut(
 ) -> Cut | None:
     """The cheapest way to make room for slots at the end of one device's run; None where none has room.
 
-    `run` are the units that fill the device in order, `spilled` all others that are executed there, `room` what both share.
-    The first unit stays, and at least `least` bytes do, since nothing else has room for them; slots hold blocks of `smallest` bytes.
-    For each slot size, from the smallest block to the largest, and for two slots and one, the run is as long as the room allows;
-    whatever is larger than the slot is computed in place. A larger slot never makes the run longer, so that one walk from its
-    end serves all sizes: O(n log n) with the sort. Exact: any choice of slots is one of these, with the longest run that it allows.
+    `run` are the units that fill the device in order, `spilled` all others that are executed there, `room`
+    what both share. The first unit stays, and at least `least` bytes do, since nothing else has room for
+    them; slots hold blocks of `smallest` bytes. For each slot size, from the smallest block to the largest,
+    and for two slots and one, the run is as long as the room allows; whatever is larger than the slot is
+    computed in place. A larger slot never makes the run longer, so that one walk from its end serves all
+    sizes: O(n log n) with the sort. Exact: any choice of slots is one of these, with the longest run that it
+    allows.
     """
     loads = list(accumulate((costs.resident[at] for at in run), initial=0))
     found = [
@@ -164,7 +167,10 @@ class Fitting:
 
 
 def fit_slots(problem: Problem, queue: Sequence[int], room: int) -> Fitting:
-    """The cheapest slots within `room` for the atoms of a queue, which are not resident; what fits none is left to the CPU."""
+    """The cheapest slots within `room` for the atoms of a queue, which are not resident.
+
+    What fits none is left to the CPU.
+    """
     sizes, frozen = problem.loads.slot, problem.loads.frozen
     streamable = queue if all(frozen) else [at for at in queue if frozen[at]]
     by_size = Counter([sizes[at] for at in streamable])
@@ -200,7 +206,10 @@ def _fit_a_part(
     room: int,
     whole: int,
 ) -> Fitting:
-    """Slots where what the workload keeps for streamed blocks outgrows the room: the last blocks in order are left to the CPU."""
+    """Slots where what the workload keeps for streamed blocks outgrows the room.
+
+    The last blocks in order are left to the CPU.
+    """
     slot, beside = problem.loads.slot, problem.beside_bytes
     best = Fitting(None, 0, queue, _IN_PLACE * whole)
     for size in [size for size in sizes if size <= room][-_MOST_SIZES:]:

@@ -1,9 +1,11 @@
 """A problem solved: homes, and the slots that serve what has no home on an accelerator.
 
-First nothing is kept free, so that what fits to the byte stays to the byte. Only if something spills do slots come into it: they take
-their room from the end of what the last accelerator holds, and `slots` says how much of it they are worth. That search is exact where
-one strategy places everything and each unit is one atom. Pins, ties and several strategies can make blocks stream to other devices too;
-for those more choices are planned, a bounded number of them, and the cheapest is taken. Where no order does, `packing` is the last resort.
+First nothing is kept free, so that what fits to the byte stays to the byte. Only if something spills do slots
+come into it: they take their room from the end of what the last accelerator holds, and `slots` says how much
+of it they are worth. That search is exact where one strategy places everything and each unit is one atom.
+Pins, ties and several strategies can make blocks stream to other devices too; for those more choices are
+planned, a bounded number of them, and the cheapest is taken. Where no order does, `packing` is the last
+resort.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ _MOST_SIZES = 3
 def solve(problem: Problem) -> Solution | Overflow:
     """Homes and executing devices within every budget, or what found no place.
 
-    In the model's order where that fits; else packed, so that what is refused has no place in any order (`Overflow.is_proven` says
-    whether that is certain).
+    In the model's order where that fits; else packed, so that what is refused has no place in any order
+    (`Overflow.is_proven` says whether that is certain).
     """
     found = _in_order(problem) if fits_by_bytes(problem) else without_place(problem)
     if isinstance(found, Solution) or found.reason:
@@ -79,14 +81,17 @@ def _planned(problem: Problem, reserve: Mapping[Device, int]) -> Solution | Over
     return settled(rooms, place_on_accelerators(rooms))
 
 
-# --- choices of what to keep free -------------------------------------------------------------------------------------------
+# --- choices of what to keep free
+# -------------------------------------------------------------------------------------------
 
 
 def _at_the_end(problem: Problem, rooms: Rooms, below: Sequence[int]) -> tuple[dict[Device, int] | None, int]:
-    """Bytes to keep free at the end of the last accelerator in use, and the cost that is then expected; None where no slot has room.
+    """Bytes to keep free at the end of the last accelerator in use, and the cost that is then expected.
 
-    Of an earlier device only where blocks would else be computed in place. Then the devices behind it stay empty, and all that
-    they give up must fit the slots.
+    None where no slot has room.
+
+    Of an earlier device only where blocks would else be computed in place. Then the devices behind it stay
+    empty, and all that they give up must fit the slots.
     """
     costs = BlockCosts.of(problem)
     spilled = sorted([*below, *(at for at, home in enumerate(rooms.homes) if home is CPU or home is DISK)])

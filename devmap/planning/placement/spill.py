@@ -1,4 +1,7 @@
-"""One choice carried out: the lower tiers filled, what spilled executed, and the needs of the CPU met; or what found no place."""
+"""One choice carried out: the lower tiers filled, what spilled executed, and the needs of the CPU met.
+
+Or what found no place.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ def without_place(problem: Problem) -> Overflow:
 
 
 def settled(rooms: Rooms, below: Sequence[int]) -> Solution | Overflow:
-    """A solution in which the units `below` lie on cpu and disk and all others where `rooms` has them; or what found no place."""
+    """A solution in which the units `below` lie on cpu and disk and all others where `rooms` has them.
+
+    Or what found no place.
+    """
     problem = rooms.problem
     gaps: list[int] = []
     while True:  # each round but the last takes units off `below`
@@ -75,7 +81,10 @@ class _Lower:
 
 
 def _lower(rooms: Rooms, below: Sequence[int], in_place: frozenset[int]) -> _Lower | Overflow:
-    """Fill cpu and disk; the more goes to disk the more the CPU may need for slots, so that this takes some rounds."""
+    """Fill cpu and disk; the more goes to disk the more the CPU may need for slots.
+
+    So that this takes some rounds.
+    """
     problem = rooms.problem
     pinned = _pinned_below(rooms)
     on_cpu = problem.on_cpu(in_place)
@@ -114,7 +123,10 @@ def _lower(rooms: Rooms, below: Sequence[int], in_place: frozenset[int]) -> _Low
 
 
 def with_homes(problem: Problem, homes: Sequence[Device]) -> Solution | None:
-    """Given homes of all units with what they need to be executed; None where some device has no room for that."""
+    """Given homes of all units with what they need to be executed.
+
+    None where some device has no room for that.
+    """
     used = dict.fromkeys(problem.limits, 0)
     for at, home in enumerate(homes):
         used[home] += (problem.resident_bytes if home.is_accelerator else problem.lower_bytes)[at]
@@ -162,7 +174,10 @@ def _overflow(rooms: Rooms, tiers: LowerTiers) -> Overflow:
 
 
 def _gone_back(rooms: Rooms, homeless: Sequence[int], needs: Mapping[Device, int]) -> list[int]:
-    """Place units that nothing else has room for in the first gaps of the accelerators; which of them found one."""
+    """Place units that nothing else has room for in the first gaps of the accelerators.
+
+    Which of them found one.
+    """
     problem = rooms.problem
     left = {device: rooms.left(device) - needs.get(device, 0) for device in problem.accelerators}
     most = max(left.values(), default=-1)

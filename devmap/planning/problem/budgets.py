@@ -64,10 +64,12 @@ class Budget:
 def budgets_of(config: PlacementConfig, machine: MachineProfile | None) -> tuple[Budget, ...]:
     """The offered devices in tier order: accelerators by index, then cpu and disk where they are offered.
 
-    `cpu` is offered by `max_memory`, or by the machine where `max_memory` is left out; `disk` by `max_memory` or an offload folder.
+    `cpu` is offered by `max_memory`, or by the machine where `max_memory` is left out; `disk` by `max_memory`
+    or an offload folder.
 
     Raises:
-        ResolutionError: when a share of a device's memory, or a config without `max_memory`, needs a machine and none is known.
+        ResolutionError: when a share of a device's memory, or a config without `max_memory`, needs a machine
+            and none is known.
     """
     amounts: dict[Device, Bytes | Percent | None] = {}
     if config.max_memory is not None:
@@ -85,7 +87,9 @@ def budgets_of(config: PlacementConfig, machine: MachineProfile | None) -> tuple
     one = {
         CPU: CPU,
         DISK: DISK,
-    }  # planning tells the lower tiers from accelerators by identity, which is what a loop over 10^5 atoms can pay
+        # planning tells the lower tiers from accelerators by identity, which is what a loop over 10^5 atoms can
+        # pay
+    }
     return tuple(
         _budget(one.get(device, device), amounts[device], config, machine, in_bytes=in_bytes)
         for device in sorted(amounts)

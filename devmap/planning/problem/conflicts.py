@@ -1,8 +1,9 @@
 """Wishes that cannot all be met, each named by its key in the config.
 
-`same_device` and ties make groups of atoms that share a device. A group is in conflict when two of its atoms are pinned to different
-devices, when one is pinned to a device that another must not lie on, or when no offered device may hold all of them. A tie whose
-two sides are pinned apart is no conflict: the plan holds a copy and says what it costs.
+`same_device` and ties make groups of atoms that share a device. A group is in conflict when two of its atoms
+are pinned to different devices, when one is pinned to a device that another must not lie on, or when no
+offered device may hold all of them. A tie whose two sides are pinned apart is no conflict: the plan holds a
+copy and says what it costs.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class _Groups:
         return at
 
     def join(self, one: int, other: int) -> tuple[int, int] | None:
-        """Join two atoms; where they are pinned apart they stay apart, and the two pinned atoms are returned."""
+        """Join two atoms; where they are pinned apart they stay apart.
+
+        And the two pinned atoms are returned.
+        """
         first, second = sorted((self.root(one), self.root(other)))
         if first == second:
             return None
@@ -86,7 +90,10 @@ def conflicts(
     asked: Asked,
     offered: Collection[Device],
 ) -> tuple[Conflict, ...]:
-    """The conflicts between the wishes of a config, each set of keys once. Near linear in atoms and tied tensors."""
+    """The conflicts between the wishes of a config, each set of keys once.
+
+    Near linear in atoms and tied tensors.
+    """
     groups = _Groups(asked, len(atoms))
     names = _Names(config, inventory, atoms, asked)
     found: list[Conflict] = []
@@ -111,7 +118,10 @@ def conflicts(
 
 
 class _Names:
-    """Says which keys ask for what; a class because every sentence needs the config, the atoms and the wishes."""
+    """Says which keys ask for what.
+
+    A class because every sentence needs the config, the atoms and the wishes.
+    """
 
     def __init__(
         self, config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom], asked: Asked
@@ -216,7 +226,10 @@ class _Names:
         return f"device_map[{key}]" if key else "device_map"
 
     def _joined_by(self, one: int, other: int) -> list[int]:
-        """The groups of `same_device` on the shortest way from one atom to another; empty where ties are a part of it."""
+        """The groups of `same_device` on the shortest way from one atom to another.
+
+        Empty where ties are a part of it.
+        """
         came: dict[int, list[int]] = {one: []}
         queue = [one]
         for at in queue:

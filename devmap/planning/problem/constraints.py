@@ -1,4 +1,7 @@
-"""What the config asks of single modules: pins, strategies of subtrees, `same_device`, `forbid`, resolved to atoms."""
+"""What the config asks of single modules.
+
+Pins, strategies of subtrees, `same_device`, `forbid`, resolved to atoms.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class MapProblem:
 
 @dataclass(frozen=True)
 class Wishes:
-    """For atoms by their place in the order: where they are pinned, who places them, what must not hold them."""
+    """For atoms by their place in the order.
+
+    Where they are pinned, who places them, what must not hold them.
+    """
 
     pins: Mapping[int, Device]
     strategies: Mapping[int, Strategy]
@@ -54,8 +60,10 @@ def wishes_of(
     """The wishes of a config; `trained` are the atoms that training changes, which the disk cannot hold.
 
     Raises:
-        DeviceMapError: listing keys that name nothing, tensors that no key names and classes that straddle devices.
-        ResolutionError: when wishes contradict each other, naming them; when one asks for a device that nobody offers.
+        DeviceMapError: listing keys that name nothing, tensors that no key names and classes that straddle
+            devices.
+        ResolutionError: when wishes contradict each other, naming them; when one asks for a device that
+            nobody offers.
     """
     whole_model = set(config.device_map) == {""}
     index = inventory.index if not whole_model or config.same_device or config.forbid else PathIndex(())
@@ -137,7 +145,10 @@ def _targets(config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom
 def _keys_of(
     expansion: Expansion, inventory: Inventory, atoms: Sequence[Atom]
 ) -> Iterator[tuple[str | None, ...]]:
-    """The keys that decide for each atom, most often one: more where inner modules or tensors have keys of their own."""
+    """The keys that decide for each atom, most often one.
+
+    More where inner modules or tensors have keys of their own.
+    """
     anchors = expansion.anchors
     runs = iter(
         [(end, None if path is None else anchors[path]) for _, end, path in inventory.line.runs(anchors)]

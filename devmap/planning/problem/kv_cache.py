@@ -1,4 +1,7 @@
-"""What generation keeps of the past in one layer, from the figures of `config.json`: keys and values, or a state of fixed size."""
+"""What generation keeps of the past in one layer, from the figures of `config.json`.
+
+Keys and values, or a state of fixed size.
+"""
 
 from __future__ import annotations
 
@@ -68,11 +71,15 @@ class CacheShape:
     cross_length: int = 0
     """Tokens of the encoder that a decoder's cross-attention keeps beside its own."""
     state: tuple[int, int] = (0, 0)
-    """Elements of the convolution's and of the recurrent state that a layer without attention keeps of a sequence."""
+    """Elements of the convolution's and of the recurrent state that a layer without attention keeps of a
+    sequence."""
 
     @classmethod
     def of(cls, architecture: Architecture, *, batch_size: int, length: int, dtype: str) -> CacheShape | None:
-        """The cache of a model for sequences of `length` tokens; None where the config does not give the figures."""
+        """The cache of a model for sequences of `length` tokens.
+
+        None where the config does not give the figures.
+        """
         hidden = figure(architecture, "hidden_size", "d_model", "n_embd")
         heads = figure(
             architecture,

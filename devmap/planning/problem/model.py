@@ -38,7 +38,10 @@ class Problem:
 
     @cached_property
     def limits(self) -> Mapping[Device, int]:
-        """Bytes that weights, per-module charges and slots may take on each offered device; never negative."""
+        """Bytes that weights, per-module charges and slots may take on each offered device.
+
+        Never negative.
+        """
         kept = {True: self.activation_bytes, False: 0}
         return {
             budget.device: NO_LIMIT
@@ -53,7 +56,10 @@ class Problem:
 
     @cached_property
     def accelerators(self) -> tuple[Device, ...]:
-        """The accelerators in order that have any room; all of them where none has (they still hold what has no bytes)."""
+        """The accelerators in order that have any room.
+
+        All of them where none has (they still hold what has no bytes).
+        """
         offered = tuple(budget.device for budget in self.budgets if budget.device.is_accelerator)
         return tuple(device for device in offered if self.limits[device] > 0) or offered
 
@@ -73,7 +79,10 @@ class Problem:
 
     @cached_property
     def lower_bytes(self) -> tuple[int, ...]:
-        """Bytes of each unit on cpu or disk when it is streamed: without the buffers that stay where it is executed."""
+        """Bytes of each unit on cpu or disk when it is streamed.
+
+        Without the buffers that stay where it is executed.
+        """
         loads = self.loads
         atoms = loads.weight
         if any(loads.held) or any(loads.buffers):
@@ -85,7 +94,10 @@ class Problem:
 
     @cached_property
     def beside_bytes(self) -> tuple[int, ...]:
-        """For each atom what a device keeps beside the slots when it is streamed there: its buffers, and what the workload keeps."""
+        """For each atom what a device keeps beside the slots when it is streamed there.
+
+        Its buffers, and what the workload keeps.
+        """
         run, stays = self.loads.run, self.loads.buffers
         return tuple(map(add, run, stays)) if any(run) or any(stays) else (0,) * len(run)
 
@@ -143,7 +155,10 @@ class Problem:
 
 
 def stretches(devices: Sequence[Device]) -> list[tuple[Device, int, int]]:
-    """Runs of one device in a sequence, as device, start and end; there are few of them, so that what is told by device is cheap."""
+    """Runs of one device in a sequence, as device, start and end.
+
+    There are few of them, so that what is told by device is cheap.
+    """
     found: list[tuple[Device, int, int]] = []
     current, start = None, 0
     for at, device in enumerate(devices):

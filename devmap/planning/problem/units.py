@@ -65,7 +65,10 @@ class Unit(NamedTuple):
 
 
 class SingleUnits(Sequence[Unit]):
-    """The units of a model of which nothing is pinned, barred or joined: each atom by itself, made when somebody asks for it."""
+    """The units of a model of which nothing is pinned, barred or joined.
+
+    Each atom by itself, made when somebody asks for it.
+    """
 
     def __init__(self, count: int, strategy: Strategy) -> None:
         self.strategy = strategy
@@ -93,9 +96,12 @@ def contract(
     together: Iterable[Sequence[int]],
     sizes: Mapping[str, int],
 ) -> tuple[Sequence[Unit], tuple[TieCopy, ...]]:
-    """Join what `together` and ties hold on one device into units; where pins keep a tie apart, say which copies that takes.
+    """Join what `together` and ties hold on one device into units.
 
-    `together` must not join different pins. Linear, but for the near-constant factor of union by the earliest member.
+    Where pins keep a tie apart, say which copies that takes.
+
+    `together` must not join different pins. Linear, but for the near-constant factor of union by the earliest
+    member.
     """
     together = tuple(together)
     nowhere: frozenset[Device] = frozenset()

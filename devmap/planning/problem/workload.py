@@ -1,16 +1,16 @@
 """What the workload keeps beside the weights, charged to the atom that causes it, with the arithmetic.
 
-Training: gradients and optimizer states of the trained parameters, on the device that holds them. Bytes an element, from the
-optimizers' own documentation: AdamW two float32 moments (and a float32 master copy where the model runs in half precision),
-8-bit AdamW two one-byte moments, Adafactor a row and a column of float32 for each matrix (a full float32 second moment for
-vectors), Lion one float32 momentum, SGD none, SGD with momentum one in the parameter's dtype.
-Saved activations are an estimate: 34 bytes an element of hidden state and layer in half precision, the sum of Korthikanti et
-al., "Reducing Activation Recomputation in Large Transformer Models" (2022), section 4.1, without the attention scores that fused
-kernels do not keep.
+Training: gradients and optimizer states of the trained parameters, on the device that holds them. Bytes an
+element, from the optimizers' own documentation: AdamW two float32 moments (and a float32 master copy where
+the model runs in half precision), 8-bit AdamW two one-byte moments, Adafactor a row and a column of float32
+for each matrix (a full float32 second moment for vectors), Lion one float32 momentum, SGD none, SGD with
+momentum one in the parameter's dtype. Saved activations are an estimate: 34 bytes an element of hidden state
+and layer in half precision, the sum of Korthikanti et al., "Reducing Activation Recomputation in Large
+Transformer Models" (2022), section 4.1, without the attention scores that fused kernels do not keep.
 
-Inference and server: the KV cache of each layer (`kv_cache`), and on every device that executes something the working set of the
-largest layer, an estimate: batch x sequence x (4 hidden + 2 intermediate) elements. Logits are not counted: generation needs
-them for one token.
+Inference and server: the KV cache of each layer (`kv_cache`), and on every device that executes something the
+working set of the largest layer, an estimate: batch x sequence x (4 hidden + 2 intermediate) elements. Logits
+are not counted: generation needs them for one token.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ _STATES = {
 }
 
 
-def _state_bytes(optimizer: Optimizer, shape: Sequence[int], elements: int, dtype: str) -> int:  # noqa: PLR0911 - one return an optimizer
+# One return an optimizer.
+def _state_bytes(optimizer: Optimizer, shape: Sequence[int], elements: int, dtype: str) -> int:  # noqa: PLR0911
     if optimizer is Optimizer.ADAMW:
         return elements * (12 if dtype in _HALF else 8)
     if optimizer is Optimizer.ADAMW_8BIT:
@@ -189,7 +190,10 @@ def _inference(
                     by_atom[places[layer]] = by_atom.get(places[layer], 0) + shape.nbytes(number)
             if shape.has_unknown_states:
                 notes = (
-                    "The model's config does not give the size of its recurrent layers' state: it is not counted.",
+                    (
+                        "The model's config does not give the size of its recurrent layers' state: it is not "
+                        "counted."
+                    ),
                 )
             kinds = dict.fromkeys(
                 shape.arithmetic(number) for number in range(len(layers)) if shape.nbytes(number)

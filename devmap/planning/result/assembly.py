@@ -1,4 +1,7 @@
-"""A solution written down as a plan: placements, bytes per device with every charge, the folded map, the reasons."""
+"""A solution written down as a plan.
+
+Placements, bytes per device with every charge, the folded map, the reasons.
+"""
 
 from __future__ import annotations
 

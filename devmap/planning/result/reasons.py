@@ -1,4 +1,7 @@
-"""Sentences on what a plan aimed at and reached: the strategy's figure, what binds, what streams where, copies, gaps."""
+"""Sentences on what a plan aimed at and reached.
+
+The strategy's figure, what binds, what streams where, copies, gaps.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A plan proven before it is returned, from the plan, the inventory and the config alone.
 
-Nothing here shares code with the algorithms, but for the line that a model's tensors stand in: homes are read from the folded map, sizes
-are worked out again from shapes, wishes from the keys of the config. `proof_bytes` adds up every device again. What a plan says of
-many tensors is read by runs of the line, so that proving costs what the plan does: n log n in keys and placements.
+Nothing here shares code with the algorithms, but for the line that a model's tensors stand in: homes are read
+from the folded map, sizes are worked out again from shapes, wishes from the keys of the config. `proof_bytes`
+adds up every device again. What a plan says of many tensors is read by runs of the line, so that proving
+costs what the plan does: n log n in keys and placements.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iter
 
 
 def read_plan(plan: Plan, inventory: Inventory) -> tuple[Sequence[Said[int | str]], Sequence[Said[int]]]:
-    """What a plan says of the line of tensors: homes by the longest key of its map, and the numbers of placements."""
+    """What a plan says of the line of tensors.
+
+    Homes by the longest key of its map, and the numbers of placements.
+    """
     line = inventory.line
     homes = list(
         joined(
@@ -82,7 +86,10 @@ def read_plan(plan: Plan, inventory: Inventory) -> tuple[Sequence[Said[int | str
 
 
 def _one_after_another(plan: Plan, inventory: Inventory) -> list[Said[int]] | None:
-    """The stretches of placements that cover the line in its order, as those of a sound plan do; None where they do not."""
+    """The stretches of placements that cover the line in its order, as those of a sound plan do.
+
+    None where they do not.
+    """
     line = inventory.line
     first, after, place, number = line.first, line.after, line.place, line.number
     borders = [0]
@@ -132,7 +139,10 @@ def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
 
 
 def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
-    """Modules of a whole class whose tensors lie on several devices, the outermost of each: those with a border of the map inside."""
+    """Modules of a whole class whose tensors lie on several devices, the outermost of each.
+
+    Those with a border of the map inside.
+    """
     borders = [border for border, _, _ in homes[1:]]
     for start, end, path in torn_blocks(inventory, frozenset(plan.no_split_module_classes), borders):
         devices = {str(home) for _, _, home in over(homes, start, end)}
@@ -188,7 +198,10 @@ def _homes_below(
 
 
 def _parted_ties(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
-    """Ties over several devices, unless a reason names the copy that each further device takes; `wrong_bytes` sees that it is paid for."""
+    """Ties over several devices, unless a reason names the copy that each further device takes.
+
+    `wrong_bytes` sees that it is paid for.
+    """
     if len(homes) < 2:
         return
     number = inventory.line.number

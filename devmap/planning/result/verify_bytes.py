@@ -1,4 +1,7 @@
-"""The bytes of a plan added up again: what every placement owns, what every device holds and keeps free, what streams fit their slots."""
+"""The bytes of a plan added up again.
+
+What every placement owns, what every device holds and keeps free, what streams fit their slots.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ _WIDE = {"float64", "float32", "float16", "bfloat16"}
 def wrong_bytes(
     plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]
 ) -> Iterator[str]:
-    """Weights added up again per placement and per device, each tied tensor once per device; every total against its capacity."""
+    """Weights added up again per placement and per device, each tied tensor once per device.
+
+    Every total against its capacity.
+    """
     up_to = _bytes_up_to(plan, inventory)
     owned = _added_up(placed, up_to, len(plan.placements))
     for at, size in _told_before(inventory, homes, up_to):
@@ -87,7 +93,9 @@ def _by_home(plan: Plan, owned: Sequence[int]) -> dict[Device, int]:
 
 
 def _bytes_up_to(plan: Plan, inventory: Inventory, *, moved_only: bool = False) -> Sequence[int]:
-    """Bytes at the run dtype, from shapes, of all tensors before each number of the line, and of all of them last.
+    """Bytes at the run dtype, from shapes, of all tensors before each number of the line.
+
+    And of all of them last.
 
     `moved_only` leaves out the buffers that a stream does not move. Worked out once for a model.
     """
@@ -194,7 +202,10 @@ def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Said[int]
 def _largest_slots(
     plan: Plan, inventory: Inventory, placed: Sequence[Said[int]], streamed: Sequence[int]
 ) -> dict[Device, int]:
-    """By executing device the most bytes that one streamed module brings: all its weights, once each, without buffers that stay."""
+    """By executing device the most bytes that one streamed module brings.
+
+    All its weights, once each, without buffers that stay.
+    """
     if not streamed:
         return {}
     up_to = _bytes_up_to(plan, inventory, moved_only=True)

@@ -1,4 +1,7 @@
-"""What decides where an atom goes: what each device had left when its turn came, and the wish, budget or reserve that binds."""
+"""What decides where an atom goes.
+
+What each device had left when its turn came, and the wish, budget or reserve that binds.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +111,10 @@ class Rooms:
         return self.on_cpu[unit] if device == CPU else self.problem.lower_bytes[unit]
 
     def left(self, unit: int, device: Device) -> int:
-        """Bytes that a device had left when a unit's turn came: pinned units stand there already, and all before it in the order."""
+        """Bytes that a device had left when a unit's turn came.
+
+        Pinned units stand there already, and all before it in the order.
+        """
         limit = self.problem.limit(device) - self.kept.get(device, 0)
         units = self.problem.units
         before = (

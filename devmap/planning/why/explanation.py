@@ -1,4 +1,7 @@
-"""Why a module lives where it does: what it weighs, what was left when it was placed, what binds, what a little more would change."""
+"""Why a module lives where it does.
+
+What it weighs, what was left when it was placed, what binds, what a little more would change.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,8 @@ class Explanation:
     class_name: str
     """Empty for a tensor."""
     placed_with: str
-    """The module that it is placed with as a whole; empty where it is placed by itself or is spread over several."""
+    """The module that it is placed with as a whole; empty where it is placed by itself or is spread over
+    several."""
     placed_class: str
     weight_bytes: int
     """Parameters and buffers, a tied tensor once."""
@@ -290,7 +294,8 @@ def _planned(
 ) -> _Layout | None:
     """The same question with other budgets, planned; None where nothing fits.
 
-    `fastest` plans anew, since more than budgets hangs on the machine there; for the rest the problem stays but for its budgets.
+    `fastest` plans anew, since more than budgets hangs on the machine there; for the rest the problem stays
+    but for its budgets.
     """
     if Strategy.FASTEST in config.device_map.values():
         try:

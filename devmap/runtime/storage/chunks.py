@@ -1,8 +1,9 @@
 """A slab in parts: a block that is larger than a host slab is brought in stretch by stretch.
 
-A weight is cut between its rows, at the coarsest dimension whose rows are small, so that each stretch of it is a few boxes
-that lie in one run each. What makes the weight (fused experts, transposed or converted tensors) is cut along: each box gets
-the pieces that fill it, and a part is read like a small block of its own.
+A weight is cut between its rows, at the coarsest dimension whose rows are small, so that each stretch of it
+is a few boxes that lie in one run each. What makes the weight (fused experts, transposed or converted
+tensors) is cut along: each box gets the pieces that fill it, and a part is read like a small block of its
+own.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ def parts_of(layout: Layout, part_bytes: int, *, request_bytes: int = REQUEST_BY
 
 
 def least_part_bytes(layout: Layout) -> int:
-    """The smallest part that this layout can be cut into, in bytes: the largest of its weights that cannot be cut, or a cache line."""
+    """The smallest part that this layout can be cut into, in bytes.
+
+    The largest of its weights that cannot be cut, or a cache line.
+    """
     return max((_grain_bytes(field.weight, 0) for field in layout.fields), default=0)
 
 
@@ -114,7 +118,10 @@ def _grain_bytes(weight: Weight, part_bytes: int) -> int:
 
 
 def _stretch(weight: Weight, start: int, end: int, shift: int) -> Iterator[Field]:
-    """The bytes `start` to `end` of a weight as weights of their own; `shift` brings their places to the part's start."""
+    """The bytes `start` to `end` of a weight as weights of their own.
+
+    `shift` brings their places to the part's start.
+    """
     if (start, end) == (0, weight.nbytes):
         yield Field(weight, start + shift)
         return
@@ -131,7 +138,10 @@ def _stretch(weight: Weight, start: int, end: int, shift: int) -> Iterator[Field
 
 
 def _cut(weight: Weight, stored: StoredTensor, piece: Piece, box: Box) -> Piece | None:
-    """The part of a piece that fills a box of its weight, with places counted from the box's corner; None where it fills nothing."""
+    """The part of a piece that fills a box of its weight, with places counted from the box's corner.
+
+    None where it fills nothing.
+    """
     put = piece.put if piece.put is not None else tuple((0, size) for size in weight.shape)
     both = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(put, box, strict=True))
     if any(first >= last for first, last in both):

@@ -1,8 +1,9 @@
 """Whether a file is still the one that the model was loaded from.
 
-A file that is replaced by another name (write, then rename) does no harm: what is open stays open. One that is written to in
-place, or opened anew after an error, may hold other weights by now. Size and time of change are looked at after each read;
-where they differ, the header and a few pages spread over the file decide whether the same bytes are back.
+A file that is replaced by another name (write, then rename) does no harm: what is open stays open. One that
+is written to in place, or opened anew after an error, may hold other weights by now. Size and time of change
+are looked at after each read; where they differ, the header and a few pages spread over the file decide
+whether the same bytes are back.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Original:
         with self._lock:
             if stamp[2] != self._size or _sample_of(descriptor, self._size) != self._digest:
                 raise StreamError(
-                    f"{self.path}: the file has changed since the model was loaded from it (it has {stamp[2]:,} bytes now)",
+                    f"{self.path}: the file has changed since the model was loaded from it (it has "
+                    f"{stamp[2]:,} bytes now)",
                     help="bring the old file back, or load the model again",
                 )
             self._stamp = stamp

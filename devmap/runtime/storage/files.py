@@ -36,7 +36,10 @@ _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def memory_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a flat `torch.uint8` tensor on the CPU, to read into. The tensor must outlive it. Needs no numpy."""
+    """The bytes of a flat `torch.uint8` tensor on the CPU, to read into. The tensor must outlive it.
+
+    Needs no numpy.
+    """
     if tensor.numel() == 0:
         return memoryview(b"")
     return memoryview((ctypes.c_ubyte * tensor.numel()).from_address(tensor.data_ptr())).cast("B")
@@ -149,7 +152,8 @@ class Files:
     ) -> None:
         """Fill `parts` one after another from `offset` on, without holding the interpreter's lock.
 
-        `forget` lets the system's cache drop the bytes: nobody will ask for them before it would have done so itself.
+        `forget` lets the system's cache drop the bytes: nobody will ask for them before it would have done so
+        itself.
 
         Raises:
             StreamError: naming the file and the offset. The file is opened anew by the next read.
@@ -161,7 +165,9 @@ class Files:
             stamp = None if original is None else original.require(descriptor)
             self._fill(path, descriptor, parts, offset)
             while original is not None and (now := original.require(descriptor)) != stamp:
-                stamp = now  # it was written to meanwhile and is the same again: what was read may be what stood there between
+                # it was written to meanwhile and is the same again: what was read may be what stood there
+                # between
+                stamp = now
                 self._fill(path, descriptor, parts, offset)
             if forget:
                 forget_cached(descriptor, offset, nbytes)
@@ -198,7 +204,9 @@ class Files:
         return self.pages(path, streamed=False).memory
 
     def pages(self, path: Path, *, streamed: bool) -> Pages:
-        """A file's map. Streamed bytes have one of their own: what is written to it is lost when its pages are let go of.
+        """A file's map.
+
+        Streamed bytes have one of their own: what is written to it is lost when its pages are let go of.
 
         Raises:
             StreamError: when the file cannot be opened.
@@ -232,7 +240,10 @@ class Files:
                 original.require(pages.descriptor)
 
     def forget_pages(self, path: Path, pages: Pages) -> None:
-        """Map the streamed bytes of a file anew at the next use, unless that has happened; those who hold the old map keep it."""
+        """Map the streamed bytes of a file anew at the next use, unless that has happened.
+
+        Those who hold the old map keep it.
+        """
         with self._lock:
             if self._maps.get((path, True)) is pages:
                 del self._maps[path, True]
@@ -290,7 +301,10 @@ class Files:
             )
 
     def _forget(self, path: Path) -> None:
-        """Drop a descriptor after an error. It is not closed: another thread may be in the middle of a read on it."""
+        """Drop a descriptor after an error.
+
+        It is not closed: another thread may be in the middle of a read on it.
+        """
         with self._lock:
             self._descriptors.pop(path, None)
 

@@ -1,8 +1,8 @@
 """Homes of streamed blocks: where the bytes are while a block does not run.
 
-A block on disk stays in the user's own safetensors and is read into a slab each time. A block on the CPU is views of the
-mapped checkpoint, so that nothing is copied, or one copy where its tensors change on their way (another dtype, a fused or
-transposed weight).
+A block on disk stays in the user's own safetensors and is read into a slab each time. A block on the CPU is
+views of the mapped checkpoint, so that nothing is copied, or one copy where its tensors change on their way
+(another dtype, a fused or transposed weight).
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class HostHome:
     tensors: Mapping[str, torch.Tensor]
     readers: Readers
     parts: tuple[Stretch, ...]
-    """One for each run of bytes that are neighbours on both sides, or, once it is cut, one for each host slab."""
+    """One for each run of bytes that are neighbours on both sides, or, once it is cut, one for each host
+    slab."""
 
     def start_part(self, number: int, slab: torch.Tensor) -> Reading:
         """Copy one part into a host slab, by several threads."""
@@ -136,7 +137,8 @@ def disk_home(layout: Layout, readers: Readers, *, request_bytes: int) -> DiskHo
 def host_home(layout: Layout, readers: Readers, made: dict[str, torch.Tensor]) -> HostHome:
     """A home in host memory: views where the stored bytes are the running bytes, copies of the rest.
 
-    `made` are the tensors that other blocks have already, by name: a tied weight is held once. This block's are added.
+    `made` are the tensors that other blocks have already, by name: a tied weight is held once. This block's
+    are added.
 
     Raises:
         StreamError: when a weight cannot be read.

@@ -26,7 +26,8 @@ class Spot(NamedTuple):
     kind: TensorKind
     persistent: bool
     owner: str
-    """The first name of the same tensor object, in registration order: its own, unless it is tied to an earlier one."""
+    """The first name of the same tensor object, in registration order: its own, unless it is tied to an
+    earlier one."""
     table: dict[str, torch.Tensor | None]
     """The module's own dict of parameters or buffers; what stands there is what the module's code sees."""
 
@@ -60,10 +61,12 @@ class Survey:
         outer, _, key = path.rpartition(".")
         module: nn.Module | None = self.modules[""]
         for part in outer.split(".") if outer else ():
-            module = module._modules.get(part) if module is not None else None  # noqa: SLF001 - as in `survey`
+            # As in `survey`.
+            module = module._modules.get(part) if module is not None else None  # noqa: SLF001
         return module is not None and any(
-            key in table for table in (module._modules, module._parameters, module._buffers)
-        )  # noqa: SLF001 - as in `survey`
+            key in table
+            for table in (module._modules, module._parameters, module._buffers)  # noqa: SLF001
+        )
 
 
 def survey(model: nn.Module) -> Survey:

@@ -1,9 +1,10 @@
 """The offload folder: weights that have no safetensors file behind them, written once.
 
-One file a block, in safetensors format. Its name is the digest of its content, so a file of another model, or of other
-weights of the same model, is never taken for it; what is there already is read and compared before it is trusted. A file
-appears under its name only when it is complete and on the disk, so a process that dies, and two that write at once, do no harm.
-What a process leaves behind that is killed while it writes is removed when the folder is used the next time.
+One file a block, in safetensors format. Its name is the digest of its content, so a file of another model, or
+of other weights of the same model, is never taken for it; what is there already is read and compared before
+it is trusted. A file appears under its name only when it is complete and on the disk, so a process that dies,
+and two that write at once, do no harm. What a process leaves behind that is killed while it writes is removed
+when the folder is used the next time.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ _PREFIX, _SUFFIX = ".devmap-", ".tmp"
 
 
 def write_block(weights: Sequence[Weight], folder: str) -> tuple[Weight, ...]:
-    """The same weights with a file behind them; nothing is written where the file is there already, and right.
+    """The same weights with a file behind them.
+
+    Nothing is written where the file is there already, and right.
 
     Raises:
         LoadError: when the folder cannot be written to, or the disk is full.
@@ -123,7 +126,10 @@ def _is_right(path: Path, name: str) -> bool:
 
 
 def sweep(folder: str) -> None:
-    """Remove temporary files that a process left behind which died while it wrote; those of living ones stay."""
+    """Remove temporary files that a process left behind which died while it wrote.
+
+    Those of living ones stay.
+    """
     for path in Path(folder).glob(f"{_PREFIX}*{_SUFFIX}"):
         with contextlib.suppress(
             OSError

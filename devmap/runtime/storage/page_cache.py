@@ -1,8 +1,8 @@
 """Reads past the system's page cache (`O_DIRECT`), for models that would only push everything else out of it.
 
-The kernel wants whole aligned blocks at aligned addresses, which the tensors of a safetensors file are not. So the
-blocks around them go through an aligned buffer of the reading thread, whose bytes are then scattered: as many copies as a
-buffered read makes, none of them in the cache.
+The kernel wants whole aligned blocks at aligned addresses, which the tensors of a safetensors file are not.
+So the blocks around them go through an aligned buffer of the reading thread, whose bytes are then scattered:
+as many copies as a buffered read makes, none of them in the cache.
 
 Source: open(2) of the Linux manual pages.
 """
@@ -27,7 +27,8 @@ __all__ = ["DIRECT", "DirectReader", "are_present", "can_populate", "forget_cach
 DIRECT: int = getattr(os, "O_DIRECT", 0)
 """The flag to open with; 0 where the system has none."""
 _BLOCK = 4096
-"""Offsets, sizes and addresses are multiples of this: what every file system that takes the flag is content with."""
+"""Offsets, sizes and addresses are multiples of this: what every file system that takes the flag is content
+with."""
 
 
 class DirectReader:
@@ -39,7 +40,9 @@ class DirectReader:
         self._threads = threading.local()
 
     def read_into(self, descriptor: int, parts: Sequence[memoryview], offset: int) -> int:
-        """As `os.preadv`: fill `parts` from `offset` on; how many bytes there were. Less than asked only at the end of the file.
+        """As `os.preadv`: fill `parts` from `offset` on; how many bytes there were.
+
+        Less than asked only at the end of the file.
 
         Raises:
             OSError: with `EINVAL` where the file system takes no direct reads.
@@ -77,9 +80,10 @@ class DirectReader:
 
 # Pages of mapped files: brought in ahead of use, and let go of afterwards.
 #
-# A kernel that reads a mapped page which is not there stops until the disk has it, with one small request in flight. So pages
-# are brought in beforehand, by threads, in large parts (`MADV_POPULATE_READ`, Linux 5.14): cached ones cost no copy, the
-# others come at the disk's rate, and a file that is too short or cannot be read is an error here instead of a signal there.
+# A kernel that reads a mapped page which is not there stops until the disk has it, with one small request in
+# flight. So pages are brought in beforehand, by threads, in large parts (`MADV_POPULATE_READ`, Linux 5.14):
+# cached ones cost no copy, the others come at the disk's rate, and a file that is too short or cannot be read
+# is an error here instead of a signal there.
 #
 # Source: madvise(2) and posix_fadvise(2) of the Linux manual pages.
 
@@ -152,13 +156,19 @@ def _is_cached(descriptor: int, offset: int) -> bool:
 
 
 def forget_cached(descriptor: int, offset: int, nbytes: int) -> None:
-    """Let the system's cache drop a stretch of a file: its whole pages, as far as nobody maps them. Does nothing on other systems."""
+    """Let the system's cache drop a stretch of a file: its whole pages, as far as nobody maps them.
+
+    Does nothing on other systems.
+    """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, offset, nbytes, os.POSIX_FADV_DONTNEED)
 
 
 def release(address: int, nbytes: int) -> None:
-    """Let go of the whole pages inside: what was written to them is lost, what the file has stays in the system's cache."""
+    """Let go of the whole pages inside.
+
+    What was written to them is lost, what the file has stays in the system's cache.
+    """
     first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
     last = (address + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if last > first:

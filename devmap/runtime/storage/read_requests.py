@@ -1,8 +1,9 @@
 """Which bytes of which files make a slab, in requests of the size that disks like.
 
-Tensors that are neighbours in a file become one request of up to 8 MiB that scatters into the slab; small gaps between
-them are read and thrown away, because a second request costs more. Large tensors are cut, so that several readers share
-them. Sizes after the loaders of exllamav3 (gap) and fastsafetensors (request), which measured them.
+Tensors that are neighbours in a file become one request of up to 8 MiB that scatters into the slab; small
+gaps between them are read and thrown away, because a second request costs more. Large tensors are cut, so
+that several readers share them. Sizes after the loaders of exllamav3 (gap) and fastsafetensors (request),
+which measured them.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A part of a stored tensor that changes on its way: another dtype, a transpose, columns of a fused tensor."""
+    """A part of a stored tensor that changes on its way.
+
+    Another dtype, a transpose, columns of a fused tensor.
+    """
 
     stored: StoredTensor
     piece: Piece
@@ -106,7 +110,10 @@ def direct_ranges(weight: Weight) -> list[Range] | None:
 
 
 def _direct(stored: StoredTensor, piece: Piece, target: Field) -> Range | None:
-    """The bytes of a piece that need no change and are in one run on both sides; None where that is not so."""
+    """The bytes of a piece that need no change and are in one run on both sides.
+
+    None where that is not so.
+    """
     weight = target.weight
     if torch_dtype(stored.dtype) is not weight.dtype or piece.permute is not None:
         return None

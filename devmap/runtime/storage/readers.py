@@ -75,7 +75,9 @@ class Readers:
     def __init__(
         self, *, threads: int = _THREADS, scratch_bytes: int = REQUEST_BYTES, direct: bool | None = None
     ) -> None:
-        """`scratch_bytes` of each thread, where bytes change on their way. `direct` reads past the page cache.
+        """`scratch_bytes` of each thread, where bytes change on their way.
+
+        `direct` reads past the page cache.
 
         Left out, `direct` is what the environment says: `DEVMAP_DIRECT_READS=1`.
         """
@@ -162,9 +164,12 @@ class Readers:
             goal[rows].copy_(part)
 
     def _runs(self, stored: StoredTensor, take: Box) -> Iterator[tuple[tuple[int, ...], int, int]]:
-        """Rows of a stored tensor that scratch memory has room for: the indices before them, the first, and one past the last.
+        """Rows of a stored tensor that scratch memory has room for.
 
-        Rows of the outermost dimension, unless one of them is too large already; then of the next one, and so on.
+        The indices before them, the first, and one past the last.
+
+        Rows of the outermost dimension, unless one of them is too large already; then of the next one, and so
+        on.
         """
         depth, row_bytes = 0, stored.nbytes // max(1, stored.shape[0])
         while row_bytes > self._scratch_bytes and depth + 1 < len(stored.shape):
@@ -194,7 +199,8 @@ class Readers:
 class _Task:
     """A call with its arguments, once, without gradients: futures carry no mode of the calling thread.
 
-    It lets its arguments go before its future is done, so that whoever counts what refers to a slab then counts no reader.
+    It lets its arguments go before its future is done, so that whoever counts what refers to a slab then
+    counts no reader.
     """
 
     def __init__(self, call: Callable[..., None], *arguments: object) -> None:

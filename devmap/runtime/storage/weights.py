@@ -1,4 +1,7 @@
-"""The model's tensors as they will run, where their bytes come from, and how a block of them lies in one slab."""
+"""The model's tensors as they will run, where their bytes come from.
+
+And how a block of them lies in one slab.
+"""
 
 from __future__ import annotations
 
@@ -86,9 +89,9 @@ def _view(slab: torch.Tensor, field: Field) -> torch.Tensor:
 def lay_out(weights: Iterable[Weight]) -> Layout:
     """Put weights side by side so that nothing is wasted.
 
-    Weights of whole cache lines come first, in the order of the file, and so stay aligned; the rest follows by falling
-    element size, so that each is aligned to its own elements. A slab is thus exactly as big as its weights, which is what
-    the planner charges for a slot.
+    Weights of whole cache lines come first, in the order of the file, and so stay aligned; the rest follows
+    by falling element size, so that each is aligned to its own elements. A slab is thus exactly as big as its
+    weights, which is what the planner charges for a slot.
     """
     fields: list[Field] = []
     offset = 0
@@ -127,10 +130,12 @@ def runs_as(dtype: torch.dtype, asked: str | None, kind: TensorKind) -> torch.dt
 
 
 class Weights(dict[str, Weight]):
-    """Each owner's tensor as it will run: real ones as they are, those on meta from the inventory's checkpoint.
+    """Each owner's tensor as it will run.
 
-    A weight is made when it is asked for: a tensor that stays where and what it is never is. A weight on meta that no stored
-    tensor makes has neither `stored` nor `live`; `devmap.runtime.preflight` reports it.
+    Real ones as they are, those on meta from the inventory's checkpoint.
+
+    A weight is made when it is asked for: a tensor that stays where and what it is never is. A weight on meta
+    that no stored tensor makes has neither `stored` nor `live`; `devmap.runtime.preflight` reports it.
     """
 
     def __init__(self, found: Survey, inventory: Inventory | None, dtype: str | None) -> None:

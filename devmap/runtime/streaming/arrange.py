@@ -33,7 +33,8 @@ class Block:
     weights: tuple[Weight, ...]
     spots: tuple[Spot, ...]
     is_module: bool
-    """False for a tensor on a module that is split: it has no forward of its own, and is fetched when it is used."""
+    """False for a tensor on a module that is split: it has no forward of its own, and is fetched when it is
+    used."""
 
     @property
     def nbytes(self) -> int:
@@ -48,16 +49,21 @@ class Arrangement:
     residents: Mapping[tuple[str, Device], tuple[Spot, ...]]
     """By owner and device the places that show this copy of the weight; without those that are in place."""
     in_place_bytes: Mapping[Device, int]
-    """Of tensors that came with the module and are on their device, in their dtype: nothing is done to them."""
+    """Of tensors that came with the module and are on their device, in their dtype: nothing is done to them.
+    """
     blocks: tuple[Block, ...]
     devices: frozenset[Device]
     """All that execute something."""
     regions: Mapping[str, Device]
-    """The modules whose inputs are moved, and the one device that everything inside executes on; empty where nothing ever moves."""
+    """The modules whose inputs are moved, and the one device that everything inside executes on; empty where
+    nothing ever moves."""
 
 
 def cover(found: Survey, plan: Plan) -> Sequence[Placement | None]:
-    """The placement of each of the survey's spots, in their order: the tensor's own, or that of the nearest module around it."""
+    """The placement of each of the survey's spots, in their order.
+
+    The tensor's own, or that of the nearest module around it.
+    """
     placements = {placement.path: placement for placement in plan.placements}
     by_module: dict[str, Placement | None] = {}
     for path in found.modules:
@@ -71,9 +77,9 @@ def arrange(
 ) -> Arrangement:
     """Sort every place of the module tree; `covering` is what `cover` says, with a placement for each.
 
-    A buffer of a streamed block stays on the executing device, unless the plan offloads buffers; one that is computed and
-    never saved always does. A weight of a streamed block that is resident on the executing device anyway, by a tie, is
-    not streamed.
+    A buffer of a streamed block stays on the executing device, unless the plan offloads buffers; one that is
+    computed and never saved always does. A weight of a streamed block that is resident on the executing
+    device anyway, by a tie, is not streamed.
     """
     sides: dict[Device, _Side] = {}
     by_placement: dict[int, _Side] = {}
@@ -185,8 +191,8 @@ def _regions(
 ) -> dict[str, Device]:
     """Where inputs are moved: at the outermost modules that execute on one device.
 
-    Not at containers that are never called, such as `nn.ModuleList`; inside a region again at modules that hold several
-    placements, because callers reach for those directly (`generate` calls the encoder).
+    Not at containers that are never called, such as `nn.ModuleList`; inside a region again at modules that
+    hold several placements, because callers reach for those directly (`generate` calls the encoder).
     """
     above = {""}
     for path in placements:
@@ -209,10 +215,12 @@ def _has_forward(found: Survey, path: str) -> bool:
     return type(found.modules[path]).forward is not nn.Module.forward
 
 
-# Blocks that execute on the CPU and are larger than host memory may hold: streamed module by module instead of as a whole.
+# Blocks that execute on the CPU and are larger than host memory may hold: streamed module by module instead
+# of as a whole.
 #
-# On an accelerator a block of any size goes through the ring in parts, since its slot is on the device. On the CPU host memory
-# is where the block runs, so what is brought in at a time has to be smaller: the modules inside it that hold tensors.
+# On an accelerator a block of any size goes through the ring in parts, since its slot is on the device. On
+# the CPU host memory is where the block runs, so what is brought in at a time has to be smaller: the modules
+# inside it that hold tensors.
 
 
 def divided(block: Block, limit_bytes: int) -> Iterator[Block]:

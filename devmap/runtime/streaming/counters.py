@@ -37,9 +37,11 @@ class Stats:
     staged_bytes: int
     """Of these, what went through the ring."""
     file_bytes: int
-    """Bytes asked of files since the model was loaded, gaps between tensors included; the system's cache may have given them."""
+    """Bytes asked of files since the model was loaded, gaps between tensors included; the system's cache may
+    have given them."""
     disk_bytes: int | None
-    """Bytes that disks have given to this process since then, whatever it read; None where the system does not say."""
+    """Bytes that disks have given to this process since then, whatever it read; None where the system does
+    not say."""
     fetched_bytes: int
     """Bytes read for weights that were used without their block's forward."""
     hits: int
@@ -54,12 +56,14 @@ class Stats:
     """Calls that waited for their bytes."""
     stall_seconds: float
     stall_seconds_by_cause: Mapping[str, float]
-    """`disk`: reads; `host`: copies from pageable into pinned memory; `copy`: copies to the device, queueing for them included."""
+    """`disk`: reads; `host`: copies from pageable into pinned memory; `copy`: copies to the device, queueing
+    for them included."""
     passes: int
     """Completed forwards of the whole model."""
     last_pass_seconds: float | None
     last_pass_bound_by: Resource | None
-    """What the last pass waited for most; `compute` where it waited for less than a twentieth of its time; None before the first."""
+    """What the last pass waited for most; `compute` where it waited for less than a twentieth of its time;
+    None before the first."""
     predicted_seconds: float | None
     """What the plan expects of a pass, where it knows the machine."""
     bound_seconds: float | None
@@ -84,7 +88,8 @@ class Counters:
     last_pass_seconds: float | None = None
     before_pass: dict[str, float] = field(default_factory=dict)
     """`stalls_by_cause` when the last pass began."""
-    disk_bytes_before: int | None = field(default_factory=lambda: bytes_from_disk())  # noqa: PLW0108 - looked up when it is called
+    # Looked up when it is called.
+    disk_bytes_before: int | None = field(default_factory=lambda: bytes_from_disk())  # noqa: PLW0108
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, *, streamed: int = 0, staged: int = 0, fetched: int = 0) -> None:
@@ -130,7 +135,10 @@ def binding(counters: Counters) -> Resource | None:
 
 
 def bytes_from_disk() -> int | None:
-    """What disks have given to this process so far, read-ahead included; None where the system does not say (not Linux, a sandbox)."""
+    """What disks have given to this process so far, read-ahead included.
+
+    None where the system does not say (not Linux, a sandbox).
+    """
     try:
         lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
     except OSError:

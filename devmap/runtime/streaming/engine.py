@@ -31,8 +31,8 @@ __all__ = ["Engine"]
 class Engine:
     """Brings blocks in and takes them out.
 
-    One block of one thread is in at a time (and what it calls): two threads that run the model take turns block by block,
-    and both get right results.
+    One block of one thread is in at a time (and what it calls): two threads that run the model take turns
+    block by block, and both get right results.
     """
 
     readers: Readers
@@ -40,7 +40,8 @@ class Engine:
     lanes: Mapping[Device, Lane | MappedLane] = field(default_factory=dict)
     ring: Ring | None = None
     kept: dict[Device, dict[str, torch.Tensor]] = field(default_factory=dict)
-    """Tied weights of several streamed blocks, by executing device and name: they stay there, beside the slots."""
+    """Tied weights of several streamed blocks, by executing device and name: they stay there, beside the
+    slots."""
     direct: DirectWeights | None = None
     """Weights without a block of their own."""
     _is_checked: bool = True
@@ -79,7 +80,9 @@ class Engine:
         self._inside.append((unit, hooks, threading.get_ident()))
 
     def leave(self, unit: Unit, *, failed: bool = False) -> None:
-        """Let a block go after its forward, whether that went well or not; nothing happens if it did not come in.
+        """Let a block go after its forward, whether that went well or not.
+
+        Nothing happens if it did not come in.
 
         `failed` says that an error is on its way already.
 
@@ -122,7 +125,9 @@ class Engine:
             return tensor.to(device)
 
     def fetch_direct(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
-        """A weight without a block of its own on a device, for one use; kept there for the next ones as far as there is room.
+        """A weight without a block of its own on a device, for one use.
+
+        Kept there for the next ones as far as there is room.
 
         Raises:
             StreamError: when it cannot be read.
@@ -132,7 +137,9 @@ class Engine:
         return self.direct.get(name, device, lambda: self.fetch(home, name, device))
 
     def value(self, home: DiskHome | HostHome, name: str) -> torch.Tensor:
-        """A weight's numbers on the CPU. As long as somebody holds them, the same tensor is given again, so ties stay ties.
+        """A weight's numbers on the CPU.
+
+        As long as somebody holds them, the same tensor is given again, so ties stay ties.
 
         Raises:
             StreamError: when it cannot be read.

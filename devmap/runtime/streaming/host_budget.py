@@ -1,4 +1,7 @@
-"""How much of what: host slabs, slots, and what the page cache is left to keep, from a plan's bytes. Arithmetic only."""
+"""How much of what: host slabs, slots, and what the page cache is left to keep, from a plan's bytes.
+
+Arithmetic only.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,19 @@ __all__ = ["RING", "charged_for_slots", "kept_in_cache", "ring_shape", "slot_cou
 RING = 4
 """Blocks that host memory holds ahead. Two reach the bound when the disk is even; four absorb its jitter."""
 _SLAB_BYTES = 64 << 20
-"""Of a host slab: several requests, so that all readers share it, and a power of two, as pinned memory is handed out."""
+"""Of a host slab: several requests, so that all readers share it, and a power of two, as pinned memory is
+handed out."""
 _LINE_BYTES = 64
 _CACHED = 0.8
-"""Of the memory that is free: what streamed files may take of the page cache before it begins to evict them."""
+"""Of the memory that is free: what streamed files may take of the page cache before it begins to evict them.
+"""
 
 
 def ring_shape(largest_bytes: int, budget_bytes: int, taken: Callable[[int], int]) -> tuple[int, int]:
     """Size and number of host slabs for blocks of at most `largest_bytes`.
 
-    As many as hold four of the largest blocks, within `budget_bytes`; two at least, for which a slab becomes smaller than
-    a block where it must. `taken(nbytes)` is what a slab of that size really takes.
+    As many as hold four of the largest blocks, within `budget_bytes`; two at least, for which a slab becomes
+    smaller than a block where it must. `taken(nbytes)` is what a slab of that size really takes.
 
     >>> ring_shape(100, 1000, lambda nbytes: nbytes)
     (100, 4)
@@ -48,16 +53,20 @@ def charged_for_slots(plan: Plan, device: Device) -> int:
 
 
 def slot_count(charged_bytes: int, largest_bytes: int, kept_bytes: int = 0) -> int:
-    """Slots of the largest block, beside `kept_bytes`: two, or one where no more is charged for; two where nothing is."""
+    """Slots of the largest block, beside `kept_bytes`: two, or one where no more is charged for.
+
+    Two where nothing is.
+    """
     return min(2, max(1, (charged_bytes - kept_bytes) // max(1, largest_bytes))) if charged_bytes else 2
 
 
 def kept_in_cache(sizes: Sequence[int], room_bytes: int) -> Iterator[bool]:
     """For each of some blocks that are read from disk in turn, whether the page cache should keep it.
 
-    All of them where they fit into four fifths of the room. Where they do not, a cache that drops what was used least recently
-    drops each block just before it is needed again, and everything else that was in it too. A fixed share that fits is
-    then the most that can be had: these blocks are kept, spaced evenly, and the bytes of the others dropped behind the reader.
+    All of them where they fit into four fifths of the room. Where they do not, a cache that drops what was
+    used least recently drops each block just before it is needed again, and everything else that was in it
+    too. A fixed share that fits is then the most that can be had: these blocks are kept, spaced evenly, and
+    the bytes of the others dropped behind the reader.
 
     >>> list(kept_in_cache([10] * 6, 40))
     [False, True, False, True, False, True]

@@ -1,12 +1,13 @@
 """Static slots on one executing device: which block is in which, and what comes next.
 
-Two rules make a slot safe without blocking the host: the copy stream waits for "compute done" of the block before, and the
-compute stream waits for "copy done" of this one. A slot is filled again as soon as its block has left, with the next block
-of the recorded order that is not in a slot yet, round the end of a pass into the next one; never with a least recently used
-rule, which misses each time on a cycle.
+Two rules make a slot safe without blocking the host: the copy stream waits for "compute done" of the block
+before, and the compute stream waits for "copy done" of this one. A slot is filled again as soon as its block
+has left, with the next block of the recorded order that is not in a slot yet, round the end of a pass into
+the next one; never with a least recently used rule, which misses each time on a cycle.
 
-A third rule holds against what a model does with its weights: a slab that somebody still refers to when its block has left
-(a hook that kept a parameter, an output that is a view of one, another thread) is given away, and the slot gets a new one.
+A third rule holds against what a model does with its weights: a slab that somebody still refers to when its
+block has left (a hook that kept a parameter, an output that is a view of one, another thread) is given away,
+and the slot gets a new one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _KEPT_SLABS = 4
 class Lane:
     """The streamed blocks of one executing device.
 
-    Not safe for two threads at once by itself: callers hold `devmap.runtime.streaming.engine`'s lock while a block is in.
+    Not safe for two threads at once by itself: callers hold `devmap.runtime.streaming.engine`'s lock while a
+    block is in.
     """
 
     def __init__(
@@ -50,7 +52,10 @@ class Lane:
         *,
         feeder: Feeder | None,
     ) -> None:
-        """`feeder` brings blocks in from host memory; None on the CPU, where they are read straight into slots."""
+        """`feeder` brings blocks in from host memory.
+
+        None on the CPU, where they are read straight into slots.
+        """
         self.backend = backend
         self.units = units
         self.slots = slots
@@ -90,7 +95,8 @@ class Lane:
         """Take a block's parameters out of its slot, and fill the slot with what comes next.
 
         Raises:
-            StreamError: when the forward wrote to one of the block's weights, or more of them were kept than there is room for.
+            StreamError: when the forward wrote to one of the block's weights, or more of them were kept than
+                there is room for.
         """
         slot = unit.place
         assert isinstance(slot, Slot)
@@ -145,7 +151,10 @@ class Lane:
         return next((slot for slot in self.slots if slot.unit is unit), None)
 
     def _victim(self, unit: Unit) -> Slot:
-        """The slot whose block is needed last; one more where a block calls another and all slots are in use."""
+        """The slot whose block is needed last.
+
+        One more where a block calls another and all slots are in use.
+        """
         idle = [slot for slot in self.slots if not slot.in_use]
         if not idle:
             extra = new_slot(self.backend, unit.layout.nbytes)
@@ -189,7 +198,8 @@ class Lane:
 
     def _holders(self, unit: Unit, slot: Slot) -> tuple[int, int]:
         storage = self.backend.storage(slot.slab)
-        return torch._C._storage_Use_Count(storage._cdata), unit.holders(slot)  # noqa: SLF001 - torch's own count of what shares bytes
+        # Torch's own count of what shares bytes.
+        return torch._C._storage_Use_Count(storage._cdata), unit.holders(slot)  # noqa: SLF001
 
     def _give_away(self, unit: Unit, slot: Slot, *, failed: bool) -> None:
         """Leave a slab to those who kept something of it, and put a new one in its place."""
@@ -199,8 +209,10 @@ class Lane:
             len(self._given_away) > _KEPT_SLABS and not failed
         ):  # an error on its way keeps what its frames saw
             raise StreamError(
-                f"weights of '{unit.path}' and of other blocks are kept beyond their forward, {len(self._given_away)} slots of them",
-                help="copy what you keep (tensor.clone()), or keep these modules on a device in the device map",
+                f"weights of '{unit.path}' and of other blocks are kept beyond their forward, "
+                f"{len(self._given_away)} slots of them",
+                help="copy what you keep (tensor.clone()), or keep these modules on a device in the "
+                "device map",
             )
         self._empty(slot)
         for each in self.units:
@@ -214,7 +226,8 @@ class Lane:
                 return
             self.slots.append(slot)
             raise StreamError(
-                f"a weight of '{unit.path}' is kept beyond its forward, and {error.device} has no room for another slot",
+                f"a weight of '{unit.path}' is kept beyond its forward, and {error.device} has no room "
+                f"for another slot",
                 help="copy what you keep (tensor.clone()), or keep this module on a device in the device map",
             ) from error
 
@@ -222,7 +235,10 @@ class Lane:
 def wait_for(
     filling: Filling, counters: Counters, causes: Callable[[float, float], Mapping[str, float]] | None = None
 ) -> None:
-    """Wait for bytes that a block needs now; counts as a stall where they are not there yet, of the disk unless `causes` says more."""
+    """Wait for bytes that a block needs now.
+
+    Counts as a stall where they are not there yet, of the disk unless `causes` says more.
+    """
     if filling.is_done:
         filling.wait()
         return
@@ -239,7 +255,8 @@ def wait_for(
 def written_to(unit: Unit) -> StreamError:
     """What to raise when a forward has changed its streamed weights."""
     return StreamError(
-        f"the forward of '{unit.path}' wrote to one of its weights or buffers; they are streamed and read anew for each pass",
+        f"the forward of '{unit.path}' wrote to one of its weights or buffers; they are streamed and read "
+        f"anew for each pass",
         help="keep this module on a device in the device map",
     )
 

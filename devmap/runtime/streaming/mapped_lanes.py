@@ -1,9 +1,9 @@
 """Blocks on disk that execute on the CPU: run from the mapped file, with its pages brought in ahead of use.
 
-No byte is copied: the kernels read the system's page cache, and a block's parameters are views of it for ever. Threads bring
-the pages of the next blocks in, in the recorded order; windows past what host memory allows are let go of, the one that is
-needed last first. Against a ring of slots this saves a copy of all weights in each pass, which on a machine of few cores
-is the kernels' own time.
+No byte is copied: the kernels read the system's page cache, and a block's parameters are views of it for
+ever. Threads bring the pages of the next blocks in, in the recorded order; windows past what host memory
+allows are let go of, the one that is needed last first. Against a ring of slots this saves a copy of all
+weights in each pass, which on a machine of few cores is the kernels' own time.
 """
 
 from __future__ import annotations
@@ -63,13 +63,15 @@ class _Window:
     @property
     def writes(self) -> int:
         """Torch's count of writes to any of them."""
-        return sum(tensor._version for tensor in self.tensors.values())  # noqa: SLF001 - torch's counter of writes
+        # Torch's counter of writes.
+        return sum(tensor._version for tensor in self.tensors.values())  # noqa: SLF001
 
 
 class MappedLane:
     """The streamed blocks that execute on the CPU, where their stored bytes are the running ones.
 
-    Not safe for two threads at once by itself: callers hold `devmap.runtime.streaming.engine`'s lock while a block is in.
+    Not safe for two threads at once by itself: callers hold `devmap.runtime.streaming.engine`'s lock while a
+    block is in.
     """
 
     def __init__(self, units: Sequence[Unit], readers: Readers, counters: Counters, *, most: int) -> None:
@@ -166,7 +168,10 @@ class MappedLane:
         return self._make_room(held, unit)
 
     def _make_room(self, held: Sequence[Unit], unit: Unit) -> bool:
-        """Open a block in the place of the one that is needed last; False where all others run or are needed sooner."""
+        """Open a block in the place of the one that is needed last.
+
+        False where all others run or are needed sooner.
+        """
         turns = self._turns()
         victim = max((each for each in held if each.place is None), key=turns, default=None)
         if victim is None or turns(victim) <= turns(unit):

@@ -1,8 +1,9 @@
 """The order in which blocks run, learned while they run.
 
-What follows a block is what followed it last time after the same predecessor: so a block that is shared, and runs twice in a
-pass, has two successors, and the first block follows the last one without any mark between passes. Before a block has been
-seen, the model's own order is assumed. One wrong guess costs one synchronous read and corrects the record.
+What follows a block is what followed it last time after the same predecessor: so a block that is shared, and
+runs twice in a pass, has two successors, and the first block follows the last one without any mark between
+passes. Before a block has been seen, the model's own order is assumed. One wrong guess costs one synchronous
+read and corrects the record.
 """
 
 from __future__ import annotations

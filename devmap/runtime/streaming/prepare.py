@@ -215,7 +215,10 @@ def prepare(engine: Engine, units: Mapping[str, Unit], plan: Plan) -> None:
 
 
 def _watch(engine: Engine, units: Iterable[Unit]) -> None:
-    """Compare the files that are read while the model runs, and those that weights stay mapped from, with what they are now."""
+    """Compare the files that are read while the model runs.
+
+    And those that weights stay mapped from, with what they are now.
+    """
     paths: dict[Path, None] = dict.fromkeys(engine.readers.files.mapped_paths)
     for unit in units:
         paths.update(

@@ -1,9 +1,10 @@
 """A ring of host slabs that blocks go through on their way to accelerators.
 
-What has to be read, or copied from pages that the device cannot fetch by itself, is brought into a slab first, part by part where
-a block is larger than one. Slabs run ahead of the devices' slots: they always hold the next parts of the recorded order, those
-of blocks that are on their way before those of blocks to come, round the end of a pass into the next one. A slab is taken
-back from a part that was only brought in ahead when another one is needed at once, so the ring can never be full of guesses.
+What has to be read, or copied from pages that the device cannot fetch by itself, is brought into a slab
+first, part by part where a block is larger than one. Slabs run ahead of the devices' slots: they always hold
+the next parts of the recorded order, those of blocks that are on their way before those of blocks to come,
+round the end of a pass into the next one. A slab is taken back from a part that was only brought in ahead
+when another one is needed at once, so the ring can never be full of guesses.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ class Ring:
         return unit in self._numbers
 
     def is_near(self, unit: Unit) -> bool:
-        """Whether a block is among those that the ring is for now. One that is not would push out what is needed before it."""
+        """Whether a block is among those that the ring is for now.
+
+        One that is not would push out what is needed before it.
+        """
         with self._free:
             idle = sum(not each.taken for each in self.slabs)
             return any(each is unit for each, _ in islice(self._sequence(), max(1, idle)))
@@ -112,7 +116,10 @@ class Ring:
             self._refill()
 
     def take(self, unit: Unit, part: int) -> Staged:
-        """The slab of a part, being filled; waits for one, and takes it from a part that was only brought in ahead."""
+        """The slab of a part, being filled.
+
+        Waits for one, and takes it from a part that was only brought in ahead.
+        """
         with self._free:
             while True:
                 staged = self._slab_for(unit, part)
@@ -200,10 +207,12 @@ def _start(staged: Staged, unit: Unit, part: int) -> None:
 
 
 def make_ring(units: Sequence[Unit], budget_bytes: int, readers: Readers) -> Ring | None:
-    """A ring for the blocks that execute on accelerators, which are cut to its slabs; None where nothing goes through it.
+    """A ring for the blocks that execute on accelerators, which are cut to its slabs.
 
-    Blocks on disk always do. Blocks in host memory do where the device can fetch from pinned memory by itself: not on
-    unified memory, and not where the system refuses to pin, which is said once.
+    None where nothing goes through it.
+
+    Blocks on disk always do. Blocks in host memory do where the device can fetch from pinned memory by
+    itself: not on unified memory, and not where the system refuses to pin, which is said once.
     """
     on_disk = [unit for unit in units if isinstance(unit.home, DiskHome)]
     backend = backend_for(units[0].device) if units else None
@@ -228,7 +237,10 @@ def make_ring(units: Sequence[Unit], budget_bytes: int, readers: Readers) -> Rin
 
 
 def _within(budget_bytes: int, units: Sequence[Unit], backend: Backend, readers: Readers) -> int:
-    """What slabs may take: less what readers need where bytes change on their way; of pinned memory no more than half of all there is."""
+    """What slabs may take: less what readers need where bytes change on their way.
+
+    Of pinned memory no more than half of all there is.
+    """
     changes = any(unit.home.recipe.conversions for unit in units if isinstance(unit.home, DiskHome))
     if changes or readers.files.is_direct:
         budget_bytes = max(budget_bytes // 2, budget_bytes - readers.scratch_bytes)
@@ -247,7 +259,10 @@ def _slabs(backend: Backend, units: Sequence[Unit], budget_bytes: int) -> list[H
 
 
 def host_slab(backend: Backend, nbytes: int) -> HostSlab:
-    """Host memory to copy to a device from. A budget for what lives on the CPU does not bind it: `offload.host_memory` does."""
+    """Host memory to copy to a device from.
+
+    A budget for what lives on the CPU does not bind it: `offload.host_memory` does.
+    """
     try:
         return backend.pinned_allocate(nbytes)
     except OutOfMemoryError:

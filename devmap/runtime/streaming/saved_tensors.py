@@ -1,7 +1,9 @@
-"""Backward through streamed blocks: autograd keeps the names of their weights, and reads them again when it needs them.
+"""Backward through streamed blocks.
 
-A frozen weight is saved for backward by what is computed from it; its slot holds another block by then. What is saved is
-therefore where the weight lies in its block, and backward fetches it from its home.
+Autograd keeps the names of their weights, and reads them again when it needs them.
+
+A frozen weight is saved for backward by what is computed from it; its slot holds another block by then. What
+is saved is therefore where the weight lies in its block, and backward fetches it from its home.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ class Slot:
     version: int = 0
     """`writes` when its block came in; another count when it leaves means that a weight was written to."""
     holders: tuple[int, int] = (0, 0)
-    """What referred to the slab and to its block's tensors when the block came in; more when it leaves means that one was kept."""
+    """What referred to the slab and to its block's tensors when the block came in; more when it leaves means
+    that one was kept."""
 
     def views(self, layout: Layout) -> dict[str, torch.Tensor]:
         """A block's tensors in it."""

@@ -1,4 +1,7 @@
-"""A streamed block: the tensors of one placement, as one slab, and the places in the module tree they are bound to."""
+"""A streamed block: the tensors of one placement, as one slab.
+
+And the places in the module tree they are bound to.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,10 @@ class Unit:
         return self.home.start(slab)
 
     def holders(self, place: Place) -> int:
-        """A count of what refers to the tensors over a place; it grows when somebody keeps one of them beyond the forward."""
+        """A count of what refers to the tensors over a place.
+
+        It grows when somebody keeps one of them beyond the forward.
+        """
         return sum(map(sys.getrefcount, self._bound.get(id(place), ())))
 
     def prepare(self, place: Place) -> None:
@@ -94,7 +100,10 @@ class Unit:
         self.place = place
 
     def locate(self, address: int) -> tuple[str, int] | None:
-        """The weight that has its bytes at an address while the block is in, and how far from its first byte; None for none."""
+        """The weight that has its bytes at an address while the block is in.
+
+        And how far from its first byte; None for none.
+        """
         for binding, tensor in (
             zip(self.bindings, self._bound[id(self.place)], strict=True) if self.place is not None else ()
         ):

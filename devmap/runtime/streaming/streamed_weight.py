@@ -1,10 +1,10 @@
 """What stands in a streamed block's parameters while the block does not run.
 
-Slots are shared: outside of its block's forward, a parameter bound to a slot would show another block's bytes. So a module's
-tables hold the slot's parameters only from the block's pre-forward hook to its forward hook, and these placeholders at all
-other times. A placeholder knows shape, dtype and device. An operation that needs its numbers gets them from the weight's
-home, for that one operation: slow, and right. What would be lost or wrong (a write, a storage pointer, a pickle) raises with
-the weight's name.
+Slots are shared: outside of its block's forward, a parameter bound to a slot would show another block's
+bytes. So a module's tables hold the slot's parameters only from the block's pre-forward hook to its forward
+hook, and these placeholders at all other times. A placeholder knows shape, dtype and device. An operation
+that needs its numbers gets them from the weight's home, for that one operation: slow, and right. What would
+be lost or wrong (a write, a storage pointer, a pickle) raises with the weight's name.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class StreamedWeight(torch.Tensor):
         device: torch.device,
         is_parameter: bool,
     ) -> Self:
-        """A placeholder for `name` with the shape, strides and dtype of `like`; `fetch` gives its numbers on `device`."""
+        """A placeholder for `name` with the shape, strides and dtype of `like`.
+
+        `fetch` gives its numbers on `device`.
+        """
         placeholder: Self = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001 - the documented way
             cls, like.shape, strides=like.stride(), dtype=like.dtype, device=device, requires_grad=False
         )
@@ -106,14 +109,19 @@ class StreamedWeight(torch.Tensor):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Reached only where torch goes round `__torch_function__`: there is no right answer here, so none is given."""
+        """Reached only where torch goes round `__torch_function__`.
+
+        There is no right answer here, so none is given.
+        """
         name = next(_names(args), None) or next(_names((kwargs or {}).values()), "")
         raise StreamError(
             f"'{name}' is streamed and was used outside of its block's forward, by {func}",
-            help="call the block's module rather than its weights, or keep this weight on a device in the device map",
+            help="call the block's module rather than its weights, or keep this weight on a device in the "
+            "device map",
         )
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]  # torch's own is untyped
+    # torch's own is untyped
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return (
             f"StreamedWeight('{self.weight_name}', {tuple(self.shape)}, {self.dtype}, runs on {self.device})"
         )
@@ -151,14 +159,18 @@ def _refuse_change(func: Callable[..., Any], name: str, args: Sequence[Any]) -> 
             help="keep it on a device in the device map, or train an adapter on top",
         )
     sets_nothing = word == "__set__" and len(args) > 1 and (args[1] is None or args[1] is False)
-    if (word == "__set__" and not sets_nothing) or func is torch._has_compatible_shallow_copy_type:  # noqa: SLF001 - what Module.to asks first
+    # What Module.to asks first.
+    if (word == "__set__" and not sets_nothing) or func is torch._has_compatible_shallow_copy_type:  # noqa: SLF001
         raise StreamError(
             f"'{name}' is streamed and cannot be replaced or moved", help="call model.devmap.remove() first"
         )
 
 
 def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Run an operation on the weights' numbers. Views of them become placeholders in turn, so that no write to one is lost."""
+    """Run an operation on the weights' numbers.
+
+    Views of them become placeholders in turn, so that no write to one is lost.
+    """
     if getattr(func, "__name__", "") in {"requires_grad_", "__set__"}:
         return args[0]  # what is left of these sets what is so already
     fetched: dict[int, tuple[StreamedWeight, torch.Tensor, int]] = {}
@@ -167,8 +179,10 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
         if isinstance(value, StreamedWeight):
             if id(value) not in fetched:
                 with torch.inference_mode(mode=False):  # tensors of inference mode would not count writes
-                    tensor = value._fetch().detach()  # noqa: SLF001 - the same class; detached, torch lets every write be made, and counts it
-                fetched[id(value)] = (value, tensor, tensor._version)  # noqa: SLF001 - torch's counter of writes
+                    # The same class; detached, torch lets every write be made, and counts it.
+                    tensor = value._fetch().detach()  # noqa: SLF001
+                # Torch's counter of writes.
+                fetched[id(value)] = (value, tensor, tensor._version)  # noqa: SLF001
             return fetched[id(value)][1]
         if type(value) in {list, tuple}:
             return type(value)([real(item) for item in value])
@@ -188,7 +202,8 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
     for placeholder, tensor, version in fetched.values():
         if tensor._version != version:  # noqa: SLF001 - as above
             raise StreamError(
-                f"'{placeholder.weight_name}' is streamed and cannot be written to: the next pass reads it anew",
+                f"'{placeholder.weight_name}' is streamed and cannot be written to: the next pass reads "
+                f"it anew",
                 help="keep it on a device in the device map, or call model.devmap.remove() first",
             )
     return _wrap_views(result, [(placeholder, tensor) for placeholder, tensor, _ in fetched.values()])
@@ -197,14 +212,18 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
 def _explain_devices(
     fetched: Iterable[tuple[StreamedWeight, torch.Tensor, int]], values: Iterable[Any], error: RuntimeError
 ) -> None:
-    """Say which weight met a tensor of another device: nothing moves inputs where a part of a block is called by itself."""
+    """Say which weight met a tensor of another device.
+
+    Nothing moves inputs where a part of a block is called by itself.
+    """
     for placeholder, tensor, _ in fetched:
         others = {value.device for value in values if isinstance(value, torch.Tensor) and value.dim()} - {
             tensor.device
         }
         if others:
             raise StreamError(
-                f"'{placeholder.weight_name}' is streamed to {tensor.device}, and was used with a tensor on {min(map(str, others))}",
+                f"'{placeholder.weight_name}' is streamed to {tensor.device}, and was used with a tensor "
+                f"on {min(map(str, others))}",
                 help=f"bring the input to {tensor.device}, or call the whole block, which does so itself",
             ) from error
 
@@ -222,7 +241,8 @@ def _wrap_views(result: Any, fetched: Sequence[tuple[StreamedWeight, torch.Tenso
     for source, tensor in fetched:
         if result is tensor:
             return source
-        if result._is_view() and _root(result) is _root(tensor) and result.dtype == tensor.dtype:  # noqa: SLF001 - the only way to ask
+        # The only way to ask.
+        if result._is_view() and _root(result) is _root(tensor) and result.dtype == tensor.dtype:  # noqa: SLF001
             return _view_of(source, result, int(result.storage_offset()) - int(tensor.storage_offset()))
     return result
 

@@ -37,7 +37,10 @@ _REMEMBERED = 256
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A block on its way into a slot. It is done when its last copy is queued: the compute stream waits for it, not the host."""
+    """A block on its way into a slot.
+
+    It is done when its last copy is queued: the compute stream waits for it, not the host.
+    """
 
     future: Future[None]
 
@@ -61,7 +64,10 @@ class Feeder:
     def __init__(
         self, backend: Backend, ring: Ring | None, counters: Counters, thread: Executor, *, in_flight: int
     ) -> None:
-        """`in_flight` slabs may be copied from at once; those of all devices together must be fewer than the ring has, or none."""
+        """`in_flight` slabs may be copied from at once.
+
+        Those of all devices together must be fewer than the ring has, or none.
+        """
         self.stream = backend.stream()
         self._backend = backend
         self._ring = ring
@@ -83,7 +89,10 @@ class Feeder:
         return transfer
 
     def is_near(self, unit: Unit) -> bool:
-        """Whether a block should be brought into a slot now: not one that is needed after what waits in the ring for other devices."""
+        """Whether a block should be brought into a slot now.
+
+        Not one that is needed after what waits in the ring for other devices.
+        """
         return self._ring is None or not self._ring.serves(unit) or self._ring.is_near(unit)
 
     def record(self, unit: Unit) -> None:
@@ -102,7 +111,10 @@ class Feeder:
             self._ring.read_ahead()
 
     def causes(self, started: float, ended: float) -> Mapping[str, float]:
-        """What a wait was for, in seconds: `disk`, `host` (copies within host memory), `copy` (to the device)."""
+        """What a wait was for, in seconds.
+
+        `disk`, `host` (copies within host memory), `copy` (to the device).
+        """
         found = {"disk": 0.0, "host": 0.0, "copy": 0.0}
         for cause, first, last in tuple(self._done):
             found[cause] += max(0.0, min(ended, last) - max(started, first))

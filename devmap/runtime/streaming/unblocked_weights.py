@@ -1,7 +1,10 @@
-"""Streamed weights that sit on a module which is split: no block brings them in, so they are read when they are used.
+"""Streamed weights that sit on a module which is split.
 
-What was read last is kept on its device for the next use, in this pass or a later one. A read needs the weight's bytes there
-at once anyway, so a cache as large as the largest of them takes no more room than going without.
+No block brings them in, so they are read when they are used.
+
+What was read last is kept on its device for the next use, in this pass or a later one. A read needs the
+weight's bytes there at once anyway, so a cache as large as the largest of them takes no more room than going
+without.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ class DirectWeights:
         """A weight on a device; `read` makes it where it is not here, or was written to since."""
         with self._lock:
             found = self._kept.get((name, device))
-            if found is not None and found[0]._version == found[1]:  # noqa: SLF001 - torch's counter of writes
+            # Torch's counter of writes.
+            if found is not None and found[0]._version == found[1]:  # noqa: SLF001
                 self._kept.move_to_end((name, device))
                 return found[0]
             self._kept.pop((name, device), None)

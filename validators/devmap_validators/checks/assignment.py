@@ -1,7 +1,7 @@
 """Which device each tensor gets from a map of paths: what every check of a device map stands on.
 
-A map is read as runs of the model's line of tensors, so that a check costs what the map does and not what the model does:
-a map of 80 keys over 700 tensors is 80 runs, and only the blocks at their ends can be torn.
+A map is read as runs of the model's line of tensors, so that a check costs what the map does and not what the
+model does: a map of 80 keys over 700 tensors is 80 runs, and only the blocks at their ends can be torn.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Assignment:
     by_path: Mapping[str, object]
     """The map: the target of each path, a `Device` or whatever else it holds there."""
     runs: tuple[Run, ...]
-    """All tensors in order; the path of a run is the one that decided, None where no path covers its tensors."""
+    """All tensors in order; the path of a run is the one that decided, None where no path covers its tensors.
+    """
 
     @cached_property
     def uncovered(self) -> tuple[str, ...]:
@@ -90,7 +91,9 @@ class SplitBlock:
 
 
 def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
-    """The target of every tensor: that of the longest path that is the tensor or a module above it; `""` is the root.
+    """The target of every tensor: that of the longest path that is the tensor or a module above it.
+
+    `""` is the root.
 
     n log n in the map.
     """
@@ -98,7 +101,10 @@ def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
 
 
 def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[SplitBlock, ...]:
-    """The outermost modules of `classes` whose tensors lie on more than one device; targets that are no device do not count."""
+    """The outermost modules of `classes` whose tensors lie on more than one device.
+
+    Targets that are no device do not count.
+    """
     inventory = assignment.inventory
     found = []
     for block in torn_blocks(inventory, frozenset(classes), [run.start for run in assignment.runs[1:]]):
@@ -121,7 +127,10 @@ def split_ties(assignment: Assignment) -> tuple[tuple[tuple[str, Device], ...], 
 
 
 def bytes_on_devices(assignment: Assignment, dtype: str | None) -> Mapping[Device, int]:
-    """Bytes of weights on each device at the run dtype; a tied tensor counts once on each device that it lies on."""
+    """Bytes of weights on each device at the run dtype.
+
+    A tied tensor counts once on each device that it lies on.
+    """
     up_to = _bytes_up_to(assignment.inventory, dtype)
     used: dict[Device, int] = defaultdict(int)
     for start, end, device in assignment.devices():

@@ -18,13 +18,19 @@ _DEFAULT_HEADROOM = Percent(Decimal(15))
 
 
 def machine_memory(context: Context, device: Device) -> int | None:
-    """The memory of a device of the machine that the config names, in bytes; None where no machine says so."""
+    """The memory of a device of the machine that the config names, in bytes.
+
+    None where no machine says so.
+    """
     found = context.machine.devices.get(device) if context.machine is not None else None
     return found.memory if found is not None else None
 
 
 def capacity(context: Context, device: Device) -> int | None:
-    """What `max_memory` gives a device, else all of its memory, in bytes; None where nothing says, as for a disk that is a folder."""
+    """What `max_memory` gives a device, else all of its memory, in bytes.
+
+    None where nothing says, as for a disk that is a folder.
+    """
     config = context.document.config
     memory = machine_memory(context, device)
     if config is None or config.max_memory is None:
@@ -36,7 +42,10 @@ def capacity(context: Context, device: Device) -> int | None:
 
 
 def headroom(context: Context, device: Device) -> int:
-    """What stays free on a device, in bytes: what the config says, else 15% of an accelerator whose budget is not given in bytes."""
+    """What stays free on a device, in bytes.
+
+    What the config says, else 15% of an accelerator whose budget is not given in bytes.
+    """
     config = context.document.config
     total = capacity(context, device)
     if config is None or total is None:

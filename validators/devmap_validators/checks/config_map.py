@@ -1,4 +1,7 @@
-"""What a config's device map says of its model, worked out once for all rules; and where its parts stand in the document."""
+"""What a config's device map says of its model, worked out once for all rules.
+
+And where its parts stand in the document.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ __all__ = [
 
 @lru_cache(maxsize=4)
 def assignment_of(context: Context) -> Assignment | None:
-    """What the map's keys, ranges and globs expanded, say of each tensor; None without a config or an inventory."""
+    """What the map's keys, ranges and globs expanded, say of each tensor.
+
+    None without a config or an inventory.
+    """
     config, expansion = context.document.config, context.expansion
     if config is None or expansion is None or context.inventory is None:
         return None
@@ -43,7 +49,10 @@ def assignment_of(context: Context) -> Assignment | None:
 
 @lru_cache(maxsize=4)
 def pinned_bytes(context: Context) -> Mapping[Device, int]:
-    """Bytes of weights that the map itself puts on each device, at the run dtype; what a strategy places does not count."""
+    """Bytes of weights that the map itself puts on each device, at the run dtype.
+
+    What a strategy places does not count.
+    """
     assignment, config = assignment_of(context), context.document.config
     if assignment is None or config is None:
         return {}
@@ -68,7 +77,10 @@ def no_split_classes(context: Context) -> tuple[str, ...]:
 
 
 def offered_devices(context: Context) -> frozenset[Device] | None:
-    """The devices that weights may lie on; None where that is this machine's affair (no `max_memory`, no `machine`)."""
+    """The devices that weights may lie on.
+
+    None where that is this machine's affair (no `max_memory`, no `machine`).
+    """
     config = context.document.config
     if config is None:
         return None
@@ -82,7 +94,10 @@ def offered_devices(context: Context) -> frozenset[Device] | None:
 
 
 def devices_named(context: Context) -> Iterator[tuple[Device, DocumentPath]]:
-    """Every device that the config names as a place for weights, with where it stands: in the map, `max_memory` and `forbid`."""
+    """Every device that the config names as a place for weights, with where it stands.
+
+    In the map, `max_memory` and `forbid`.
+    """
     config = context.document.config
     if config is None:
         return

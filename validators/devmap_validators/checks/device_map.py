@@ -1,8 +1,8 @@
 """A concrete device map against a model: everything that is wrong with it, at once.
 
-The checks are those of `accelerate.utils.check_device_map` and what its users found missing there: every tensor has a
-device (buffers too), every key names something, no block and no tie is torn, every device exists and holds what it is
-given. Linear in the map plus the model's tensors.
+The checks are those of `accelerate.utils.check_device_map` and what its users found missing there: every
+tensor has a device (buffers too), every key names something, no block and no tie is torn, every device exists
+and holds what it is given. Linear in the map plus the model's tensors.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def device_map_findings(
 ) -> list[Finding]:
     """Everything that is wrong with a map from module and tensor paths to devices.
 
-    The longest key wins; `""` is the whole model. `max_memory` holds budgets in bytes (weights at the run dtype `dtype`, a
-    tied tensor once per device) and, with `offered`, the devices that there are; without either any device is good.
-    `no_split_module_classes` defaults to the inventory's own.
+    The longest key wins; `""` is the whole model. `max_memory` holds budgets in bytes (weights at the run
+    dtype `dtype`, a tied tensor once per device) and, with `offered`, the devices that there are; without
+    either any device is good. `no_split_module_classes` defaults to the inventory's own.
     """
     devices, findings = _devices_of(device_map)
     findings += _unmatched(inventory, devices)
@@ -79,8 +79,13 @@ _NAMES = {
 
 
 def _error(
-    code: str, message: str, *, help: str = "", label: str = "", severity: Severity = Severity.ERROR
-) -> Finding:  # noqa: A002
+    code: str,
+    message: str,
+    *,
+    help: str = "",  # noqa: A002
+    label: str = "",
+    severity: Severity = Severity.ERROR,
+) -> Finding:
     return Finding(code, _NAMES[code], severity, message, help=help, label=label)
 
 

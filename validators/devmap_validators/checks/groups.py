@@ -32,7 +32,9 @@ class Group:
 
 
 def fold(inventory: Inventory, names: Iterable[str], *, dtype: str | None = None) -> tuple[Group, ...]:
-    """The fewest lines that say which tensors `names` are: whole modules where all of one is meant, runs where numbers follow.
+    """The fewest lines that say which tensors `names` are.
+
+    Whole modules where all of one is meant, runs where numbers follow.
 
     Linear in the model's modules and tensors.
     """

@@ -19,7 +19,10 @@ __all__ = ["OverfullDevice", "pins_over_budget"]
 
 @dataclass(frozen=True, slots=True)
 class OverfullDevice:
-    """A device, what the map pins on it and what it may hold after headroom, in bytes, and the keys that pin it."""
+    """A device, what the map pins on it and what it may hold after headroom, in bytes.
+
+    And the keys that pin it.
+    """
 
     device: Device
     used_bytes: int

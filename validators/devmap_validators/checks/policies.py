@@ -114,7 +114,10 @@ def _read(path: Path) -> Policy:
 
 
 def parse_policy(content: bytes, name: str) -> Policy:
-    """The pack in `content`, with a fault for everything that is wrong with it; `name` is the file's name for messages."""
+    """The pack in `content`, with a fault for everything that is wrong with it.
+
+    `name` is the file's name for messages.
+    """
     parsed = read_yaml(content, name)
     if parsed.data is None or parsed.faults:
         return Policy(Path(name).stem, (), parsed.faults)
@@ -152,13 +155,17 @@ def built_in_rules(whole: Rule) -> tuple[Rule, ...]:
 
 
 def _violations(context: Context, code: str) -> Iterator[Report]:
-    """Where a config, its plan or its lock breaks the rules of a code; nothing where their subject is not there."""
+    """Where a config, its plan or its lock breaks the rules of a code.
+
+    Nothing where their subject is not there.
+    """
     for policy in policies_of(context):
         for rule in policy.rules:
             instance = subject(rule.over, context) if rule.code == code else None
             if instance is None:
                 continue
-            from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only for configs with policies
+            # 60 ms, and only for configs with policies.
+            from jsonschema import Draft202012Validator  # noqa: PLC0415
 
             errors = Draft202012Validator(rule.schema).iter_errors(instance)
             for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
@@ -217,7 +224,8 @@ class _Reader:
         if code and not _CODE.match(code):
             self.fault(
                 (*path, "code"),
-                f"the code {shown(code)} is not two to eight capitals and three or four digits, such as ACME001",
+                f"the code {shown(code)} is not two to eight capitals and three or four digits, such as "
+                f"ACME001",
             )
         message = self.text(path, node, "message")
         name = self.text(path, node, "name", default="rule")
@@ -246,7 +254,8 @@ class _Reader:
         return value
 
     def schema(self, path: DocumentPath, node: Plain) -> dict[str, Plain] | None:
-        from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - 60 ms, and only for configs with policies
+        # 60 ms, and only for configs with policies.
+        from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415
 
         if not isinstance(node, dict):
             self.fault(path, f"'schema' expects a JSON Schema, found {shown(node)}")

@@ -1,4 +1,7 @@
-"""What the schemas of a policy see: the config, its plan or its lock as plain data; and the way back to the document."""
+"""What the schemas of a policy see: the config, its plan or its lock as plain data.
+
+And the way back to the document.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ __all__ = ["document_path", "subject"]
 def subject(over: str, context: Context) -> dict[str, object] | None:
     """Plain data of the `config`, the `plan` or the `lock`; None where it is not there to be judged.
 
-    The config has its long form: `device_map` is a mapping, sizes are bytes, shares are text. The plan has bytes per device
-    with `kept_free_percent` of what the device holds, and where weights lie. The lock says whether it is `present`, `fresh`
-    and `edited`.
+    The config has its long form: `device_map` is a mapping, sizes are bytes, shares are text. The plan has
+    bytes per device with `kept_free_percent` of what the device holds, and where weights lie. The lock says
+    whether it is `present`, `fresh` and `edited`.
     """
     config = context.document.config
     if config is None:

@@ -15,7 +15,8 @@ __all__ = ["explain_miss", "near_path", "near_word", "sure_path"]
 
 _CUTOFF = 0.6
 _MOST_CANDIDATES = 512
-"""difflib compares with each candidate; a module with more children than this has numbered ones, where it cannot help."""
+"""difflib compares with each candidate; a module with more children than this has numbered ones, where it
+cannot help."""
 
 
 def near_word(word: str, known: Collection[str]) -> str | None:
@@ -38,7 +39,10 @@ def near_word(word: str, known: Collection[str]) -> str | None:
 
 
 def near_path(key: str, index: PathIndex) -> str | None:
-    """The path, range or glob that `key` was meant to be: one that names something and differs by misspelt segments or a prefix."""
+    """The path, range or glob that `key` was meant to be.
+
+    One that names something and differs by misspelt segments or a prefix.
+    """
     segments = key.strip().strip(".").split(".")
     without_prefix = ".".join(segments[1:])
     if without_prefix and index.match(without_prefix):
@@ -57,7 +61,10 @@ def near_path(key: str, index: PathIndex) -> str | None:
 
 
 def sure_path(key: str, index: PathIndex) -> str | None:
-    """The path, range or glob that `key` must have been meant as, so that a program may write it; None where there are several."""
+    """The path, range or glob that `key` must have been meant as, so that a program may write it.
+
+    None where there are several.
+    """
     segments = key.split(".")
     if len(segments) > 1 and index.match(".".join(segments[1:])):
         return ".".join(segments[1:])

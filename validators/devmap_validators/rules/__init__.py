@@ -1,4 +1,7 @@
-"""All rules of the built-in pack, in order of their codes. A new rule is a module, and two lines in its family's `__init__`."""
+"""All rules of the built-in pack, in order of their codes.
+
+A new rule is a module, and two lines in its family's `__init__`.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The model does not fit on the devices that are offered",
     why=(
-        "No placement keeps every device within its budget. The message says how many bytes are missing, and the help which "
+        "No placement keeps every device within its budget. The message says how many bytes are missing, "
+        "and the help which "
         "changes would make it fit, the cheapest first."
     ),
     good="""\

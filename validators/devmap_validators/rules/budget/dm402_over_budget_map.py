@@ -36,7 +36,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The device map puts more on a device than it may hold",
     why=(
-        "The weights that the map itself pins, without any that a strategy adds, are more than the device's budget after its "
+        "The weights that the map itself pins, without any that a strategy adds, are more than the "
+        "device's budget after its "
         "headroom. No strategy can mend that."
     ),
     good="""\

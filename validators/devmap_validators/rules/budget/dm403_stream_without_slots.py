@@ -60,7 +60,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="Weights are streamed and there is no room for two slots",
     why=(
-        "A streamed block is copied into a slot on the accelerator. With two slots the next block is copied while this one "
+        "A streamed block is copied into a slot on the accelerator. With two slots the next block is "
+        "copied while this one "
         "computes. With one, every copy is waited for; with none, the block is computed on the CPU."
     ),
     good="""\

@@ -39,7 +39,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A budget above 90% of the device's memory",
     why=(
-        "The driver, the CUDA context and fragmentation take one to two gigabytes that no plan sees. A budget that leaves less "
+        "The driver, the CUDA context and fragmentation take one to two gigabytes that no plan sees. A "
+        "budget that leaves less "
         "than a tenth runs out of memory at the first long input."
     ),
     good="""\

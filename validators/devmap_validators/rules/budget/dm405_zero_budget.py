@@ -35,7 +35,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A device is offered with nothing on it",
     why=(
-        "A budget of 0 keeps a device empty, but it still counts as offered: some strategies of other tools then place "
+        "A budget of 0 keeps a device empty, but it still counts as offered: some strategies of other "
+        "tools then place "
         "everything on the wrong device. Leaving it out says the same."
     ),
     good="""\

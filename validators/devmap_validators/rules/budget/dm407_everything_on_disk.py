@@ -43,7 +43,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="All weights lie on disk",
     why=(
-        "Each pass then reads the whole model from disk: a disk of 3 GB/s gives 70B parameters in bfloat16 one token in 47 seconds."
+        "Each pass then reads the whole model from disk: a disk of 3 GB/s gives 70B parameters in "
+        "bfloat16 one token in 47 seconds."
     ),
     good="""\
 version: 1

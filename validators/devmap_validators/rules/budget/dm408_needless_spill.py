@@ -54,7 +54,8 @@ RULE = Rule(
     name="needless-spill",
     severity=Severity.WARNING,
     summary="A key puts weights on cpu or disk although an accelerator has room for them",
-    why="What lies on cpu or disk is copied in each pass. Where an accelerator has room to hold it, that is time for nothing.",
+    why="What lies on cpu or disk is copied in each pass. Where an accelerator has room to hold it, that "
+    "is time for nothing.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -46,7 +46,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="`offload.host_memory` holds less than two of the largest streamed block",
     why=(
-        "Blocks are read into host memory before they are copied. With room for one only, reading waits for copying, and "
+        "Blocks are read into host memory before they are copied. With room for one only, reading waits "
+        "for copying, and "
         "neither runs at its own speed."
     ),
     good="""\

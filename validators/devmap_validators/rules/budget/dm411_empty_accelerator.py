@@ -48,7 +48,8 @@ RULE = Rule(
     name="empty-accelerator",
     severity=Severity.NOTE,
     summary="An accelerator that is offered stays empty",
-    why="The plan puts nothing on it. A smaller machine would do as well, or a strategy such as `balanced` would use it.",
+    why="The plan puts nothing on it. A smaller machine would do as well, or a strategy such as "
+    "`balanced` would use it.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

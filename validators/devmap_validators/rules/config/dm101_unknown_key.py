@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A key that configs do not have",
     why=(
-        "A misspelt key would be ignored, and the config would do something else than it says. The message names the key that "
+        "A misspelt key would be ignored, and the config would do something else than it says. The "
+        "message names the key that "
         "was probably meant."
     ),
     good="""\

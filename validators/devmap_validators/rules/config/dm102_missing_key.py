@@ -14,7 +14,8 @@ RULE = Rule(
     name="missing-key",
     severity=Severity.ERROR,
     summary="A key that every config needs is absent",
-    why="`version` fixes what the other keys mean, and `model` says what is placed. There are no defaults for them.",
+    why="`version` fixes what the other keys mean, and `model` says what is placed. There are no defaults "
+    "for them.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

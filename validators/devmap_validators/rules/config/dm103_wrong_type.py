@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A value is of another kind than its key holds",
     why=(
-        "Values are not converted silently: a list where one text is meant, or text where a number is meant, is most often a "
+        "Values are not converted silently: a list where one text is meant, or text where a number is "
+        "meant, is most often a "
         "slip of indentation or quotes."
     ),
     good="""\

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A size has no unit that is known, or an ambiguous one",
     why=(
-        "`GB` is 10^9 bytes and `GiB` 2^30. A lower-case final `b` is refused: `8gb` is 8 gigabytes to most people and 8 "
+        "`GB` is 10^9 bytes and `GiB` 2^30. A lower-case final `b` is refused: `8gb` is 8 gigabytes to "
+        "most people and 8 "
         "gigabits, an eighth of that, to accelerate."
     ),
     good="""\

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A value or key that names no device",
     why=(
-        "Devices are an index such as 0, `cpu`, `disk`, or a torch device such as `cuda:0`. Anything else would fail when the "
+        "Devices are an index such as 0, `cpu`, `disk`, or a torch device such as `cuda:0`. Anything else "
+        "would fail when the "
         "model is loaded, minutes later."
     ),
     good="""\

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A key of the device map that is no path, range or glob",
     why=(
-        "Keys are names joined by dots, with ranges such as `model.layers[0-3]` and globs such as `model.layers.*.mlp`. Blanks,"
+        "Keys are names joined by dots, with ranges such as `model.layers[0-3]` and globs such as "
+        "`model.layers.*.mlp`. Blanks,"
         " empty segments and ranges that run backwards name nothing."
     ),
     good="""\

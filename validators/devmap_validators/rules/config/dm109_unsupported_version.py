@@ -14,7 +14,8 @@ RULE = Rule(
     name="unsupported-version",
     severity=Severity.ERROR,
     summary="The config's version is not one that this devmap reads",
-    why="`version` fixes what the other keys mean. A config of a later version may hold keys that this devmap would misread.",
+    why="`version` fixes what the other keys mean. A config of a later version may hold keys that this "
+    "devmap would misread.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -14,7 +14,8 @@ RULE = Rule(
     name="colliding-devices",
     severity=Severity.ERROR,
     summary="Two keys of a mapping name the same device",
-    why="`0`, `'0'` and `cuda:0` are one device. Of two such keys one would win and the other would have no effect.",
+    why="`0`, `'0'` and `cuda:0` are one device. Of two such keys one would win and the other would have "
+    "no effect.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The profile that was picked is not in the config",
     why=(
-        "`--profile` names one of `profiles`. A name that is not there would leave the config as it is, on a machine that it "
+        "`--profile` names one of `profiles`. A name that is not there would leave the config as it is, "
+        "on a machine that it "
         "was not written for."
     ),
     good="""\

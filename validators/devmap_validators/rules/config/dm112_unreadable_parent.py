@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The config that `extends` names cannot be read",
     why=(
-        "Without its parent a config is not the config that somebody meant. Paths start from the folder of the file that names them."
+        "Without its parent a config is not the config that somebody meant. Paths start from the folder "
+        "of the file that names them."
     ),
     good="""\
 version: 1

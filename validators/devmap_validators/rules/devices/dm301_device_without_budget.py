@@ -33,7 +33,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="An accelerator that `max_memory` does not offer",
     why=(
-        "`max_memory` names the devices that may be used. A module that is put on another one has no budget to be checked "
+        "`max_memory` names the devices that may be used. A module that is put on another one has no "
+        "budget to be checked "
         "against, and on a machine with fewer devices the load fails."
     ),
     good="""\

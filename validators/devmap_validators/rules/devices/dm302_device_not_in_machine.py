@@ -38,7 +38,8 @@ RULE = Rule(
     name="device-not-in-machine",
     severity=Severity.ERROR,
     summary="A device that the machine does not have",
-    why="The machine profile lists what is there. A map or budget for another device cannot run on that machine.",
+    why="The machine profile lists what is there. A map or budget for another device cannot run on that "
+    "machine.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

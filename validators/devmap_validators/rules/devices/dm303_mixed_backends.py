@@ -37,7 +37,8 @@ RULE = Rule(
     name="mixed-backends",
     severity=Severity.ERROR,
     summary="Accelerators of several kinds in one config",
-    why="`cuda:0` and `xpu:1` are devices of two builds of torch. One process runs on one kind of accelerator beside the CPU.",
+    why="`cuda:0` and `xpu:1` are devices of two builds of torch. One process runs on one kind of "
+    "accelerator beside the CPU.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -34,7 +34,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="Modules on cpu or disk, which the config does not offer",
     why=(
-        "Weights go to host memory or disk only where the config says how much of it they may take. A map that puts them there "
+        "Weights go to host memory or disk only where the config says how much of it they may take. A map "
+        "that puts them there "
         "without a budget would fill a machine that others use."
     ),
     good="""\

@@ -58,7 +58,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="The run dtype is wider than the checkpoint's",
     why=(
-        "A wider dtype takes more memory and holds nothing more: float32 weights made from bfloat16 are the same numbers in "
+        "A wider dtype takes more memory and holds nothing more: float32 weights made from bfloat16 are "
+        "the same numbers in "
         "twice the bytes."
     ),
     good="""\

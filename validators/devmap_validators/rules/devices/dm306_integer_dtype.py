@@ -40,7 +40,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A run dtype that a cast cannot reach: an integer, or float8 without scales",
     why=(
-        "Converting floating-point weights to int8 rounds nearly all of them to zero. Quantisation needs scales: it is done "
+        "Converting floating-point weights to int8 rounds nearly all of them to zero. Quantisation needs "
+        "scales: it is done "
         "beforehand, and its checkpoint holds the integers."
     ),
     good="""\

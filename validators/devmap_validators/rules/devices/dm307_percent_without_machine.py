@@ -39,7 +39,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A share of a device's memory, and no machine that says how much that is",
     why=(
-        "A percentage can only be checked where the memory is known. Without `machine` it means the machine that the config is "
+        "A percentage can only be checked where the memory is known. Without `machine` it means the "
+        "machine that the config is "
         "loaded on, and the checks say nothing about the budgets."
     ),
     good="""\

@@ -38,7 +38,8 @@ RULE = Rule(
     severity=Severity.NOTE,
     summary="The accelerators' indexes have a gap",
     why=(
-        "Indexes with gaps are allowed, and mean that a device is left to others. Where that is not meant, one of the indexes "
+        "Indexes with gaps are allowed, and mean that a device is left to others. Where that is not "
+        "meant, one of the indexes "
         "is wrong, or CUDA_VISIBLE_DEVICES renumbers them."
     ),
     good="""\

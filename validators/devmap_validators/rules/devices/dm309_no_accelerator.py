@@ -31,7 +31,8 @@ RULE = Rule(
     severity=Severity.NOTE,
     summary="Nothing but cpu and disk is offered",
     why=(
-        "The model runs on the CPU. That is right for small models and for tests; otherwise an accelerator is missing from `max_memory`."
+        "The model runs on the CPU. That is right for small models and for tests; otherwise an "
+        "accelerator is missing from `max_memory`."
     ),
     good="""\
 version: 1

@@ -30,7 +30,8 @@ RULE = Rule(
     name="unknown-machine",
     severity=Severity.ERROR,
     summary="The machine is no preset and no file that can be read",
-    why="The machine gives budgets, rates and devices to check against. Without it the config is only half checked.",
+    why="The machine gives budgets, rates and devices to check against. Without it the config is only "
+    "half checked.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

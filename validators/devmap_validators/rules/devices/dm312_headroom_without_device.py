@@ -34,7 +34,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="Headroom for a device that is not used",
     why=(
-        "The amount is kept free on a device that holds nothing, so it has no effect: the index is wrong, or the device was "
+        "The amount is kept free on a device that holds nothing, so it has no effect: the index is wrong, "
+        "or the device was "
         "taken out of `max_memory`."
     ),
     good="""\

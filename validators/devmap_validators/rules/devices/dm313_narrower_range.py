@@ -43,8 +43,10 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="The checkpoint is stored in bfloat16 and runs in float16",
     why=(
-        "Both have 16 bits, but bfloat16 reaches to 3e38 and float16 to 65,504. Models that were trained in bfloat16 have activations "
-        "and at times weights beyond that; in float16 they become infinite, and the output is NaN or nonsense. Accelerators that "
+        "Both have 16 bits, but bfloat16 reaches to 3e38 and float16 to 65,504. Models that were trained "
+        "in bfloat16 have activations "
+        "and at times weights beyond that; in float16 they become infinite, and the output is NaN or "
+        "nonsense. Accelerators that "
         "are too old for bfloat16 run such a model in float32."
     ),
     good="""\

@@ -15,8 +15,10 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The file is larger than a config may be",
     why=(
-        "A config of a whole cluster has a few kilobytes. A file of a megabyte is something else: a checkpoint's index, a log, "
-        "or an attempt to keep the checker busy. It is refused before it is parsed. The limit `size` of `[tool.devmap.limits]` "
+        "A config of a whole cluster has a few kilobytes. A file of a megabyte is something else: a "
+        "checkpoint's index, a log, "
+        "or an attempt to keep the checker busy. It is refused before it is parsed. The limit `size` of "
+        "`[tool.devmap.limits]` "
         "raises it."
     ),
     good="""\

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The file is not UTF-8",
     why=(
-        "A config is read the same way on every machine, so its encoding is fixed. A byte of another encoding would become "
+        "A config is read the same way on every machine, so its encoding is fixed. A byte of another "
+        "encoding would become "
         "another letter in a path or a module name."
     ),
     good="""\

@@ -14,7 +14,8 @@ RULE = Rule(
     name="forbidden-character",
     severity=Severity.ERROR,
     summary="A control character, a byte-order mark in the middle or an odd line separator",
-    why="Such characters do not show in an editor. One of them in a module path makes a key that looks right and names nothing.",
+    why="Such characters do not show in an editor. One of them in a module path makes a key that looks "
+    "right and names nothing.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The file is not YAML",
     why=(
-        "What cannot be parsed cannot be checked. Patterns that begin with `*`, `@` or `%` need quotes, and so does a value "
+        "What cannot be parsed cannot be checked. Patterns that begin with `*`, `@` or `%` need quotes, "
+        "and so does a value "
         "that holds a colon and a blank."
     ),
     good="""\

@@ -14,7 +14,8 @@ RULE = Rule(
     name="duplicate-key",
     severity=Severity.ERROR,
     summary="A key comes twice in one mapping",
-    why="YAML's libraries keep the last of two equal keys and say nothing, so that half of what somebody wrote has no effect.",
+    why="YAML's libraries keep the last of two equal keys and say nothing, so that half of what somebody "
+    "wrote has no effect.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A value has a tag such as `!!int` or `!Foo`",
     why=(
-        "A config is plain data: text, numbers, true, false, lists and mappings. Tags make loaders build objects, which is how "
+        "A config is plain data: text, numbers, true, false, lists and mappings. Tags make loaders build "
+        "objects, which is how "
         "YAML files come to run code."
     ),
     good="""\

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="Collections are nested too deep",
     why=(
-        "No config nests more than a handful of levels. Thousands of brackets overflow the stack of parsers, some of which then"
+        "No config nests more than a handful of levels. Thousands of brackets overflow the stack of "
+        "parsers, some of which then"
         " crash the interpreter."
     ),
     good="""\

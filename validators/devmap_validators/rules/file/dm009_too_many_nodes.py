@@ -14,7 +14,8 @@ RULE = Rule(
     name="too-many-nodes",
     severity=Severity.ERROR,
     summary="The file becomes too large once aliases are expanded",
-    why="Aliases of aliases make billions of nodes from a few lines. What a config expands to is counted before it is built.",
+    why="Aliases of aliases make billions of nodes from a few lines. What a config expands to is counted "
+    "before it is built.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -14,7 +14,8 @@ RULE = Rule(
     name="several-documents",
     severity=Severity.ERROR,
     summary="The file holds more than one document",
-    why="Tools differ in which of several documents they read, and the rest is silently ignored. One file is one config.",
+    why="Tools differ in which of several documents they read, and the rest is silently ignored. One file "
+    "is one config.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

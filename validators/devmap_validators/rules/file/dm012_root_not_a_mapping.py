@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The file's top level is a list or a single value",
     why=(
-        "A config is a mapping from keys to values. A missing blank after a colon turns a whole line into one text, and so does"
+        "A config is a mapping from keys to values. A missing blank after a colon turns a whole line into "
+        "one text, and so does"
         " a no-break space."
     ),
     good="""\

@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="An alias names no anchor, or the node that it stands in",
     why=(
-        "`*name` stands for what `&name` marks earlier in the file. A glob that begins with `*` needs quotes, or YAML takes it "
+        "`*name` stands for what `&name` marks earlier in the file. A glob that begins with `*` needs "
+        "quotes, or YAML takes it "
         "for an alias."
     ),
     good="""\

@@ -14,7 +14,8 @@ RULE = Rule(
     name="key-not-text",
     severity=Severity.ERROR,
     summary="A mapping, a list or an alias stands as a key",
-    why="Keys are names: text, or a number that stands for a device. Two devices with the same budget are two keys.",
+    why="Keys are names: text, or a number that stands for a device. Two devices with the same budget are "
+    "two keys.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

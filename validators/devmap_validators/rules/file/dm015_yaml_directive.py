@@ -15,7 +15,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The file begins with `%YAML` or `%TAG`",
     why=(
-        "The reader follows the core schema of YAML 1.2 whatever a directive says, so one that asks for something else would mislead."
+        "The reader follows the core schema of YAML 1.2 whatever a directive says, so one that asks for "
+        "something else would mislead."
     ),
     good="""\
 version: 1

@@ -14,7 +14,8 @@ RULE = Rule(
     name="number-too-long",
     severity=Severity.ERROR,
     summary="A number has more digits than any size or index",
-    why="It overflows, or it takes seconds to convert. A key was left out before it, or two numbers ran together.",
+    why="It overflows, or it takes seconds to convert. A key was left out before it, or two numbers ran "
+    "together.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -32,8 +32,10 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A line of the manifest is wrong",
     why=(
-        "The manifest is the model as far as checks and plans know it. `devmap inspect -o` writes it; what was changed by hand, or "
-        "merged by a tool, is read as strictly as a config. DM217 says in the config that its manifest cannot be used."
+        "The manifest is the model as far as checks and plans know it. `devmap inspect -o` writes it; "
+        "what was changed by hand, or "
+        "merged by a tool, is read as strictly as a config. DM217 says in the config that its manifest "
+        "cannot be used."
     ),
     good="""\
 version: 1

@@ -30,7 +30,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A file of the checkpoint is damaged or missing",
     why=(
-        "A shard that the index promises is not there, a header reaches past the end of its file, two files hold the same tensor. "
+        "A shard that the index promises is not there, a header reaches past the end of its file, two "
+        "files hold the same tensor. "
         "Most often a download was cut off. Each file is named, so that it alone has to be fetched again."
     ),
     good="""\

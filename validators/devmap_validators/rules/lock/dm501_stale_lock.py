@@ -36,7 +36,8 @@ RULE = Rule(
     name="stale-lock",
     severity=Severity.ERROR,
     summary="The lock was made from another config",
-    why="The lock is what a machine loads. When the config has changed since, what was reviewed is not what runs.",
+    why="The lock is what a machine loads. When the config has changed since, what was reviewed is not "
+    "what runs.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

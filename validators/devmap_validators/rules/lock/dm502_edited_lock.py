@@ -32,7 +32,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The lock was changed by hand",
     why=(
-        "A lock holds a digest of its content. Where the two differ, the plan is not one that the resolver made, and none of "
+        "A lock holds a digest of its content. Where the two differ, the plan is not one that the "
+        "resolver made, and none of "
         "its promises hold."
     ),
     good="""\

@@ -35,7 +35,8 @@ RULE = Rule(
     name="foreign-lock",
     severity=Severity.ERROR,
     summary="The lock was made for another model",
-    why="The lock's paths and bytes are those of another inventory: the model was changed, or the lock was copied.",
+    why="The lock's paths and bytes are those of another inventory: the model was changed, or the lock "
+    "was copied.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

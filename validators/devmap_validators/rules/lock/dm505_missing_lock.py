@@ -32,7 +32,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A fresh lock is asked for, and there is none",
     why=(
-        "`--locked` makes sure that every machine loads the plan that was reviewed. Without a lock each machine would plan for itself."
+        "`--locked` makes sure that every machine loads the plan that was reviewed. Without a lock each "
+        "machine would plan for itself."
     ),
     good="""\
 version: 1

@@ -45,7 +45,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="This devmap would plan differently than the lock",
     why=(
-        "Config and model are those that the lock was made from, and the plan has changed all the same: another version of "
+        "Config and model are those that the lock was made from, and the plan has changed all the same: "
+        "another version of "
         "devmap plans better, or the machine is measured anew. The lock still holds and is what loads."
     ),
     good="""\

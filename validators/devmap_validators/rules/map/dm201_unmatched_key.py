@@ -51,8 +51,10 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A key of the device map names no module or tensor of the model",
     why=(
-        "A key that matches nothing has no effect: the modules that it was meant for fall to another key, or to none. Loaders "
-        "only warn, and the model runs out of memory or computes on the wrong device. A range or glob has to name one path at "
+        "A key that matches nothing has no effect: the modules that it was meant for fall to another key, "
+        "or to none. Loaders "
+        "only warn, and the model runs out of memory or computes on the wrong device. A range or glob has "
+        "to name one path at "
         "least."
     ),
     good="""\

@@ -43,7 +43,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="Parameters or buffers that no key of the device map covers",
     why=(
-        "Every tensor needs a device, buffers too. Without one the load fails, or the tensor stays without memory and the first"
+        "Every tensor needs a device, buffers too. Without one the load fails, or the tensor stays "
+        "without memory and the first"
         ' forward pass raises. The key "" stands for everything that no other key names.'
     ),
     good="""\

@@ -47,7 +47,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A module whose class may not be split lies on several devices",
     why=(
-        "A block with a residual connection adds its input to its output: when its parts lie on different devices, the addition"
+        "A block with a residual connection adds its input to its output: when its parts lie on different "
+        "devices, the addition"
         ' fails with "Expected all tensors to be on the same device", the most common error of placed models.'
     ),
     good="""\

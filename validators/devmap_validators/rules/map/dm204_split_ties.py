@@ -37,8 +37,10 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="Weights that are tied lie on several devices",
     why=(
-        "Tied tensors are one storage under several names. On two devices they are two copies: each costs memory, and a trained"
-        " one drifts away from the other. A config may ask for it, and its plan says which copy costs what; a device map that a "
+        "Tied tensors are one storage under several names. On two devices they are two copies: each costs "
+        "memory, and a trained"
+        " one drifts away from the other. A config may ask for it, and its plan says which copy costs "
+        "what; a device map that a "
         "program hands over is refused."
     ),
     good="""\

@@ -43,7 +43,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A key of the device map never decides anything",
     why=(
-        "Every tensor below it is named by a longer or more exact key, so it can be changed or removed without any effect. "
+        "Every tensor below it is named by a longer or more exact key, so it can be changed or removed "
+        "without any effect. "
         "Mostly it is left over, or one of the others is wider than meant."
     ),
     good="""\

@@ -47,7 +47,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="Two equally exact keys give the same module different devices",
     why=(
-        "Two ranges or two globs that overlap are equally exact, so nothing but their order in the file would decide. A plain "
+        "Two ranges or two globs that overlap are equally exact, so nothing but their order in the file "
+        "would decide. A plain "
         "path beats a range, and a range beats a glob."
     ),
     good="""\

@@ -42,7 +42,8 @@ RULE = Rule(
     severity=Severity.NOTE,
     summary="A key says what a shorter one says already",
     why=(
-        "It has no effect now. It may stand there on purpose, to hold when the shorter key changes; then a comment helps the next reader."
+        "It has no effect now. It may stand there on purpose, to hold when the shorter key changes; then "
+        "a comment helps the next reader."
     ),
     good="""\
 version: 1

@@ -52,7 +52,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A class in `no_split_module_classes` that the model does not have",
     why=(
-        "The list protects blocks from being torn apart. A name that no module has protects nothing, and the split it should "
+        "The list protects blocks from being torn apart. A name that no module has protects nothing, and "
+        "the split it should "
         "prevent happens without a word."
     ),
     good="""\

@@ -54,7 +54,8 @@ RULE = Rule(
     name="unmatched-constraint",
     severity=Severity.ERROR,
     summary="A path in `same_device` or `forbid` names nothing",
-    why="A constraint on a module that is not there constrains nothing, so what it should prevent can happen.",
+    why="A constraint on a module that is not there constrains nothing, so what it should prevent can "
+    "happen.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

@@ -71,7 +71,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The device map does what `same_device` or `forbid` rules out",
     why=(
-        "The map pins a module to a device, and a constraint says that it must not be there, or must be where another module "
+        "The map pins a module to a device, and a constraint says that it must not be there, or must be "
+        "where another module "
         "is. One of the two was changed without the other."
     ),
     good="""\

@@ -48,7 +48,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="A path in `workload.trainable` names nothing",
     why=(
-        "Only what is trained gets gradients and optimizer states. A path that names nothing leaves out their bytes, and "
+        "Only what is trained gets gradients and optimizer states. A path that names nothing leaves out "
+        "their bytes, and "
         "training runs out of memory in its first step."
     ),
     good="""\

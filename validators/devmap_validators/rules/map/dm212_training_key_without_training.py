@@ -33,7 +33,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A key of training in a workload that does not train",
     why=(
-        "`optimizer` and `trainable` count only where `kind` is `training`. Elsewhere no room is kept for gradients, which is "
+        "`optimizer` and `trainable` count only where `kind` is `training`. Elsewhere no room is kept for "
+        "gradients, which is "
         "probably not what was meant."
     ),
     good="""\

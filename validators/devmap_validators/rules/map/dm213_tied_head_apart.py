@@ -33,7 +33,8 @@ def _check(context: Context) -> Iterator[Report]:
         here, there = device_name(devices[head]), device_name(devices[other])
         nbytes = exact_bytes(run_bytes(inventory, [head], config.model.dtype))
         message = (
-            f"the output head '{head.rpartition('.')[0]}' is on {here}, and the embedding '{other.rpartition('.')[0]}' "
+            f"the output head '{head.rpartition('.')[0]}' is on {here}, and the embedding "
+            f"'{other.rpartition('.')[0]}' "
             f"that it is tied to on {there}; the copy costs {nbytes}"
         )
         key = max(anchors_of(context, [head, other]), key=len)
@@ -46,7 +47,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="The output head lies on another device than the embedding it is tied to",
     why=(
-        "Many models use one matrix both to look tokens up and to score them. Apart, it is copied: hundreds of megabytes twice,"
+        "Many models use one matrix both to look tokens up and to score them. Apart, it is copied: "
+        "hundreds of megabytes twice,"
         " and two different matrices after the first training step."
     ),
     good="""\

@@ -32,7 +32,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The config names no checkpoint, manifest or factory",
     why=(
-        "Without one of them nothing is known of the model, and nothing of the map can be checked. A manifest is the one that "
+        "Without one of them nothing is known of the model, and nothing of the map can be checked. A "
+        "manifest is the one that "
         "CI can read: small, and checked in beside the config."
     ),
     good="""\

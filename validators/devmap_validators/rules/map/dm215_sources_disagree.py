@@ -36,7 +36,8 @@ def _check(context: Context) -> Iterator[Report]:
     if changed:
         name = changed[0]
         message = (
-            f"{counted(len(changed), 'tensor')} of the manifest {'differs' if len(changed) == 1 else 'differ'} from the checkpoint: "
+            f"{counted(len(changed), 'tensor')} of the manifest "
+            f"{'differs' if len(changed) == 1 else 'differ'} from the checkpoint: "
             f"'{name}' is {_words(ours[name])} there and {_words(theirs[name])} in the checkpoint"
         )
         yield Report(message, ("model", "manifest"), help=hint)
@@ -69,7 +70,8 @@ RULE = Rule(
     name="sources-disagree",
     severity=Severity.ERROR,
     summary="The manifest and the checkpoint describe different models",
-    why="Checks and plans use the manifest, the load uses the checkpoint. When they differ, what was checked is not what runs.",
+    why="Checks and plans use the manifest, the load uses the checkpoint. When they differ, what was "
+    "checked is not what runs.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

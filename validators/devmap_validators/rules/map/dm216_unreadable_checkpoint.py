@@ -20,7 +20,8 @@ def _check(context: Context) -> Iterator[Report]:
     if isinstance(error, CheckpointError):
         hint = (
             error.help
-            or "give a folder with safetensors files, or check in a manifest (devmap inspect -o) for machines without it"
+            or "give a folder with safetensors files, or check in a manifest (devmap inspect -o) for "
+            "machines without it"
         )
         yield Report(error.message, ("model", "checkpoint"), help=hint)
 
@@ -31,8 +32,10 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The checkpoint is not there, or damaged",
     why=(
-        "The model's headers cannot be read, so nothing of the map can be checked, and the load would fail. Shards that are "
-        "missing and headers that reach past a file's end are found here, before a machine with accelerators is rented."
+        "The model's headers cannot be read, so nothing of the map can be checked, and the load would "
+        "fail. Shards that are "
+        "missing and headers that reach past a file's end are found here, before a machine with "
+        "accelerators is rented."
     ),
     good="""\
 version: 1

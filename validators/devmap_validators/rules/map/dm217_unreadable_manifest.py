@@ -34,7 +34,8 @@ RULE = Rule(
     name="unreadable-manifest",
     severity=Severity.ERROR,
     summary="The manifest is not there, or wrong",
-    why="The manifest is the model as far as checks and plans know it. Without it nothing of the map can be checked.",
+    why="The manifest is the model as far as checks and plans know it. Without it nothing of the map can "
+    "be checked.",
     good="""\
 version: 1
 model: {manifest: example.manifest.yaml}

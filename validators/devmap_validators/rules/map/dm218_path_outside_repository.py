@@ -56,8 +56,10 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A path leads out of the repository",
     why=(
-        "A config is checked in to be the same for everyone. A manifest, parent, policy or machine file that lies outside the "
-        "repository, or on an absolute path, is there on one machine only. Checkpoints and offload folders may lie anywhere."
+        "A config is checked in to be the same for everyone. A manifest, parent, policy or machine file "
+        "that lies outside the "
+        "repository, or on an absolute path, is there on one machine only. Checkpoints and offload "
+        "folders may lie anywhere."
     ),
     good="""\
 version: 1

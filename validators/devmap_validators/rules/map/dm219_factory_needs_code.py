@@ -35,7 +35,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="Only a factory describes the model, and code may not run",
     why=(
-        "A factory is code of the repository that a checker would have to run. No command does that unasked: a pull request "
+        "A factory is code of the repository that a checker would have to run. No command does that "
+        "unasked: a pull request "
         "could change the code. A manifest beside it makes the config checkable everywhere."
     ),
     good="""\

@@ -35,7 +35,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="Tensors of the checkpoint that belong to no part of the model",
     why=(
-        "Weights that nothing loads are read for nothing, or the model is another than its checkpoint: an adapter, a head for "
+        "Weights that nothing loads are read for nothing, or the model is another than its checkpoint: an "
+        "adapter, a head for "
         "another task, a renamed module."
     ),
     good="""\

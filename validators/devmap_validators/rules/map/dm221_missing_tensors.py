@@ -37,7 +37,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The checkpoint lacks tensors of the model",
     why=(
-        "A model with a tensor that no file holds cannot be loaded. Loaders that fill it with random numbers give a model that "
+        "A model with a tensor that no file holds cannot be loaded. Loaders that fill it with random "
+        "numbers give a model that "
         "runs and answers nonsense."
     ),
     good="""\

@@ -31,7 +31,8 @@ RULE = Rule(
     severity=Severity.NOTE,
     summary="Something about the model could not be known from its files",
     why=(
-        "Headers name tensors, not classes. Where no table and no library knows the architecture, blocks that must stay whole "
+        "Headers name tensors, not classes. Where no table and no library knows the architecture, blocks "
+        "that must stay whole "
         "and buffers that no file holds are unknown, and a plan is only as good as what is known."
     ),
     good="""\

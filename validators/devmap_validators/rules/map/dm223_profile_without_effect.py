@@ -48,7 +48,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A profile changes nothing",
     why=(
-        "A profile exists to change the config. One that says what the config says already, or nothing, was left over or has "
+        "A profile exists to change the config. One that says what the config says already, or nothing, "
+        "was left over or has "
         "its change in the wrong place."
     ),
     good="""\

@@ -38,7 +38,8 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The checkpoint holds tensors of the model in another shape",
     why=(
-        "The load would refuse them. The checkpoint is of another size of the model, or its vocabulary was changed and config.json was not."
+        "The load would refuse them. The checkpoint is of another size of the model, or its vocabulary "
+        "was changed and config.json was not."
     ),
     good="""\
 version: 1

@@ -29,8 +29,10 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="The config or its plan breaks a rule of a policy",
     why=(
-        "Policies are what a team has agreed on: no disk in production, room kept free, a lock that is fresh. `policies` names "
-        "those that a config has to keep. Each of their rules has a code of its own (`PRD001`), by which it is selected, ignored and "
+        "Policies are what a team has agreed on: no disk in production, room kept free, a lock that is "
+        "fresh. `policies` names "
+        "those that a config has to keep. Each of their rules has a code of its own (`PRD001`), by which "
+        "it is selected, ignored and "
         "suppressed; `DM603` and `policy-violated` name them all."
     ),
     good="""\
