@@ -112,19 +112,24 @@ def flops(backend: Backend, dtype: torch.dtype, *, seconds: float = 0.3, size: i
         backend.synchronize()
 
     try:
-        multiply()
+        rate = _calls_a_second(multiply, seconds=seconds)
     except RuntimeError:  # torch's word for a kernel that is not there
         return None
-    return 2 * size**3 * _calls_a_second(multiply, seconds=seconds)
+    return 2 * size**3 * rate
 
 
 def _calls_a_second(call: Callable[[], object], *, seconds: float) -> float:
-    """The fastest of the calls that fit into `seconds`, after one to warm up.
+    """Return the rate of the fastest call of those that fit into `seconds`; noise only ever makes a call slower.
 
-    Noise only ever makes a call slower.
+    The first call warms up and is not counted, unless it alone took all the time: where a device multiplies a
+    dtype by software, one call can take seconds, and a second one would only confirm it.
     """
+    start = time.perf_counter()
     call()
-    deadline = time.perf_counter() + seconds
+    deadline = start + seconds
+    first = time.perf_counter() - start
+    if first >= seconds:
+        return 1 / first
     best = float("inf")
     while True:
         start = time.perf_counter()

@@ -9,7 +9,6 @@ import torch
 from devmap.config.values.device import Device, Tier
 from devmap.devices.accelerator import AcceleratorBackend, accelerator_type, device_count
 from devmap.devices.cpu import CpuBackend
-from devmap.devices.cuda import CudaBackend
 from devmap.devices.simulated import BudgetedCpuBackend, SimulatedBackend
 from devmap.devices.simulated_machine import active_machine
 from devmap.errors import DeviceError
@@ -54,6 +53,4 @@ def backend_for(device: Device) -> Backend:
             if count == 0
             else f"use indices 0 to {count - 1}",
         )
-    return (
-        CudaBackend(device.index) if kind == "cuda" else AcceleratorBackend(torch.device(kind, device.index))
-    )
+    return AcceleratorBackend(torch.device(kind, device.index))

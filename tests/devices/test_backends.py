@@ -16,7 +16,6 @@ from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.devices import accelerator, registry
 from devmap.devices.accelerator import AcceleratorBackend
 from devmap.devices.cpu import CpuBackend
-from devmap.devices.cuda import CudaBackend
 from devmap.devices.registry import backend_for
 from devmap.devices.simulated import SimulatedBackend
 from devmap.testing import POISON, poison, simulated_devices
@@ -242,7 +241,7 @@ def test_the_disk_computes_nothing() -> None:
 
 def test_devices_that_are_there_get_their_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "device_count", lambda kind: 2)  # noqa: ARG005 - the function's parameter
-    assert isinstance(backend_for(parse_device("cuda:1")), CudaBackend)
+    assert backend_for(parse_device("cuda:1")).torch_device == torch.device("cuda:1")
     found = backend_for(parse_device("xpu:1"))
     assert isinstance(found, AcceleratorBackend)
     assert (str(found.torch_device), found.device) == ("xpu:1", parse_device(1))
@@ -261,8 +260,9 @@ def test_simulated_devices_take_precedence_and_do_not_stay(monkeypatch: pytest.M
 
 def test_cuda_falls_back_to_pageable_memory_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", refusing_to_pin(torch.empty))
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(is_integrated=0))
-    for backend in (CudaBackend(0), AcceleratorBackend(torch.device("xpu:0"))):
+    for module in (torch.cuda, torch.xpu):
+        monkeypatch.setattr(module, "get_device_properties", lambda _: SimpleNamespace(is_integrated=0))
+    for backend in (AcceleratorBackend(torch.device("cuda:0")), AcceleratorBackend(torch.device("xpu:0"))):
         slab = backend.pinned_allocate(100)
         assert not slab.is_pinned
         assert slab.reason == "the system refused to pin 100 bytes: pinning is not possible"
@@ -283,13 +283,14 @@ def test_unified_memory_is_never_pinned(monkeypatch: pytest.MonkeyPatch) -> None
     assert (slab.is_pinned, slab.reason) == (False, "mps shares the host's memory")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(is_integrated=1))
     monkeypatch.setattr(torch, "empty", refusing_to_pin(torch.empty))
-    slab = CudaBackend(0).pinned_allocate(10)
+    slab = AcceleratorBackend(torch.device("cuda:0")).pinned_allocate(10)
     assert (slab.is_pinned, slab.reason) == (False, "the device shares the host's memory")
 
 
 def test_pinned_memory_is_counted_as_torch_hands_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(is_integrated=0))
-    for backend in (CudaBackend(0), AcceleratorBackend(torch.device("xpu:0"))):
+    for module in (torch.cuda, torch.xpu):
+        monkeypatch.setattr(module, "get_device_properties", lambda _: SimpleNamespace(is_integrated=0))
+    for backend in (AcceleratorBackend(torch.device("cuda:0")), AcceleratorBackend(torch.device("xpu:0"))):
         assert backend.pins
         assert [backend.pinned_bytes(nbytes) for nbytes in (1, 2, 3, 64 << 20, (64 << 20) + 1)] == [
             1,
@@ -318,8 +319,8 @@ def test_cuda_memory_counts_what_the_allocator_keeps_as_free(monkeypatch: pytest
         memory_allocated=lambda _: 400,
         OutOfMemoryError=torch.OutOfMemoryError,
     )
-    monkeypatch.setattr(torch, "cuda", fake)
-    backend = CudaBackend(0)
+    monkeypatch.setattr(torch, "get_device_module", lambda _: fake)
+    backend = AcceleratorBackend(torch.device("cuda:0"))
     assert (backend.memory().total_bytes, backend.memory().free_bytes) == (1000, 400)
 
     def full(*_: object, **__: object) -> torch.Tensor:
@@ -345,8 +346,8 @@ def test_cuda_streams_and_events_are_driven_as_torch_documents(monkeypatch: pyte
         return stream
 
     fake = SimpleNamespace(current_stream=current_stream)
-    monkeypatch.setattr(torch, "cuda", fake)
-    backend = CudaBackend(1)
+    monkeypatch.setattr(torch, "get_device_module", lambda _: fake)
+    backend = AcceleratorBackend(torch.device("cuda:1"))
     backend.record(event)
     backend.wait(event)
     assert calls == [("current", "cuda:1"), ("record", stream), ("current", "cuda:1"), ("wait", event)]
