@@ -132,6 +132,11 @@ class AcceleratorBackend:
         """Return the slab's own storage."""
         return slab.untyped_storage()
 
+    @property
+    def is_capturing(self) -> bool:
+        """Whether the current stream is being captured; only CUDA and ROCm have graphs."""
+        return self.torch_device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
     def synchronize(self) -> None:
         """Wait until everything on this device is done."""
         own = getattr(self._module, "synchronize", None)

@@ -122,6 +122,10 @@ class Backend(Protocol):
     def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
         """Where the bytes of a slab are: what all its views share, and nothing else."""
 
+    @property
+    def is_capturing(self) -> bool:
+        """Whether the compute stream records a graph now instead of running kernels."""
+
     def synchronize(self) -> None:
         """Block the host until everything on this device is done."""
 

@@ -85,6 +85,11 @@ class CpuBackend:
         """The slab's own."""
         return slab.untyped_storage()
 
+    @property
+    def is_capturing(self) -> bool:
+        """Never: there are no graphs here."""
+        return False
+
     def synchronize(self) -> None:
         """Nothing is ever outstanding."""
 

@@ -146,6 +146,11 @@ class SimulatedBackend:
         """That of the numbers behind it: all views of the slab share it."""
         return _raw(slab).untyped_storage()
 
+    @property
+    def is_capturing(self) -> bool:
+        """Never: there are no graphs here."""
+        return False
+
     def synchronize(self) -> None:
         """Run everything that is queued."""
         self.simulated.clock.synchronize()

@@ -20,7 +20,7 @@ import torch
 
 from devmap.errors import OutOfMemoryError, StreamError
 from devmap.runtime.streaming.prefetch_order import Order
-from devmap.runtime.streaming.slot import Filling, Slot, new_slot
+from devmap.runtime.streaming.slot import Filling, Slot, allocate_slab, new_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +70,12 @@ class Lane:
         Raises:
             StreamError: when a read failed, twice where it was read ahead. The block can be asked for again.
         """
+        if self.backend.is_capturing:
+            raise StreamError(
+                f"the block '{unit.path}' is streamed and cannot be captured in a graph: its weights lie "
+                f"elsewhere in each pass",
+                help="capture modules that stay on a device, or keep this one there in the device map",
+            )
         slot = self._slot_of(unit)
         if slot is None:
             self._counters.misses += 1
@@ -80,6 +86,9 @@ class Lane:
             self._counters.hits += 1
             self._wait_or_retry(unit, slot)
         self.backend.wait(slot.copied)
+        # The block may have run last on another stream of the caller's. Behind its mark, the mark that `free`
+        # records stands for both, and the next copy waits for both.
+        self.backend.wait(slot.computed)
         slot.in_use = True
         slot.version = slot.writes
         unit.prepare(slot)
@@ -218,8 +227,8 @@ class Lane:
         for each in self.units:
             each.forget(slot)
         try:
-            with torch.inference_mode(mode=False):
-                slot.slab = self.backend.allocate(slot.slab.numel())
+            slot.slab = allocate_slab(self.backend, slot.slab.numel())
+            self.backend.record(slot.computed)
         except OutOfMemoryError as error:
             self.slots.remove(slot)
             if self.slots:

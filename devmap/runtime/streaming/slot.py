@@ -60,10 +60,24 @@ class Slot:
 
 
 def new_slot(backend: Backend, nbytes: int) -> Slot:
-    """A slot of `nbytes`.
+    """Allocate a slot of `nbytes`.
+
+    Raises:
+        OutOfMemoryError: when the device has no room for it.
+    """
+    slot = Slot(allocate_slab(backend, nbytes), backend.event(), backend.event())
+    backend.record(slot.computed)
+    return slot
+
+
+def allocate_slab(backend: Backend, nbytes: int) -> torch.Tensor:
+    """Allocate the slab of a slot. Whoever calls records `computed` afterwards.
+
+    An allocator that caches may hand out bytes that kernels on the compute stream still read: it only keeps
+    the order of that one stream. The first copy into the slab, on another stream, has to wait for them.
 
     Raises:
         OutOfMemoryError: when the device has no room for it.
     """
     with torch.inference_mode(mode=False):
-        return Slot(backend.allocate(nbytes), backend.event(), backend.event())
+        return backend.allocate(nbytes)

@@ -124,8 +124,13 @@ class Feeder:
         return found
 
     def close(self) -> None:
-        """Let what is under way end, and stop the thread."""
+        """Let what is under way end, on the device too, and stop the thread.
+
+        The slots are freed next. The allocator may then hand their bytes to kernels of another stream, which
+        copies that are still queued here would overwrite.
+        """
         self._thread.shutdown(wait=True)
+        self.stream.synchronize()
 
     def _is_staged(self, unit: Unit) -> bool:
         return self._ring is not None and self._ring.serves(unit)

@@ -13,10 +13,10 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
 __all__ = ["DirectWeights"]
 
@@ -46,6 +46,10 @@ class DirectWeights:
             # Torch's counter of writes.
             if found is not None and found[0]._version == found[1]:  # noqa: SLF001
                 self._kept.move_to_end((name, device))
+                if device.type == "cuda":
+                    # It was allocated on the stream of its first user. When it is dropped, the allocator has
+                    # to wait for the kernels of this one, too.
+                    found[0].record_stream(torch.cuda.current_stream(device))
                 return found[0]
             self._kept.pop((name, device), None)
         tensor = read()
