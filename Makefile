@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := HF_HUB_OFFLINE=1 $(BIN)/
 
-.PHONY: help demo test lint examples bench clean
+.PHONY: help demo test sweep lint examples bench clean
 
 help:  ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -22,6 +22,9 @@ demo: $(VENV)/.ready  ## Validate, plan, load and run a real model over simulate
 
 test: $(VENV)/.ready  ## All tests
 	$(RUN)python -m pytest
+
+sweep: $(VENV)/.ready  ## Every class of Transformers at tiny size: headers, load, outputs, generation (an hour on two cores)
+	$(RUN)python -m tests.sweep --quiet --groups causal,image-text,seq2seq,encoder,vision,speech,other,base
 
 lint: $(VENV)/.ready  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

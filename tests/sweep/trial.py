@@ -1,347 +1,172 @@
-"""One architecture tried end to end: described from headers, loaded over every tier, run, generated with."""
+"""One specimen tried: headers against module, load, state dict, outputs, generation."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import traceback
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 
 import devmap
-from devmap.inventory.checkpoint import read_headers
+from devmap.errors import DevmapError, ResolutionError
 from devmap.inventory.module import read_module
-from devmap.inventory.through_transformers import read_through_transformers
-from tests.sweep.zoo import VOCABULARY, Entry, tiny_model
+from devmap.runtime.meta_build import build_on_meta
+from devmap.testing import simulated_devices
+from tests.sweep.zoo import forward, generations, plain_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from devmap.inventory.model import Inventory
+    from tests.sweep.zoo import Built
 
-__all__ = ["Outcome", "checkpoint_of", "same_inventory", "try_one"]
+__all__ = ["CHECKS", "MODES", "attempt", "load_small"]
 
+CHECKS = ("inventory", "loads", "state", "outputs", "generates")
 
-@dataclasses.dataclass
-class Outcome:
-    """What was seen of one architecture; None where a stage was not reached, a text where it failed."""
-
-    group: str
-    class_name: str
-    built: bool | str = False
-    inventory: bool | str | None = None
-    loads: bool | str | None = None
-    state: bool | str | None = None
-    outputs: bool | str | None = None
-    generates: bool | str | None = None
-
-    @property
-    def is_good(self) -> bool:
-        """Whether all that was reached is right."""
-        return all(
-            value in {True, None} for value in vars(self).values() if not isinstance(value, str)
-        ) and not any(
-            isinstance(getattr(self, name), str)
-            for name in ("built", "inventory", "loads", "state", "outputs", "generates")
-        )
+MODES: dict[str, tuple[float, float, float]] = {
+    "spread": (0.45, 0.3, 0.15),
+    "two": (0.7, 0.7, 0.0),
+    "disk": (0.3, 0.0, 0.0),
+}
+"""The parts of a model's bytes that two accelerators and the CPU may hold; the rest is on disk."""
 
 
-def checkpoint_of(entry: Entry, root: Path) -> Path:
-    """The folder of the class's tiny checkpoint, written the first time."""
-    folder = root / entry.class_name
-    if not (folder / "written").exists():
-        model: Any = tiny_model(entry)
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in model.parameters():  # many initialise to zeros and ones, which hide mistakes
-                if parameter.is_floating_point():
-                    parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter) * 0.02)
-        model.save_pretrained(folder)
-        (folder / "written").touch()
-    return folder
-
-
-def try_one(entry: Entry, root: Path, *, generate: bool = True) -> Outcome:
-    """All stages for one class."""
-    found = Outcome(entry.group, entry.class_name)
-    try:
-        folder = checkpoint_of(entry, root)
-        plain = _plain(entry, folder)
-    except Exception as error:  # noqa: BLE001 - a class that cannot be built is a row of the report
-        found.built = _short(error)
+def attempt(built: Built, mode: str = "spread", *, checks: tuple[str, ...] = CHECKS) -> dict[str, str]:
+    """Each check's result: `ok`, `-` where it does not apply, or what was wrong."""
+    found = dict.fromkeys(checks, "-")
+    if built.reason:
         return found
-    found.built = True
-    described: list[Inventory] = []
-    with _recorded(found, "inventory"):
-        truth = read_through_transformers(read_headers(folder))
-        described.append(truth)
-        found.inventory = same_inventory(devmap.Inventory.from_checkpoint(folder), truth) or True
-    with _recorded(found, "loads"):
-        config = _config(folder, described[0] if described else read_module(plain))
-        with devmap.testing.simulated_devices({0: "4GB", 1: "4GB"}, activations=False):
-            model: Any = devmap.load(config, progress=False)
-            found.loads = True
-            with _recorded(found, "outputs"):
-                inputs = _inputs(plain)
-                if inputs is not None:
-                    found.outputs = _compare(plain, model, inputs)
-            with _recorded(found, "generates"):
-                if generate and getattr(plain, "can_generate", bool)() and inputs is not None:
-                    found.generates = _generations(plain, model, inputs)
-            with _recorded(found, "state"):
-                found.state = _same_state(plain, model.devmap.remove())
+    if "inventory" in checks:
+        found["inventory"] = _said(lambda: _inventory(built))
+    if set(checks) == {"inventory"}:
+        return found
+    with simulated_devices({0: "4GB", 1: "4GB"}, activations=False):
+        kept: list[Any] = []
+        found["loads"] = _said(lambda: kept.append(load_small(built.folder, mode)))
+        if not kept:
+            return found
+        if "state" in checks:
+            found["state"] = _said(lambda: _state(kept[0], built.folder))
+        if "outputs" in checks and built.inputs and built.repeats:
+            found["outputs"] = _said(lambda: _outputs(kept[0], built.folder))
+        if "generates" in checks and built.generates:
+            found["generates"] = _said(lambda: _generates(kept[0], built))
     return found
 
 
-@contextlib.contextmanager
-def _recorded(found: Outcome, stage: str) -> Iterator[None]:
+def _said(check: Callable[[], object]) -> str:
     try:
-        yield
-    except Exception as error:  # noqa: BLE001 - every failure is a row of the report
-        setattr(found, stage, _short(error))
+        return str(check() or "ok")
+    except DevmapError as error:
+        problems = [str(getattr(each, "message", each)) for each in getattr(error, "problems", ())][:2]
+        return " | ".join([f"{type(error).__name__}: {error.message}", *problems])
+    except Exception as error:  # noqa: BLE001 - whatever is raised is what was wrong
+        return f"{type(error).__name__}: {(str(error) or '?').strip().splitlines()[0][:200]}"
 
 
-def _short(error: BaseException) -> str:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    problems = "; ".join(getattr(each, "message", "") for each in getattr(error, "problems", ())[:3])
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} {problems[:300]} [{where.filename.rsplit('/', 1)[-1]}:{where.lineno}]"
+def load_small(folder: Path, mode: str) -> Any:
+    """Load a checkpoint over two simulated devices, CPU and disk, each with room for a part of it."""
+    total = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    parts = MODES[mode]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "small.devmap.yaml"
+        for more in (1.0, 1.6, 2.4, 4.0):
+            sizes = [int(part * more * total) + 4096 for part in parts]
+            memory = {0: sizes[0], 1: sizes[1], "cpu": sizes[2], "disk": "100GB"}
+            if not parts[1]:
+                del memory[1]
+            if not parts[2]:
+                del memory["cpu"]
+            if mode == "two":
+                del memory["disk"]
+            config = {
+                "version": 1,
+                "model": {"checkpoint": str(folder)},
+                "device_map": "auto",
+                "max_memory": memory,
+                "offload": {"folder": str(Path(scratch) / "offload")},
+            }
+            path.write_text(json.dumps(config), encoding="utf-8")
+            try:
+                return devmap.load(path, progress=False)
+            except ResolutionError as error:
+                refusal = error
+    raise refusal
 
 
-def _plain(entry: Entry, folder: Path) -> Any:
-    return getattr(transformers, entry.class_name).from_pretrained(folder).eval()
-
-
-def same_inventory(mine: Inventory, truth: Inventory) -> str:
-    """What differs; empty where nothing does."""
-    if mine == truth:
-        return ""
-    parts = []
-    for what in ("modules", "tensors"):
-        a, b = getattr(mine, what), getattr(truth, what)
-        if a != b:
-            lacks = [key for key in b if key not in a]
-            extra = [key for key in a if key not in b]
-            other = [key for key in b if key in a and a[key] != b[key]]
-            first = [(key, a[key], b[key]) for key in other[:1]]
-            parts.append(
-                f"{what}: lacks {len(lacks)} {lacks[:2]}, extra {len(extra)} {extra[:2]}, other {len(other)} {first}"
-            )
-            if not (lacks or extra or other):
-                parts.append("order")
-    for what in ("ties", "no_split_module_classes", "architecture"):
-        a, b = getattr(mine, what), getattr(truth, what)
-        if a != b:
-            parts.append(f"{what}: {str(a)[:100]} for {str(b)[:100]}")
-    return "differs: " + "; ".join(parts)[:600]
-
-
-def _config(folder: Path, inventory: Inventory) -> Path:
-    """A config that uses two accelerators, the cpu and the disk, written beside the checkpoint."""
-    total = inventory.nbytes
-    text = (
-        f"version: 1\nmodel: {{checkpoint: {folder.name}}}\ndevice_map: auto\n"
-        f"max_memory: {{0: {int(total * 0.45) + 4096}, 1: {int(total * 0.45) + 4096}, cpu: {total // 5 + 4096}, disk: 10GB}}\n"
-    )
-    path = folder.parent / f"{folder.name}.devmap.yaml"
-    path.write_text(text, encoding="utf-8")
-    try:
-        devmap.resolve(devmap.read_config(path), inventory)
-    except devmap.ResolutionError:  # a block that is most of the model
-        text = (
-            text.replace("max_memory:", "# max_memory:")
-            + f"max_memory: {{0: {total * 2}, 1: {total * 2}, cpu: {total * 2}, disk: 10GB}}\n"
-        )
-        path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _inputs(model: Any) -> dict[str, Any] | None:
-    """Inputs that the plain model takes; None where no guess is taken."""
-    for guess in _guesses(model):
-        try:
-            with torch.no_grad():
-                torch.manual_seed(0)
-                model(**guess)
-        except Exception:  # noqa: BLE001 - the next guess may be right
+def _inventory(built: Built) -> str:
+    headers = devmap.Inventory.from_checkpoint(built.folder)
+    module = read_module(build_on_meta(built.folder))
+    for what in ("modules", "tensors", "ties", "no_split_module_classes"):
+        said, true = getattr(headers, what), getattr(module, what)
+        if said == true:
             continue
-        return guess
-    return None
+        if isinstance(true, tuple):
+            return f"{what}: {str(said)[:80]} for {str(true)[:80]}"
+        less, more = [key for key in true if key not in said], [key for key in said if key not in true]
+        other = [key for key in true if key in said and said[key] != true[key]]
+        if less or more or other:
+            first = other[0] if other else ""
+            change = f", '{first}': {said[first]} for {true[first]}" if other else ""
+            return f"{what}: {len(less)} lacking {less[:1]}, {len(more)} too many {more[:1]}, {len(other)} differ{change}"
+        return f"{what}: another order"
+    return ""
 
 
-def _guesses(model: Any) -> Iterator[dict[str, Any]]:
-    generator = torch.Generator().manual_seed(5)
-    vocabulary = min(
-        [
-            VOCABULARY,
-            *[
-                int(each.vocab_size)
-                for each in _configs(model.config)
-                if isinstance(getattr(each, "vocab_size", None), int) and each.vocab_size > 0
-            ],
-        ]
-    )
-    special = {
-        value
-        for each in _configs(model.config)
-        for key, value in vars(each).items()
-        if isinstance(value, int) and "token" in key
-    }
-    usable = [number for number in range(3, max(vocabulary, 4)) if number not in special] or [1]
-    ids = torch.tensor(
-        [usable[int(n)] for n in torch.randint(0, len(usable), (18,), generator=generator)]
-    ).view(2, 9)
-    mask = torch.ones_like(ids)
-    mask[0, :3] = 0
-    text: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-    if getattr(model.config, "is_encoder_decoder", False):
-        yield {**text, "decoder_input_ids": ids[:, :4]}
-    yield text
-    yield {"input_ids": ids}
-    size = next(
-        (
-            value
-            for each in _configs(model.config)
-            if isinstance(value := getattr(each, "image_size", None), int)
-        ),
-        64,
-    )
-    channels = next(
-        (
-            value
-            for each in _configs(model.config)
-            if isinstance(value := getattr(each, "num_channels", None), int)
-        ),
-        3,
-    )
-    for edge in (size, 64, 224):
-        pixels = torch.randn(1, channels, edge, edge, generator=generator)
-        yield {"pixel_values": pixels}
-        yield {"pixel_values": pixels, "input_ids": ids[:1], "attention_mask": mask[:1]}
-    mels = next(
-        (
-            value
-            for each in _configs(model.config)
-            if isinstance(value := getattr(each, "num_mel_bins", None), int)
-        ),
-        80,
-    )
-    frames = next(
-        (
-            value
-            for each in _configs(model.config)
-            if isinstance(value := getattr(each, "max_source_positions", None), int)
-        ),
-        64,
-    )
-    for length in (frames * 2, 64):
-        features = torch.randn(1, mels, length, generator=generator)
-        yield {"input_features": features, "decoder_input_ids": ids[:1, :4]}
-        yield {"input_features": features}
-        yield {"input_features": features.transpose(1, 2)}
-        yield {"input_features": features.transpose(1, 2), "decoder_input_ids": ids[:1, :4]}
-    sound = torch.randn(1, 4000, generator=generator)
-    yield {"input_values": sound}
-    yield {"input_values": sound, "decoder_input_ids": ids[:1, :4]}
-    yield {"input_values": sound[:, None]}
+def _state(model: Any, folder: Path) -> str:
+    plain = plain_model(folder).state_dict()
+    loaded = model.state_dict()
+    if plain.keys() != loaded.keys():
+        lacking, extra = sorted(plain.keys() - loaded.keys()), sorted(loaded.keys() - plain.keys())
+        return f"{len(lacking)} lacking {lacking[:1]}, {len(extra)} too many {extra[:1]}"
+    wrong = [name for name, value in plain.items() if not _same_bits(value, loaded[name].cpu())]
+    return f"{len(wrong)} of {len(plain)} differ, such as '{wrong[0]}'" if wrong else ""
 
 
-def _configs(config: Any) -> Iterator[Any]:
-    yield config
-    for value in vars(config).values():
-        if isinstance(value, transformers.PreTrainedConfig):
-            yield from _configs(value)
-
-
-def _tensors(output: Any) -> list[torch.Tensor]:
-    if isinstance(output, torch.Tensor):
-        return [output]
-    if isinstance(output, dict):
-        return [each for value in output.values() for each in _tensors(value)]
-    if isinstance(output, (list, tuple)):
-        return [each for value in output for each in _tensors(value)]
-    return []
-
-
-def _compare(plain: Any, model: Any, inputs: dict[str, Any]) -> bool | str:
-    want, again = _run(plain, inputs), _run(plain, inputs)
-    if not all(torch.equal(a, b) or bool(torch.isnan(a).any()) for a, b in zip(want, again, strict=True)):
-        return "skipped: the plain model differs from itself"
-    got = _run(model, inputs)
-    if len(want) != len(got):
-        return f"{len(got)} tensors for {len(want)}"
-    for number, (a, b) in enumerate(zip(want, got, strict=True)):
-        if a.shape != b.shape or not torch.allclose(
-            a.float(), b.float(), atol=1e-5, rtol=1e-4, equal_nan=True
-        ):
-            return f"output {number} of {len(want)} differs by {float((a.float() - b.float()).abs().max()) if a.shape == b.shape else a.shape}"
-    return True
-
-
-def _run(model: Any, inputs: dict[str, Any]) -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    with torch.no_grad():
-        return [each.detach().cpu() for each in _tensors(model(**inputs))]
-
-
-def _generations(plain: Any, model: Any, inputs: dict[str, Any]) -> bool | str:
-    """Greedy with a cache and padding, and two beams, against the plain model's tokens."""
-    asked = {key: value for key, value in inputs.items() if key != "decoder_input_ids"}
-    for kind, options in (("greedy", {"num_beams": 1}), ("beams", {"num_beams": 2})):
-        settings: dict[str, Any] = {
-            "max_new_tokens": 5,
-            "do_sample": False,
-            "return_dict_in_generate": False,
-            **options,
-        }
-        try:
-            torch.manual_seed(0)
-            want = plain.generate(**asked, **settings)
-        except Exception as error:  # noqa: BLE001 - what the plain model cannot do is not asked of ours
-            if kind == "greedy":
-                return f"skipped: the plain model does not generate: {_short(error)}"
-            continue
-        torch.manual_seed(0)
-        got = model.generate(**asked, **settings)
-        if not all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(_tensors(want), _tensors(got), strict=True)):
-            return f"{kind}: other tokens"
-    return True
-
-
-def _same_state(plain: Any, loaded: Any) -> bool | str:
-    want, got = plain.state_dict(), loaded.state_dict()
-    if list(want) != list(got):
-        return f"names differ: {sorted(set(want) ^ set(got))[:4]}"
-    wrong = [
-        name
-        for name, tensor in want.items()
-        if tensor.dtype != got[name].dtype or not _equal(tensor, got[name].cpu())
-    ]
-    buffers = dict(plain.named_buffers())
-    wrong += [
-        name
-        for name, tensor in loaded.named_buffers()
-        if name not in want and not _equal(buffers[name], tensor.cpu())
-    ]
-    return f"{len(wrong)} of {len(want)} differ: {wrong[:4]}" if wrong else True
-
-
-def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.shape != b.shape:
+def _same_bits(one: torch.Tensor, two: torch.Tensor) -> bool:
+    if one.dtype != two.dtype or one.shape != two.shape:
         return False
-    if a.numel() == 0:
-        return True
-    return bool(
-        torch.equal(
-            a.contiguous().view(torch.uint8) if a.dim() else a,
-            b.contiguous().view(torch.uint8) if b.dim() else b,
-        )
+    return torch.equal(
+        one.detach().contiguous().view(-1).view(torch.uint8),
+        two.detach().contiguous().view(-1).view(torch.uint8),
     )
 
 
-def report(rows: list[Outcome]) -> str:
-    """The rows as JSON lines."""
-    return "\n".join(json.dumps(dataclasses.asdict(row)) for row in rows)
+def _outputs(model: Any, folder: Path) -> str:
+    inputs, wanted = torch.load(folder / "inputs.pt"), torch.load(folder / "outputs.pt")
+    for number in range(2):
+        found = [each.cpu() for each in forward(model, inputs)]
+        if len(found) != len(wanted):
+            return f"{len(found)} tensors for {len(wanted)}"
+        for index, (value, true) in enumerate(zip(found, wanted, strict=True)):
+            if value.shape != true.shape:
+                return f"pass {number}: output {index} is {list(value.shape)}, not {list(true.shape)}"
+            if not torch.allclose(value.double(), true.double(), rtol=1e-3, atol=1e-4, equal_nan=True):
+                away = (value.double() - true.double()).abs().max().item()
+                return f"pass {number}: output {index} is off by {away:.1e} of {true.double().abs().max().item():.1e}"
+    return ""
+
+
+def _generates(model: Any, built: Built) -> str:
+    inputs, wanted = torch.load(built.folder / "inputs.pt"), torch.load(built.folder / "tokens.pt")
+    for way, options in generations(inputs).items():
+        if way not in built.generates:
+            continue
+        torch.manual_seed(7)
+        try:
+            found = model.generate(**options)
+        except Exception as error:
+            raise RuntimeError(f"{way}: {type(error).__name__}: {error}") from error
+        if not torch.equal(found.cpu(), wanted[way]):
+            return f"{way}: other tokens"
+    return ""
+
+
+def as_row(built: Built, found: dict[str, str]) -> dict[str, Any]:
+    """A specimen's result as one JSON object."""
+    values = dataclasses.asdict(built)
+    del values["folder"]
+    return {**values, **found}

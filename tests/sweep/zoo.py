@@ -1,238 +1,213 @@
-"""A tiny model for each class in Transformers' own mappings.
+"""Tiny checkpoints of every class, each with inputs that it accepts and what the plain model makes of them.
 
-A class's default configuration is shrunk by the names of its figures, nested configurations too, until the model
-has some ten thousand parameters. What cannot be built so is reported with its reason; nothing is left out in silence.
+A checkpoint is built once into a folder of the zoo (`DEVMAP_ZOO`, else the caller's) and found there again.
 """
 
 from __future__ import annotations
 
-import copy
-import re
-from dataclasses import dataclass
-from functools import cache
+import json
+import os
+import shutil
+import warnings
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
+
+from tests.sweep.inputs import candidates, with_enough_marks
+from tests.sweep.tiny_configs import PLANS, Specimen, tiny_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from torch import nn
+__all__ = ["Built", "Zoo", "flat_outputs", "forward", "generations", "plain_model"]
 
-__all__ = ["GROUPS", "Entry", "entries", "tiny_config", "tiny_model"]
+_LIMIT_PARAMETERS = 40_000_000
+_SEED = 7
 
-GROUPS = {
-    "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",),
-    "image-text": ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES"),
-    "seq2seq": ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",),
-    "encoder": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",),
-    "vision": (
-        "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-        "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES",
-    ),
-    "speech": ("MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES", "MODEL_FOR_CTC_MAPPING_NAMES"),
-    "base": ("MODEL_MAPPING_NAMES",),
-}
-"""Group -> the names of Transformers' mappings that it is read from. A class stands in the first that names it."""
+_FORMAT = 1
+"""Raised by whoever changes how checkpoints are made."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One class of the zoo."""
+class Built:
+    """What is known of a specimen's checkpoint."""
 
-    group: str
-    model_type: str
-    class_name: str
-
-
-@cache
-def entries() -> tuple[Entry, ...]:
-    """All classes, in the order of the groups and of Transformers' mappings."""
-    from transformers.models.auto import modeling_auto  # noqa: PLC0415 - heavy
-
-    return tuple(_entries(modeling_auto))
-
-
-def _entries(mappings: object) -> Iterator[Entry]:
-    seen: set[str] = set()
-    for group, names in GROUPS.items():
-        for name in names:
-            for model_type, classes in getattr(mappings, name).items():
-                for class_name in (classes,) if isinstance(classes, str) else classes:
-                    if class_name not in seen:
-                        seen.add(class_name)
-                        yield Entry(group, model_type, class_name)
+    folder: Path
+    reason: str
+    """Why there is none; empty where there is one."""
+    plan: str = ""
+    parameters: int = 0
+    inputs: str = ""
+    """The kind of inputs that the model accepts; empty where none was found."""
+    no_forward: str = ""
+    """Why not."""
+    repeats: bool = True
+    """Whether a second forward gives the same numbers."""
+    generates: tuple[str, ...] = ()
+    """The ways in which the plain model generates."""
 
 
-VOCABULARY = 160
+class Zoo:
+    """A folder of tiny checkpoints, one sub-folder a class."""
 
-_SIZE = re.compile(
-    r"(hidden_size|d_model|n_embd|embed_dim|embedding_size|embedding_dim|_dim$|^dim$|width|channels|hidden_dim"
-    r"|_size$|d_ff|d_inner|ffn|n_inner|_features|_rank$|hidden_sizes|_dims$|conv_dim|attention_size"
-    r"|encoder_hidden|hidden$)"
-)
-_WIDE = re.compile(r"(intermediate|ffn|d_ff|inner|mlp|feedforward|feed_forward)")
-_KEPT = re.compile(
-    r"(patch_size|kernel|stride|window|chunk|num_channels|in_channels|n_channels|image_size|vocab|_bins|state_size"
-    r"|d_state|conv_size|batch|group_size|input_size|sample|temporal_patch|merge|pool_size|block_size|crop"
-    r"|feat_extract|num_conv_pos|type_vocab|max_|_length|codebook_size|tubelet|layer_norm|beam|spatial_shapes)"
-)
-_LAYERS = re.compile(
-    r"(^n_layers?$|num_.*layers$|_layers$|^depths?$|num_blocks$|num_hidden_layers|layers_count)"
-)
-_HEADS = re.compile(r"(heads?$|_heads_|num_attention_heads|n_head)")
-_HEAD_DIM = re.compile(
-    r"(head_dim|d_kv|kv_channels|head_size|attention_head_dim|qk_.*dim|v_head_dim|^key_length)"
-)
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def built(self, specimen: Specimen) -> Built:
+        """The specimen's checkpoint, built now unless it is here."""
+        folder = self.root / f"{transformers.__version__}-{_FORMAT}" / f"{specimen.group}-{specimen.name}"
+        note = folder / "built.json"
+        if not note.exists():
+            made = _build(specimen, folder.with_name(f"{folder.name}.{os.getpid()}"))
+            shutil.rmtree(folder, ignore_errors=True)
+            made.folder.rename(folder)
+        return Built(**{**json.loads(note.read_text(encoding="utf-8")), "folder": folder})
 
 
-def tiny_config(entry: Entry, *, scale: int = 1, layers: int = 2) -> Any:
-    """The configuration of a small model of this class; `scale` multiplies its widths."""
-    import transformers  # noqa: PLC0415 - heavy
-
-    model_class = getattr(transformers, entry.class_name)
-    config_class = model_class.config_class
-    default = config_class()
-    plain = default.to_dict()
-    small = _shrunk(plain, scale, layers)
-    small.pop("architectures", None)
-    made = config_class.from_dict(small)
-    made.architectures = [entry.class_name]
-    return made
-
-
-def _shrunk(figures: dict[str, Any], scale: int, layers: int, inside: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    count = 4 if any(key.endswith("layer_types") and figures[key] for key in figures) else layers
-    ids = iter(range(10, VOCABULARY))
-    for key, value in figures.items():
-        if key.startswith("_") or key in {"id2label", "label2id", "dtype", "quantization_config"}:
-            if key in {"id2label", "label2id"}:
-                found[key] = value
-            continue
-        found[key] = _value(key, value, figures, scale, count, ids, inside)
-    return _consistent(found)
+def _build(specimen: Specimen, folder: Path) -> Built:
+    folder.mkdir(parents=True)
+    reasons = []
+    made = None
+    for plan in PLANS:
+        try:
+            made = _save(specimen, plan, folder)
+            break
+        except Exception as error:  # noqa: BLE001 - whatever a class of Transformers raises is the reason
+            reasons.append(
+                f"{plan}: {type(error).__name__}: {(str(error) or '?').strip().splitlines()[0][:160]}"
+            )
+            shutil.rmtree(folder)
+            folder.mkdir()
+    built = Built(folder, "; ".join(reasons[:1])) if made is None else made
+    values = {**asdict(built), "folder": ""}
+    (folder / "built.json").write_text(json.dumps(values), encoding="utf-8")
+    return built
 
 
-_RECOMPUTED = ("out_features", "out_indices", "stage_names", "per_layer_config", "d_head")
-"""Figures that a configuration works out from others when they are absent, and that no longer fit them."""
+def _save(specimen: Specimen, plan: str, folder: Path) -> Built:
+    model_class = getattr(transformers, specimen.name)
+    config = tiny_config(model_class, specimen.model_type, plan)
+    with torch.device("meta"):
+        parameters = sum(each.numel() for each in _made(model_class, config).parameters())
+    if parameters > _LIMIT_PARAMETERS:
+        raise ValueError(f"{parameters:,} parameters")
+    torch.manual_seed(_SEED)
+    model = _made(model_class, tiny_config(model_class, specimen.model_type, plan))
+    _randomise(model)
+    model.save_pretrained(folder)
+    del model
+    model = plain_model(folder)
+    kind, no_forward, repeats = _find_inputs(model, folder)
+    ways: list[str] = []
+    if kind and callable(getattr(model, "can_generate", None)) and model.can_generate():
+        inputs = torch.load(folder / "inputs.pt")
+        tokens = {}
+        for way, options in generations(inputs).items():
+            try:
+                torch.manual_seed(_SEED)
+                tokens[way] = model.generate(**options)
+                ways.append(way)
+            except Exception as error:  # noqa: BLE001 - as above
+                tokens.pop(way, None)
+                (folder / f"no-{way}.txt").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        tokens = {way: value for way, value in tokens.items() if isinstance(value, torch.Tensor)}
+        ways = [way for way in ways if way in tokens]
+        torch.save(tokens, folder / "tokens.pt")
+    return Built(folder, "", plan, parameters, kind, no_forward, repeats, tuple(ways))
 
 
-def _consistent(figures: dict[str, Any]) -> dict[str, Any]:
-    """Repair figures that hang together: head sizes, heads of state-space layers, lengths of time series."""
-    for key in _RECOMPUTED:
-        figures.pop(key, None)
-    hidden, heads = figures.get("hidden_size"), figures.get("num_attention_heads")
-    if isinstance(hidden, int) and isinstance(heads, int) and heads:
-        if figures.get("head_dim", 0) is None:
-            figures["head_dim"] = hidden // heads
-        if figures.get("num_key_value_heads", 0) is None:
-            figures["num_key_value_heads"] = heads
-    if isinstance(hidden, int):
-        for count, size, expand in (
-            ("mamba_n_heads", "mamba_d_head", "mamba_expand"),
-            ("num_heads", "head_dim", "expand"),
-        ):
-            if count in figures and expand in figures:
-                width = figures[size] if isinstance(figures.get(size), int) else 16
-                figures[size] = width
-                figures[count] = int(figures[expand] * hidden) // width
-        if "mamba_d_ssm" in figures and isinstance(figures.get("mamba_d_head"), int):
-            figures["mamba_d_ssm"] = figures["mamba_n_heads"] * figures["mamba_d_head"]
-    if figures.get("prediction_length", 0) is None:
-        figures["prediction_length"] = 8
-    return figures
+def _made(model_class: Any, config: Any) -> Any:
+    build = getattr(model_class, "_from_config", None)
+    return (build(config, dtype=torch.float32) if build is not None else model_class(config)).eval()
 
 
-def _value(
-    key: str, value: Any, figures: dict[str, Any], scale: int, layers: int, ids: Iterator[int], inside: str
-) -> Any:
-    if isinstance(value, dict):
-        return _shrunk(value, scale, max(2, layers), key) if value else value
-    if isinstance(value, bool) or value is None or isinstance(value, (str, float)):
-        return copy.deepcopy(value)
-    if isinstance(value, (list, tuple)):
-        if key.endswith(("layer_types", "layers_block_type")) or (
-            value and isinstance(value[0], str) and len(value) > layers and "layer" in key
-        ):
-            return _sampled(list(value), layers)
-        original = figures.get("num_hidden_layers", figures.get("num_layers"))
-        if isinstance(original, int) and len(value) == original > layers:
-            value = value[:layers]  # one figure a layer
-        return [_value(key, each, figures, scale, layers, ids, inside) for each in value]
-    if not isinstance(value, int):
-        return value
-    return _integer(key, value, figures, scale, layers, ids)
+def _randomise(model: torch.nn.Module) -> None:
+    """No two parameters are equal, so that one in another's place shows; none keeps what its code gave it."""
+    generator = torch.Generator().manual_seed(_SEED)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.is_floating_point():
+                continue
+            noise = torch.randn(parameter.shape, generator=generator) * 0.02
+            tame = torch.nan_to_num(parameter, nan=0.0, posinf=1.0, neginf=-1.0)
+            parameter.copy_(torch.where(tame.abs() < 100, tame, 0.0) + noise.to(parameter.dtype))
 
 
-def _sampled(kinds: list[Any], count: int) -> list[Any]:
-    """`count` layers in which each kind comes at least once, where there is room for all."""
-    if len(kinds) <= count:
-        return kinds
-    head = kinds[:count]
-    for kind in dict.fromkeys(kinds):
-        if kind not in head:
-            head[-1 - len([each for each in head if each not in kinds[:count]])] = kind
-    return head
+def plain_model(folder: Path) -> Any:
+    """What `from_pretrained` makes of a checkpoint, on the CPU."""
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(transformers, content["architectures"][0]).from_pretrained(folder).eval()
 
 
-def _integer(
-    key: str, value: int, figures: dict[str, Any], scale: int, layers: int, ids: Iterator[int]
-) -> int:
-    """The small figure by the first rule whose expression the key's name matches; itself where none does."""
-    name = key.lower()
-    if name.endswith("image_size"):
-        return _image_edge(value, figures.get("patch_size", 16))
-    if _IDS.search(name):
-        return value if 0 <= value < 8 else next(ids)
-    for pattern, exception, largest in _CAPS:
-        if pattern.search(name) and not (exception and exception.search(name)):
-            return largest(value)
-    if _LAYERS.search(name) and not _LAYER_WORDS.search(name):
-        return min(value, layers)
-    if not _KEPT.search(name) and _SIZE.search(name) and value > 64 * scale:
-        return (128 if _WIDE.search(name) else 64) * scale
-    return value
+def forward(model: Any, inputs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors of a forward's output, with the same random numbers each time."""
+    torch.manual_seed(_SEED)
+    with torch.no_grad():
+        return flat_outputs(model(**inputs))
 
 
-def _image_edge(value: int, patch: object) -> int:
-    edge = patch[0] if isinstance(patch, list | tuple) and patch else patch
-    return min(value, 4 * edge) if isinstance(edge, int) and edge < 64 else value
+def flat_outputs(value: Any) -> list[torch.Tensor]:
+    """The tensors in an output, in its order; without caches."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if hasattr(value, "items"):
+        return [
+            each
+            for key, item in value.items()
+            if "past_key_values" not in key and "cache" not in key
+            for each in flat_outputs(item)
+        ]
+    if isinstance(value, list | tuple):
+        return [each for item in value for each in flat_outputs(item)]
+    return []
 
 
-def _power_of_two(value: int) -> int:
-    return 1 << (min(value, 4).bit_length() - 1) if value > 0 else value
+def _find_inputs(model: Any, folder: Path) -> tuple[str, str, bool]:
+    reason = "no inputs are known for this class"
+    for kind, inputs in candidates(model):
+        for attempt in range(3):
+            try:
+                outputs = forward(model, inputs)
+            except Exception as error:  # noqa: BLE001 - the next kind of inputs is tried
+                reason = (
+                    f"{kind}: {type(error).__name__}: {(str(error) or '?').strip().splitlines()[0][:160]}"
+                )
+                mended = with_enough_marks(model, inputs, str(error)) if attempt < 2 else None
+                if mended is None:
+                    break
+                inputs = mended  # noqa: PLW2901 - the same kind
+                continue
+            if not outputs:
+                reason = f"{kind}: the output holds no tensor"
+                break
+            again = forward(model, inputs)
+            repeats = all(map(torch.equal, outputs, again)) or all(
+                torch.equal(one.nan_to_num(), two.nan_to_num())
+                for one, two in zip(outputs, again, strict=True)
+            )
+            torch.save(inputs, folder / "inputs.pt")
+            torch.save(outputs, folder / "outputs.pt")
+            return kind, "", repeats
+    return "", reason, True
 
 
-_IDS = re.compile(r"(token_id|token_index|_token_ids|token_idx)$")
-_LAYER_WORDS = re.compile(r"(first|skip|interval|period|every|dense|feat_extract)")
-_CAPS: tuple[tuple[re.Pattern[str], re.Pattern[str] | None, Callable[[int], int]], ...] = (
-    (re.compile(r"vocab"), None, lambda value: min(value, VOCABULARY)),
-    (
-        re.compile(r"(experts_per_tok|top_k|topk$|moe_topk|expert_top|num_experts_per)"),
-        None,
-        lambda value: min(value, 2),
-    ),
-    (re.compile(r"(n_group|topk_group|num_expert_group)$"), None, lambda _: 1),
-    (re.compile(r"(num|n_).*expert|expert.*(num|n_)"), _SIZE, lambda value: min(value, 4)),
-    (re.compile(_HEAD_DIM.pattern), re.compile("rope"), lambda value: min(value, 16)),
-    (_HEAD_DIM, None, lambda value: min(value, 8)),
-    (re.compile(rf"(key_value|kv).*{_HEADS.pattern}"), None, lambda value: min(value, 2)),
-    (_HEADS, None, _power_of_two),
-    (
-        re.compile(r"(max_position|n_positions|max_target|max_seq|seq_length)"),
-        re.compile("source"),
-        lambda value: min(value, 512),
-    ),
-)
-"""Name of a figure, exception, and what becomes of the figure; the first that matches counts."""
-
-
-def tiny_model(entry: Entry, *, seed: int = 0, scale: int = 1) -> nn.Module:
-    """That model, with weights drawn from a seed, on the CPU and in eval mode."""
-    import transformers  # noqa: PLC0415 - heavy
-
-    config = tiny_config(entry, scale=scale)
-    torch.manual_seed(seed)
-    model: nn.Module = getattr(transformers, entry.class_name)(config)
-    return model.eval()
+def generations(inputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The options of `generate` for each way that is tried: greedy with its cache, a padded batch, beams."""
+    common = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    given = {
+        key: value for key, value in inputs.items() if not key.startswith("decoder_") and key != "labels"
+    }
+    found = {"greedy": {**given, **common}, "beams": {**given, **common, "num_beams": 2}}
+    ids = inputs.get("input_ids")
+    if ids is not None and set(given) <= {"input_ids", "attention_mask"}:
+        mask = torch.ones_like(ids)
+        mask[0, :3] = 0
+        padded = ids.clone()
+        padded[0, :3] = 0
+        found["greedy"] |= {"attention_mask": torch.ones_like(ids)}
+        found["padded"] = {"input_ids": padded, "attention_mask": mask, **common}
+    return found
