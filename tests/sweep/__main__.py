@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
+import devmap.api.loading  # noqa: F401 - before the processes part, as is what the first model imports
 from tests.sweep.tiny_configs import GROUPS, Specimen, specimens
 from tests.sweep.trial import CHECKS, MODES, as_row, attempt
 from tests.sweep.zoo import Zoo
@@ -47,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [each for each in specimens() if each.group in groups and only.search(each.name)]
     with tempfile.TemporaryDirectory() as scratch:
         zoo = Zoo(Path(options.zoo or scratch))
+        Zoo(Path(scratch) / "warm").built(
+            next(each for each in specimens() if each.name == "LlamaForCausalLM")
+        )
         rows = []
         out = options.out.open("w", encoding="utf-8") if options.out else None
         for specimen in chosen:
