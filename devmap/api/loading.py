@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.api.building import build, planned_from
 from devmap.api.locking import Chosen, choose_plan, say_differences
 from devmap.api.progress import progress_bar
 from devmap.api.resolution import resolve
-from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
+from devmap.api.sources import checkpoint_of
 from devmap.config.document import read_config
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.devices.probe import this_machine
 from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
 from devmap.runtime.dispatch import dispatch as dispatch_plan
 from devmap.runtime.dispatch import load_model
-from devmap.runtime.meta_build import build_on_meta, fill_computed_buffers
 
 if TYPE_CHECKING:
     import os
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from devmap.api.building import Built
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.plan.model import Plan
     from devmap.runtime.residents import Progress
 
-__all__ = ["dispatch", "load", "load_by"]
+__all__ = ["dispatch", "load", "load_built", "load_by"]
 
 
 def load(
@@ -73,22 +73,19 @@ def load(
     path = None if isinstance(config, PlacementConfig) else config
     if not isinstance(config, PlacementConfig):
         config = read_config(config, profile, overrides=overrides)
-    source = checkpoint_of(config)
+    checkpoint = read_headers(checkpoint_of(config))
     if plan is not None:
-        return load_by(
-            config, plan, read_headers(source), model=model, allow_code=allow_code, progress=progress
-        )
-    described = inventory_of(config, allow_code=allow_code)
-    checkpoint = described.checkpoint or read_headers(
-        source
-    )  # read already, unless a manifest described the model
-    if path is None or not use_lock:
+        return load_by(config, plan, checkpoint, model=model, allow_code=allow_code, progress=progress)
+    built = build(config, checkpoint, model=model, allow_code=allow_code)
+    counts = path if use_lock else None
+    described = planned_from(config, built, counts, profile=profile, allow_code=allow_code)
+    if counts is None:
         chosen = Chosen(resolve(config, described))
     else:
-        chosen = choose_plan(config, described, path, profile=profile, overridden=bool(overrides))
+        chosen = choose_plan(config, described, counts, profile=profile, overridden=bool(overrides))
     if path is not None and chosen.is_fixed:
         say_differences(chosen.plan, this_machine(), path)
-    return load_by(config, chosen.plan, checkpoint, model=model, allow_code=allow_code, progress=progress)
+    return load_built(config, chosen.plan, built, progress=progress)
 
 
 def load_by(
@@ -104,22 +101,19 @@ def load_by(
 
     Arguments and errors are those of `load`.
     """
-    if model is None:
-        model = (
-            build_with_factory(config, allow_code=allow_code)
-            if config.model.factory
-            else build_on_meta(checkpoint, dtype=config.model.dtype)
-        )
-    elif hasattr(
-        model, "initialize_weights"
-    ):  # a transformers model: what no checkpoint holds is computed by its own code
-        fill_computed_buffers(model)
-    inventory = match_checkpoint(read_module(model), checkpoint, model)
+    built = build(config, checkpoint, model=model, allow_code=allow_code)
+    return load_built(config, plan, built, progress=progress)
+
+
+def load_built(
+    config: PlacementConfig, plan: Plan, built: Built, *, progress: Progress | bool | None = None
+) -> nn.Module:
+    """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
     if callable(progress):
-        return load_model(model, plan, inventory, progress=progress)
+        return load_model(built.model, plan, built.inventory, progress=progress)
     name = Path(config.model.checkpoint or "").name
     with progress_bar(f"loading {name}", shown=progress) as bar:
-        return load_model(model, plan, inventory, progress=bar)
+        return load_model(built.model, plan, built.inventory, progress=bar)
 
 
 def dispatch(model: nn.Module, plan: Plan) -> nn.Module:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.api.loading import load_by
+from devmap.api.building import build, planned_from
+from devmap.api.loading import load_built
 from devmap.api.locking import Chosen, choose_plan, say_differences
 from devmap.api.resolution import resolve
-from devmap.api.sources import checkpoint_of, inventory_of
+from devmap.api.sources import checkpoint_of
 from devmap.config.document import read_config
 from devmap.devices.probe import this_machine
 from devmap.inventory.checkpoint import read_headers
@@ -86,7 +87,11 @@ def run(
         DevmapError: what reading, resolving, loading or running raises.
     """
     config = read_config(path, profile, overrides=overrides)
-    inventory = inventory_of(config, allow_code=allow_code)
+    started = time.perf_counter()
+    built = build(config, read_headers(checkpoint_of(config)), allow_code=allow_code)
+    build_seconds = time.perf_counter() - started
+    counts = path if use_lock else None
+    inventory = planned_from(config, built, counts, profile=profile, allow_code=allow_code)
     if use_lock:
         chosen = choose_plan(config, inventory, path, profile=profile, overridden=bool(overrides))
     else:
@@ -104,9 +109,8 @@ def run(
         if chosen.is_fixed:
             say_differences(plan, this_machine(), path)
         started = time.perf_counter()
-        checkpoint = inventory.checkpoint or read_headers(checkpoint_of(config))
-        model = load_by(config, plan, checkpoint, allow_code=allow_code, progress=progress)
-        load_seconds = time.perf_counter() - started
+        model = load_built(config, plan, built, progress=progress)
+        load_seconds = build_seconds + time.perf_counter() - started
         inputs = made_up_inputs(
             model, batch_size=batch_size, sequence_length=tokens, device=torch.device("cpu")
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.inventory.model import Inventory
 
-__all__ = ["build_on_meta", "read_through_transformers"]
+__all__ = ["build_on_meta", "describe_built", "read_through_transformers"]
 
 
 def read_through_transformers(checkpoint: Checkpoint) -> Inventory:
@@ -27,9 +27,12 @@ def read_through_transformers(checkpoint: Checkpoint) -> Inventory:
     Raises:
         InventoryError: when transformers is not installed, or does not know the architecture.
     """
-    model = build_on_meta(checkpoint)
-    inventory = match_checkpoint(read_module(model), checkpoint, model)
-    return _with_stored_dtypes(inventory)
+    return describe_built(build_on_meta(checkpoint), checkpoint)
+
+
+def describe_built(model: nn.Module, checkpoint: Checkpoint) -> Inventory:
+    """A module that was built for a checkpoint, matched with it; tensors have the dtypes they are stored in."""
+    return _with_stored_dtypes(match_checkpoint(read_module(model), checkpoint, model))
 
 
 def build_on_meta(checkpoint: Checkpoint) -> nn.Module:

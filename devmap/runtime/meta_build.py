@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import nn
 
 from devmap.errors import LoadError
 from devmap.inventory.checkpoint import Checkpoint
+from devmap.runtime.initial_values import fill_computed_buffers, parameters_to_meta
 from devmap.runtime.storage.weights import torch_dtype
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
 
-__all__ = ["build_empty", "build_on_meta", "fill_computed_buffers"]
+__all__ = ["build_empty", "build_on_meta"]
 
 
 def build_on_meta(
@@ -54,19 +55,25 @@ def build_on_meta(
             help="its config.json should name one under 'architectures'; or build the module yourself and "
             "call devmap.dispatch",
         )
-    known = {key: value for key, value in content.items() if key != "architectures"}
-    config = (
-        transformers.AutoConfig.for_model(**known)
-        if "model_type" in known
-        else model_class.config_class(**known)
-    )
-    config.architectures = list(names)
-    runs_in = _dtype(dtype, config)
-    with torch.device("meta"):
-        # What AutoModel.from_config calls.
-        model: nn.Module = model_class._from_config(config, dtype=runs_in)  # noqa: SLF001
-    model.eval()
-    fill_computed_buffers(model)
+    try:
+        config = _config(transformers, model_class, content, folder)
+        config.architectures = list(names)
+        with torch.device("meta"), _creation_on_meta():
+            # What AutoModel.from_config calls.
+            model: nn.Module = model_class._from_config(config, dtype=_dtype(dtype, config))  # noqa: SLF001
+        model.eval()
+        parameters_to_meta(model)
+        fill_computed_buffers(model)
+    except LoadError:
+        raise
+    except Exception as error:
+        # Anything may be raised here: it is the code of some hundred model classes that runs.
+        reason = (str(error).strip() or "no reason was given").splitlines()[0]
+        raise LoadError(
+            f"transformers cannot build {names[0]} from its config.json: {type(error).__name__}: {reason}",
+            help="compare the version that config.json names under 'transformers_version' with the one that is "
+            "installed; or build the module yourself and pass it as devmap.load(config, model=...)",
+        ) from error
     if (
         folder is not None
         and (folder / "generation_config.json").is_file()
@@ -76,6 +83,26 @@ def build_on_meta(
     if folder is not None:
         config.name_or_path = str(folder)
     return model
+
+
+def _config(transformers: Any, model_class: Any, content: Mapping[str, Any], folder: Path | None) -> Any:
+    """The config as `from_pretrained` reads it: infinities decoded, a nested config found for its class."""
+    config_class: Any = getattr(model_class, "config_class", None)
+    if folder is not None and config_class is not None and (folder / "config.json").is_file():
+        return config_class.from_pretrained(folder, local_files_only=True)
+    known = {key: value for key, value in content.items() if key != "architectures"}
+    if "model_type" in known:
+        return transformers.AutoConfig.for_model(**known)
+    return config_class(**known)
+
+
+def _creation_on_meta() -> AbstractContextManager[object]:
+    """What transformers itself enters beside the meta device, in versions that have it."""
+    initialization = import_module("transformers.initialization")
+    made: Callable[[], AbstractContextManager[object]] = getattr(
+        initialization, "meta_device_safe_creation_ops", nullcontext
+    )
+    return made()
 
 
 def _read(source: Checkpoint | str | PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
@@ -102,26 +129,6 @@ def _dtype(asked: str | None, config: Any) -> torch.dtype:
         return found
     own = getattr(config, "dtype", None)
     return own if isinstance(own, torch.dtype) else torch.float32
-
-
-def fill_computed_buffers(model: nn.Module) -> None:
-    """Give the non-persistent buffers of a transformers model on meta their values, on the CPU.
-
-    They are in no checkpoint. `from_pretrained` lets the model's own `_init_weights` compute them after all
-    loaded tensors have been marked as initialised; this does the same, with everything that a checkpoint
-    gives marked.
-    """
-    for _, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        # The mark that transformers looks for.
-        tensor._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001
-    for module in model.modules():
-        for key in module._non_persistent_buffers_set:  # noqa: SLF001 - torch offers no public way to ask
-            buffer = module._buffers.get(key)  # noqa: SLF001 - as above
-            if buffer is not None and buffer.is_meta:
-                module._buffers[key] = torch.empty_like(buffer, device="cpu")  # noqa: SLF001 - as above
-    initialize = getattr(model, "initialize_weights", None)
-    if initialize is not None:
-        initialize()
 
 
 # A module built by a callable of the user's, its parameters on the meta device and its computed buffers real.

@@ -62,14 +62,40 @@ class Arrangement:
 def cover(found: Survey, plan: Plan) -> Sequence[Placement | None]:
     """The placement of each of the survey's spots, in their order.
 
-    The tensor's own, or that of the nearest module around it.
+    The tensor's own, or that of the nearest module around it. A plan may lack what costs nothing and is
+    sure to be needed: a buffer that is computed goes where its neighbours execute, a tied tensor with the one
+    that owns its bytes.
     """
     placements = {placement.path: placement for placement in plan.placements}
     by_module: dict[str, Placement | None] = {}
     for path in found.modules:
         own = placements.get(path)
         by_module[path] = own if own is not None or not path else by_module[path.rpartition(".")[0]]
-    return [placements.get(spot.name) or by_module[spot.module] for spot in found.spots]
+    covering = [placements.get(spot.name) or by_module[spot.module] for spot in found.spots]
+    if None in covering:
+        _cover_implied(found, covering)
+    return covering
+
+
+def _cover_implied(found: Survey, covering: list[Placement | None]) -> None:
+    by_owner: dict[str, Placement] = {}
+    inside: dict[str, Placement] = {}
+    for spot, placement in zip(found.spots, covering, strict=True):
+        if placement is None:
+            continue
+        by_owner.setdefault(spot.owner, placement)
+        path = spot.module
+        while path not in inside:
+            inside[path] = placement
+            path = path.rpartition(".")[0]
+    for index, (spot, placement) in enumerate(zip(found.spots, covering, strict=True)):
+        if placement is None and spot.owner in by_owner:
+            covering[index] = by_owner[spot.owner]
+        elif placement is None and not spot.persistent:
+            path = spot.module
+            while path and path not in inside:
+                path = path.rpartition(".")[0]
+            covering[index] = inside.get(path)
 
 
 def arrange(

@@ -1,0 +1,90 @@
+"""The live module that a config means, on meta, and what it and its checkpoint say of each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.api.sources import build_with_factory, inventory_of
+from devmap.inventory.through_transformers import describe_built
+from devmap.plan.lock import lock_path
+from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, initialise_missing
+from devmap.runtime.meta_build import build_on_meta
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import nn
+
+    from devmap.config.model.placement_config import PlacementConfig
+    from devmap.inventory.checkpoint import Checkpoint
+    from devmap.inventory.model import Inventory
+
+__all__ = ["Built", "build", "planned_from"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A module on meta, but for what no checkpoint gives, with its inventory."""
+
+    model: nn.Module
+    inventory: Inventory
+    initialised: tuple[str, ...] = ()
+    """Tensors that the checkpoint does not have and the model's own code gave values."""
+
+
+def build(
+    config: PlacementConfig,
+    checkpoint: Checkpoint,
+    *,
+    model: nn.Module | None = None,
+    allow_code: bool = False,
+) -> Built:
+    """Build the config's module, or take the one that is given, and match the checkpoint with it.
+
+    Whatever the checkpoint stores is on meta afterwards. What it lacks is initialised by the code of a
+    transformers model; a warning names it.
+
+    Raises:
+        LoadError: when transformers cannot build the model.
+        UsageError: when a factory is named and code is not allowed, or it makes no module.
+    """
+    if model is not None:
+        if hasattr(model, "initialize_weights"):  # what no checkpoint holds is computed by its own code
+            fill_computed_buffers(model)
+    elif config.model.factory:
+        model = build_with_factory(config, allow_code=allow_code)
+    else:
+        model = build_on_meta(checkpoint, dtype=config.model.dtype)
+    inventory = describe_built(model, checkpoint)
+    assert inventory.mapping is not None
+    empty_stored(model, inventory.mapping.pieces)
+    initialised = initialise_missing(model, inventory.mapping.missing)
+    if initialised:
+        listed = ", ".join(f"'{name}'" for name in initialised[:3])
+        more = f" and {len(initialised) - 3} more" if len(initialised) > 3 else ""
+        warnings.warn(
+            f"the checkpoint has no {listed}{more}: initialised by the model's own code", stacklevel=3
+        )
+    return Built(model, inventory, initialised)
+
+
+def planned_from(
+    config: PlacementConfig,
+    built: Built | None,
+    path: str | os.PathLike[str] | None,
+    *,
+    profile: str | None,
+    allow_code: bool,
+) -> Inventory:
+    """The inventory to plan with.
+
+    The live module knows best. A manifest, or a lock beside the config's file at `path`, was reviewed with
+    the inventory that it was made from, which has to be the same one now. `path` is None where no lock counts.
+    """
+    has_lock = path is not None and lock_path(Path(path), profile).exists()
+    if built is not None and config.model.manifest is None and not has_lock:
+        return built.inventory
+    return inventory_of(config, allow_code=allow_code)
