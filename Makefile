@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := HF_HUB_OFFLINE=1 $(BIN)/
 
-.PHONY: help demo test sweep lint examples bench clean
+.PHONY: help demo test sweep lint examples bench accelerator-check clean
 
 help:  ## What can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "devmap needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11")'
@@ -41,6 +41,9 @@ bench: $(VENV)/.ready  ## Every benchmark, with a peer and the bound beside us
 	$(RUN)python benchmarks/validate.py --quick
 	$(RUN)python benchmarks/streaming.py --quick
 	$(RUN)python benchmarks/loading.py --quick
+
+accelerator-check: $(VENV)/.ready  ## Prove the runtime on this machine's accelerators (SIMULATED=1 rehearses it)
+	$(RUN)python scripts/accelerator_check $(if $(SIMULATED),--simulated)
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
