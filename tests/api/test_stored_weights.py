@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _config(tmp_path: Path, folder: Path, **model: str) -> Path:
+def _config(tmp_path: Path, folder: Path, *, on_device: str = "45KB", **model: str) -> Path:
     more = "".join(f", {key}: {value}" for key, value in model.items())
     path = tmp_path / "model.devmap.yaml"
     path.write_text(
         f"version: 1\nmodel: {{checkpoint: {folder}{more}}}\n"
-        f"max_memory: {{0: 100KB, cpu: 60KB, disk: 1GB}}\noffload: {{folder: {tmp_path / 'offload'}}}\n",
+        f"max_memory: {{0: {on_device}, cpu: 20KB, disk: 1GB}}\noffload: {{folder: {tmp_path / 'offload'}}}\n",
         encoding="utf-8",
     )
     return path
@@ -43,7 +43,7 @@ def test_parameters_that_come_out_real_on_meta_are_read_from_the_checkpoint(tmp_
     model.save_pretrained(tmp_path / "ones")
     plain = transformers.ImageGPTForCausalImageModeling.from_pretrained(tmp_path / "ones")
     with simulated_devices({0: "50MB"}):
-        loaded = devmap.load(_config(tmp_path, tmp_path / "ones"), progress=False)
+        loaded = devmap.load(_config(tmp_path, tmp_path / "ones", on_device="100KB"), progress=False)
         _assert_state(loaded, plain)
         assert all(torch.equal(value.cpu(), torch.ones_like(value).cpu()) for value in loaded.parameters())
 
