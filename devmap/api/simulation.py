@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.resolution import resolve
+from devmap.api.machine import machine_of
+from devmap.api.overview import ConfigOverview
 from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
 from devmap.config.document import read_config
 from devmap.config.model.placement_config import MachineDevice, MachineProfile
@@ -12,6 +15,7 @@ from devmap.config.values.device import Device, Tier
 from devmap.config.values.size import parse_size
 from devmap.errors import UsageError
 from devmap.inventory.checkpoint import read_headers
+from devmap.planning.why.overview import overview
 from devmap.runtime.meta_build import build_on_meta
 from devmap.simulate.fake import Simulation, simulate
 
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
     from devmap.config.model.placement_config import PlacementConfig
 
-__all__ = ["machine_of_devices", "simulate_config"]
+__all__ = ["SimulatedOverview", "machine_of_devices", "simulate_config", "simulated_overview"]
 
 
 def simulate_config(
@@ -53,13 +57,56 @@ def simulate_config(
         UsageError: when `devices` cannot be read, or devmap does not know what input the model takes.
         DevmapError: what reading and resolving raises.
     """
+    shown = simulated_overview(
+        path,
+        devices=devices,
+        model_config=model_config,
+        profile=profile,
+        overrides=overrides,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        allow_code=allow_code,
+    )
+    return shown.simulation
+
+
+@dataclass(frozen=True)
+class SimulatedOverview:
+    """A config's plan explained, and the pass that was simulated by it."""
+
+    shown: ConfigOverview
+    """Without findings: the pass may be of other devices than the config's."""
+    simulation: Simulation
+
+
+def simulated_overview(
+    path: str | os.PathLike[str],
+    *,
+    devices: str | None = None,
+    model_config: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    batch_size: int = 1,
+    sequence_length: int = 2048,
+    allow_code: bool = False,
+) -> SimulatedOverview:
+    """Simulate a pass as `simulate_config` does, with the plan and the model that a page shows beside it.
+
+    Raises:
+        UsageError, DevmapError: as `simulate_config`.
+    """
     config = read_config(path, profile, overrides=overrides)
     if devices is not None:
         config = _on(config, devices)
     built = None if config.model.factory is None else build_with_factory(config, allow_code=allow_code)
-    plan = resolve(config, inventory_of(config, allow_code=allow_code, built=built))
+    inventory = inventory_of(config, allow_code=allow_code, built=built)
+    found = overview(config, inventory, machine=machine_of(config, probe=True))
     model = _model(config, model_config) if built is None else built
-    return simulate(model, plan, batch_size=batch_size, sequence_length=sequence_length)
+    simulation = simulate(model, found.plan, batch_size=batch_size, sequence_length=sequence_length)
+    name = (
+        f"{Path(path).name}{f', profile {profile}' if profile else ''}{f', on {devices}' if devices else ''}"
+    )
+    return SimulatedOverview(ConfigOverview(name, found, inventory, None), simulation)
 
 
 def machine_of_devices(text: str) -> MachineProfile:

@@ -11,9 +11,9 @@ from devmap.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["find_configs", "is_config_name"]
+__all__ = ["CONFIG_SUFFIXES", "find_configs", "is_config_name"]
 
-_SUFFIXES = (".devmap.yaml", ".devmap.yml")
+CONFIG_SUFFIXES = (".devmap.yaml", ".devmap.yml")
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 
 
@@ -55,7 +55,7 @@ def is_config_name(name: str) -> bool:
 
     `x.devmap.yaml`, but neither `x.devmap.lock.yaml` nor a hidden one.
     """
-    return name.endswith(_SUFFIXES) and not name.startswith(".")
+    return name.endswith(CONFIG_SUFFIXES) and not name.startswith(".")
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -9,13 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.errors import UsageError
+from devmap.errors import DevmapError, UsageError
 
 if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
 
-__all__ = ["complete_paths", "complete_rules"]
+__all__ = [
+    "complete_configs",
+    "complete_machines",
+    "complete_modules",
+    "complete_paths",
+    "complete_plans",
+    "complete_profiles",
+    "complete_rules",
+]
+
+_MOST_MODULES = 200
 
 
 def complete_paths(
@@ -47,3 +57,88 @@ def complete_rules(
         for word in ((rule.code, rule.name) if wanted else (rule.code,))
         if word.lower().startswith(wanted)
     ]
+
+
+def complete_configs(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Configs in the folder that is typed so far, and folders where none begins like that."""
+    from devmap.checking.discovery import CONFIG_SUFFIXES  # noqa: PLC0415 - only after TAB
+
+    return _files(incomplete, CONFIG_SUFFIXES)
+
+
+def complete_plans(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Configs, locks, and plans as JSON: what `devmap diff` compares."""
+    from devmap.checking.discovery import CONFIG_SUFFIXES  # noqa: PLC0415 - only after TAB
+    from devmap.plan.lock import LOCK_SUFFIXES  # noqa: PLC0415 - only after TAB
+
+    return _files(incomplete, (*CONFIG_SUFFIXES, *LOCK_SUFFIXES, ".json"))
+
+
+def complete_profiles(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The profiles of the config that the line names."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
+
+    from devmap.config.document import read_config  # noqa: PLC0415 - only after TAB
+
+    try:
+        config = read_config(_config_of(context))
+    except DevmapError:
+        return []  # a config that is wrong, or not there, has no profiles to offer; the command says what is wrong
+    return [CompletionItem(name) for name in config.profiles if name.startswith(incomplete)]
+
+
+def complete_modules(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The modules of the config's model that begin with the word, one step further down than it goes."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
+
+    from devmap.api.sources import inventory_of  # noqa: PLC0415 - only after TAB
+    from devmap.config.document import read_config  # noqa: PLC0415 - only after TAB
+
+    try:
+        inventory = inventory_of(read_config(_config_of(context)))
+    except DevmapError:
+        return []  # as for profiles
+    fitting = [path for path in inventory.modules if path and path.startswith(incomplete)]
+    depth = min((path.count(".") for path in fitting if path != incomplete), default=0)
+    offered = [path for path in fitting if path.count(".") <= depth]
+    return [CompletionItem(path, help=inventory.modules[path]) for path in offered[:_MOST_MODULES]]
+
+
+def complete_machines(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The machines that devmap knows by name."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
+
+    from devmap.config.model.machines import PRESETS  # noqa: PLC0415 - only after TAB
+
+    return [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]
+
+
+def _config_of(context: click.Context) -> str:
+    """The config that stands on the line already; the name of no file where there is none yet."""
+    # An option that still lacks its value ends click's parsing early, and leaves what it read so far in `args`.
+    paths = context.params.get("paths") or context.args
+    return str(context.params.get("config") or (paths[0] if paths else ""))
+
+
+def _files(incomplete: str, suffixes: tuple[str, ...]) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
+
+    folder, _, begun = incomplete.rpartition("/")
+    head = f"{folder}/" if "/" in incomplete else ""
+    try:
+        names = sorted(entry.name for entry in Path(head or ".").expanduser().iterdir() if entry.is_file())
+    except OSError:
+        names = []  # no such folder, or none that may be read: nothing to offer from it
+    fitting = [name for name in names if name.startswith(begun) and name.endswith(suffixes)]
+    # The shell itself completes folders where no file fits: it knows `~` and quotes.
+    return [CompletionItem(incomplete, type="dir"), *(CompletionItem(f"{head}{name}") for name in fitting)]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import click
 
 from devmap.errors import UsageError
 from devmap.plan.lock import write_atomically
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["write_text"]
+__all__ = ["write_page", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -25,3 +24,16 @@ def write_text(path: Path, text: str) -> None:
         raise UsageError(
             f"{path}: cannot be written: {error.strerror or error}", help="name another file"
         ) from None
+
+
+def write_page(name: str, page: str) -> None:
+    """Write an HTML page and say where it is; `-` prints it.
+
+    Raises:
+        UsageError: when it cannot be written.
+    """
+    if name == "-":
+        click.echo(page, nl=False)
+        return
+    write_text(Path(name), page)
+    click.echo(f"wrote {name}", err=True)

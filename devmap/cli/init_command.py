@@ -8,7 +8,7 @@ import click
 
 from devmap.api.starter import SCHEMA_NAME, starter_config, write_starter
 from devmap.cli import options
-from devmap.cli.completion import complete_paths
+from devmap.cli.completion import complete_machines, complete_paths
 
 __all__ = ["command"]
 
@@ -22,7 +22,10 @@ __all__ = ["command"]
     help="The config to write.  [default: NAME.devmap.yaml here]",
 )
 @click.option(
-    "--machine", metavar="PRESET", help="Write the budgets for a machine such as 2x4090 instead of this one."
+    "--machine",
+    metavar="PRESET",
+    shell_complete=complete_machines,
+    help="Write the budgets for a machine such as 2x4090 instead of this one.",
 )
 @click.option("--force", is_flag=True, help="Replace a config that exists.")
 @options.quiet

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["allow_code", "color", "overrides", "profile", "quiet"]
+from devmap.cli.completion import complete_profiles
+
+__all__ = ["allow_code", "color", "html", "overrides", "profile", "quiet"]
 
 Decorator = "Callable[[Callable[..., Any]], Callable[..., Any]]"
 
 
-profile = click.option("--profile", metavar="NAME", help="Pick one of the config's profiles.")
+profile = click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete_profiles,
+    help="Pick one of the config's profiles.",
+)
+html = click.option(
+    "--html",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write it as one HTML page for a browser instead; - prints the page.",
+)
 overrides = click.option(
     "--set",
     "overrides",

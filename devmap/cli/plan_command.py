@@ -7,8 +7,10 @@ import click
 from devmap.api.explaining import explain_file
 from devmap.api.resolution import resolve_file
 from devmap.cli import options
-from devmap.cli.completion import complete_paths
+from devmap.cli.completion import complete_configs, complete_modules
+from devmap.cli.files import write_page
 from devmap.cli.terminal import speaks_unicode, use_color, width
+from devmap.errors import UsageError
 from devmap.report.plan import render_plan, render_plan_json
 from devmap.report.plan_why import render_explanation, render_explanation_json
 
@@ -16,21 +18,23 @@ __all__ = ["command"]
 
 
 @click.command("plan")
-@click.argument("config", shell_complete=complete_paths)
+@click.argument("config", shell_complete=complete_configs)
 @click.option(
     "--why",
     "module",
     metavar="MODULE",
+    shell_complete=complete_modules,
     help="Explain one module or tensor: what it weighs, where it is, what binds.",
 )
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(["text", "json", "markdown"]),
     default="text",
     show_default=True,
-    help="How the plan is shown.",
+    help="How the plan is shown; markdown is for a comment on a pull request.",
 )
+@options.html
 @options.profile
 @options.overrides
 @options.allow_code
@@ -40,6 +44,7 @@ def command(
     *,
     module: str | None,
     output_format: str,
+    html: str | None,
     profile: str | None,
     overrides: tuple[str, ...],
     allow_code: bool,
@@ -49,10 +54,23 @@ def command(
 
     Bytes per device against its budget, runs of layers, what streams where, and why.
 
-    With --why exit status 1 means that there is no plan.
+    With --html one page without references, to open in a browser: bars, a map of all modules with search, the
+    predicted pass, what validate finds. With --why exit status 1 means that there is no plan.
     """
     as_json = output_format == "json"
+    if html is not None:
+        if module is not None:
+            raise UsageError("--html shows the whole plan, --why one module", help="leave one of them out")
+        # Checks the config too, and holds a page's style and script: no other form needs them.
+        from devmap.api.overview import overview_of  # noqa: PLC0415
+        from devmap.report.page.plan_page import render_plan_page  # noqa: PLC0415
+
+        shown = overview_of(config, profile=profile, overrides=overrides, allow_code=allow_code)
+        write_page(html, render_plan_page(shown))
+        return 0
     if module is not None:
+        if output_format == "markdown":
+            raise UsageError("--why has no Markdown", help="use --format text or json")
         found = explain_file(config, module, profile=profile, overrides=overrides, allow_code=allow_code)
         text = (
             render_explanation_json(found)
@@ -64,6 +82,10 @@ def command(
     plan, inventory = resolve_file(config, profile=profile, overrides=overrides, allow_code=allow_code)
     if as_json:
         text = render_plan_json(plan)
+    elif output_format == "markdown":
+        from devmap.report.markdown import render_plan_markdown  # noqa: PLC0415 - only for this format
+
+        text = render_plan_markdown(plan, inventory)
     else:
         text = render_plan(
             plan, inventory, width=width(), color=use_color(color), ascii_only=not speaks_unicode()

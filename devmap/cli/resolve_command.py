@@ -9,7 +9,7 @@ import click
 
 from devmap.api.resolution import resolve_file
 from devmap.cli import options
-from devmap.cli.completion import complete_paths
+from devmap.cli.completion import complete_configs
 from devmap.config.yaml.writer import render_yaml
 from devmap.plan.lock import lock_path, write_lock
 
@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command("resolve")
-@click.argument("config", shell_complete=complete_paths)
+@click.argument("config", shell_complete=complete_configs)
 @click.option(
     "--lock",
     is_flag=True,

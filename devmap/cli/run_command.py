@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from devmap.cli import options
-from devmap.cli.completion import complete_paths
+from devmap.cli.completion import complete_configs
 
 __all__ = ["command"]
 
 
 @click.command("run")
-@click.argument("config", shell_complete=complete_paths)
+@click.argument("config", shell_complete=complete_configs)
 @click.option(
     "--simulated",
     is_flag=True,

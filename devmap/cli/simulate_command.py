@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from devmap.cli import options
-from devmap.cli.completion import complete_paths
+from devmap.cli.completion import complete_configs
+from devmap.cli.files import write_page
 from devmap.cli.terminal import width
 
 __all__ = ["command"]
 
 
 @click.command("simulate")
-@click.argument("config", shell_complete=complete_paths)
+@click.argument("config", shell_complete=complete_configs)
 @click.option("--devices", metavar="NxSIZE", help="Accelerators in place of those of the config: 4x24GiB.")
 @click.option(
     "--model-config",
@@ -25,6 +26,7 @@ __all__ = ["command"]
 @click.option(
     "--tokens", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens in a sequence."
 )
+@options.html
 @options.profile
 @options.overrides
 @options.allow_code
@@ -35,6 +37,7 @@ def command(
     model_config: str | None,
     batch_size: int,
     tokens: int,
+    html: str | None,
     profile: str | None,
     overrides: tuple[str, ...],
     allow_code: bool,
@@ -43,15 +46,16 @@ def command(
 
     Weights, slots, activations, KV cache.
 
-    Needs neither weights nor accelerators. Exit status 1 when a device would run out of memory.
+    Needs neither weights nor accelerators. With --html also the page of `devmap plan --html`, with the memory of
+    each device from module to module. Exit status 1 when a device would run out of memory.
     """
     # Imports torch, which `devmap simulate --help` does not need.
-    from devmap.api.simulation import simulate_config  # noqa: PLC0415
+    from devmap.api.simulation import simulated_overview  # noqa: PLC0415
 
     # Shows what the line above returns.
     from devmap.report.simulation import render_simulation  # noqa: PLC0415
 
-    simulation = simulate_config(
+    found = simulated_overview(
         config,
         devices=devices,
         model_config=model_config,
@@ -61,5 +65,10 @@ def command(
         sequence_length=tokens,
         allow_code=allow_code,
     )
-    click.echo(render_simulation(simulation, width=width()), nl=False)
-    return 0 if simulation.fits else 1
+    if html is not None:
+        from devmap.report.page.plan_page import render_plan_page  # noqa: PLC0415 - only for a page
+
+        write_page(html, render_plan_page(found.shown, found.simulation))
+    if html != "-":
+        click.echo(render_simulation(found.simulation, width=width()), nl=False)
+    return 0 if found.simulation.fits else 1

@@ -14,7 +14,7 @@ from devmap.checking.registry import explained_rules, load_rules
 from devmap.checking.settings import find_settings
 from devmap.checking.status import exit_status
 from devmap.cli import options
-from devmap.cli.completion import complete_paths, complete_rules
+from devmap.cli.completion import complete_configs, complete_rules
 from devmap.cli.terminal import use_color, width
 from devmap.errors import UsageError
 from devmap.findings.registry import without_meaning
@@ -28,7 +28,7 @@ __all__ = ["command"]
 
 
 @click.command("validate")
-@click.argument("paths", nargs=-1, metavar="PATH...", shell_complete=complete_paths)
+@click.argument("paths", nargs=-1, metavar="PATH...", shell_complete=complete_configs)
 @click.option(
     "--format",
     "output_format",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devmap.planning.fastest.search import Fastest
     from devmap.planning.problem.model import Solution
 
-__all__ = ["Question", "problem_of", "resolve"]
+__all__ = ["Question", "Resolved", "problem_of", "resolve", "resolved"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,17 @@ class Question:
     strategy: str
 
 
-@collector_paused()
+@dataclass(frozen=True)
+class Resolved:
+    """A plan with what it was made from, for whoever shows how it came about."""
+
+    plan: Plan
+    question: Question
+    solution: Solution
+    costs: PassCosts | None
+    """None where the machine's rates are not known."""
+
+
 def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None = None) -> Plan:
     """The concrete plan for a config, proven before it is returned.
 
@@ -51,6 +61,18 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
     Raises:
         ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit, each tried.
         DeviceMapError: a manual map does not fit the model; lists every problem.
+    """
+    return resolved(config, inventory, machine=machine).plan
+
+
+@collector_paused()
+def resolved(
+    config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None = None
+) -> Resolved:
+    """Resolve a config as `resolve` does, and keep the problem, its solution and the costs of a pass.
+
+    Raises:
+        ResolutionError, DeviceMapError: as `resolve`.
     """
     question = problem_of(config, inventory, machine)
     costs = _costs(config, inventory, question.problem, machine)
@@ -78,7 +100,7 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
 
         plan = timed(plan, question.problem, costs, solution, fastest=fastest)
     prove(plan, inventory, question.config)
-    return plan
+    return Resolved(plan, question, solution, costs)
 
 
 def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None) -> Question:

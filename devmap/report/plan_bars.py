@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.plan.model import DeviceUse, Plan
 
-__all__ = ["device_name", "render_bars"]
+__all__ = ["KINDS", "bytes_by_kind", "device_name", "render_bars"]
 
-_KINDS = ("weights", "workload", "streaming", "headroom", "free")
-_BLOCKS = dict(zip(_KINDS, "█▓▒░·", strict=True))
-_ASCII = dict(zip(_KINDS, "#+=-.", strict=True))
+KINDS = ("weights", "workload", "streaming", "headroom", "free")
+"""What a device's bytes are kept for, in the order of a bar."""
+_BLOCKS = dict(zip(KINDS, "█▓▒░·", strict=True))
+_ASCII = dict(zip(KINDS, "#+=-.", strict=True))
 _COLORS = {
     "weights": "\x1b[32m",
     "workload": "\x1b[36m",
@@ -53,7 +54,7 @@ def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool
     """
     marks = _ASCII if ascii_only else _BLOCKS
     rows = [_row(use, plan) for use in plan.devices]
-    shown = [kind for kind in _KINDS if kind in {"weights", "free"} or any(row.amounts[kind] for row in rows)]
+    shown = [kind for kind in KINDS if kind in {"weights", "free"} or any(row.amounts[kind] for row in rows)]
     label = max((len(row.name) for row in rows), default=0)
     cells = [[_cell(row, kind) for kind in (*shown, "of")] for row in rows]
     titles = [*shown, "of"]
@@ -93,8 +94,9 @@ def _two_lines(
             yield line.replace("\u00a0", " ")
 
 
-def _row(use: DeviceUse, plan: Plan) -> _Row:
-    amounts = dict.fromkeys(_KINDS, 0)
+def bytes_by_kind(use: DeviceUse) -> dict[str, int]:
+    """Return the bytes of one device for each of `KINDS`."""
+    amounts = dict.fromkeys(KINDS, 0)
     amounts["weights"] = use.weight_bytes
     for charge in use.charges:
         kind = (
@@ -106,7 +108,11 @@ def _row(use: DeviceUse, plan: Plan) -> _Row:
         )
         amounts[kind] += charge.nbytes
     amounts["free"] = max(0, use.free_bytes or 0)
-    return _Row(device_name(use.device, plan), use.capacity_bytes, amounts)
+    return amounts
+
+
+def _row(use: DeviceUse, plan: Plan) -> _Row:
+    return _Row(device_name(use.device, plan), use.capacity_bytes, bytes_by_kind(use))
 
 
 def _cell(row: _Row, kind: str) -> str:

@@ -12,24 +12,26 @@ from devmap.report.plan import shortened
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.plan.diff import Move, PlanDiff
+    from devmap.plan.diff import DeviceChange, Move, PlanDiff
 
-__all__ = ["render_diff", "render_diff_json"]
+__all__ = ["device_words", "place_words", "ranges", "render_diff", "render_diff_json"]
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _MOST_NAMES = 40
+_NARROWEST_NAME = 32
+"""Columns that names of modules need before each move takes two lines."""
 
 
 def render_diff(diff: PlanDiff, *, width: int = 100, color: bool = False) -> str:
     """Moves in the model's order, neighbours with the same change in one line.
 
-    Bytes per device before and after.
+    Bytes per device before and after. No line is longer than `width`, and no figure is parted from its unit.
     """
     lines = [] if diff.same_model else ["the two are plans of different models"]
     lines += _only(diff.only_before, "-", "before", width)
     lines += _only(diff.only_after, "+", "after", width)
     lines += list(_moves(diff.moves, width)) or ["nothing moves"]
-    lines += ["", *_devices(diff, color=color)]
+    lines += ["", *_devices(diff, width, color=color)]
     return "\n".join(lines) + "\n"
 
 
@@ -59,15 +61,15 @@ def render_diff_json(diff: PlanDiff) -> str:
 
 
 def _only(names: Sequence[str], sign: str, side: str, width: int) -> Iterator[str]:
-    names = list(_ranges(names))
+    names = list(ranges(names))
     for name in names[:_MOST_NAMES]:
         yield shortened(f"{sign} {name or '(whole model)'}: only in the model {side}", width)
     if len(names) > _MOST_NAMES:
         yield f"{sign} and {len(names) - _MOST_NAMES:,} more"
 
 
-def _ranges(names: Sequence[str]) -> Iterator[str]:
-    """Numbered neighbours as one range: `layers.3`, `layers.4` are `layers[3-4]`."""
+def ranges(names: Sequence[str]) -> Iterator[str]:
+    """Yield numbered neighbours as one range: `layers.3`, `layers.4` are `layers[3-4]`."""
     start = 0
     while start < len(names):
         parent, _, number = names[start].rpartition(".")
@@ -81,46 +83,89 @@ def _ranges(names: Sequence[str]) -> Iterator[str]:
 
 
 def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
+    """A line a move; two lines each where the columns leave too little of the modules' names."""
+    if not moves:
+        return
     labels = [
         f"{move.path} to {move.last}" if move.last not in {"", move.path} else move.path or "(whole model)"
         for move in moves
     ]
     changes = [
-        f"{_place(move.before, move.executed_before)} -> {_place(move.after, move.executes_after)}"
+        f"{place_words(move.before, move.executed_before)} -> {place_words(move.after, move.executes_after)}"
         for move in moves
     ]
     sizes = ["" if move.nbytes is None else format_bytes(move.nbytes) for move in moves]
-    room = min(max(map(len, labels), default=0), 52)
-    wide = max(map(len, changes), default=0)
+    wide, digits = max(map(len, changes)), max(map(len, sizes))
+    room = width - wide - (digits + 2 if digits else 0) - 2
+    if room >= min(_NARROWEST_NAME, max(map(len, labels))):
+        room = min(room, max(map(len, labels)))
+        yield f"{'modules':<{room}}  {'from -> to':<{wide}}  {'size' if digits else '':>{digits}}".rstrip()
+        for label, change, size in zip(labels, changes, sizes, strict=True):
+            yield f"{shortened(label, room):<{room}}  {change:<{wide}}  {size:>{digits}}".rstrip()
+        return
     for label, change, size in zip(labels, changes, sizes, strict=True):
-        tail = f"  {change:<{wide}}  {size:>9}".rstrip()
-        yield f"{shortened(label, max(12, width - len(tail))):<{room}}{tail}"
+        yield shortened(label, width)
+        yield shortened(f"    {change}{f', {size}' if size else ''}", width)
 
 
-def _place(home: int | str | None, executes: int | str | None) -> str:
-    if home is None:
-        return "not there"
-    return (
-        _name(home) if executes is None or executes == home else f"{_name(home)} (runs on {_name(executes)})"
+def _devices(diff: PlanDiff, width: int, *, color: bool) -> Iterator[str]:
+    """A line a device, with what is kept beside weights, and by how much more or less is taken in all."""
+    names = [device_words(change.device) for change in diff.devices]
+    before = [_amount(change.before_bytes, change.reserved_before) for change in diff.devices]
+    after = [_amount(change.after_bytes, change.reserved_after) for change in diff.devices]
+    gains = [_gain(change) for change in diff.devices]
+    if not names:
+        return
+    kept = any("+" in amount for amount in (*before, *after))
+    title = "weights + reserved" if kept else "weights"
+    name_room = max(len("device"), *map(len, names))
+    rooms = [max(len(f"{title} before"), *map(len, before)), max(len("after"), *map(len, after))]
+    line = (
+        name_room
+        + 2
+        + rooms[0]
+        + 4
+        + rooms[1]
+        + 2
+        + max(len("change"), *(len(_signed(gain)) for gain in gains))
     )
+    if line <= width:
+        yield f"{'device':<{name_room}}  {f'{title} before':>{rooms[0]}}    {'after':>{rooms[1]}}  change"
+        for name, one, other, gain in zip(names, before, after, gains, strict=True):
+            sign = _colored(gain, color=color)
+            yield f"{name:<{name_room}}  {one:>{rooms[0]}} -> {other:>{rooms[1]}}  {sign}"
+        return
+    yield f"{title}, before -> after, change:"
+    for name, one, other, gain in zip(names, before, after, gains, strict=True):
+        yield f"{name:<{name_room}}  {one} -> {other}, {_colored(gain, color=color)}"
 
 
-def _name(device: int | str) -> str:
+def device_words(device: int | str) -> str:
+    """Return what a reader calls a device of a lock."""
     return f"device {device}" if isinstance(device, int) else device
 
 
-def _devices(diff: PlanDiff, *, color: bool) -> Iterator[str]:
-    names = max((len(_name(change.device)) for change in diff.devices), default=0)
-    for change in diff.devices:
-        before, after = (
-            _amount(change.before_bytes, change.reserved_before),
-            _amount(change.after_bytes, change.reserved_after),
-        )
-        gained = (change.after_bytes or 0) - (change.before_bytes or 0)
-        sign = f"{'+' if gained > 0 else '-'}{format_bytes(abs(gained))}" if gained else "same"
-        if color and gained:
-            sign = f"{_RED if gained > 0 else _GREEN}{sign}{_PLAIN}"
-        yield f"{_name(change.device):<{names}}  {before:>21} -> {after:>21}  {sign}"
+def place_words(home: int | str | None, executes: int | str | None) -> str:
+    """Return where something lives and, where that differs, runs."""
+    if home is None:
+        return "not there"
+    if executes is None or executes == home:
+        return device_words(home)
+    return f"{device_words(home)} (runs on {device_words(executes)})"
+
+
+def _gain(change: DeviceChange) -> int:
+    """Bytes that are taken more after than before: weights, slots, workload and headroom."""
+    before = (change.before_bytes or 0) + (change.reserved_before or 0)
+    return (change.after_bytes or 0) + (change.reserved_after or 0) - before
+
+
+def _signed(gain: int) -> str:
+    return f"{'+' if gain > 0 else '-'}{format_bytes(abs(gain))}" if gain else "same"
+
+
+def _colored(gain: int, *, color: bool) -> str:
+    return f"{_RED if gain > 0 else _GREEN}{_signed(gain)}{_PLAIN}" if color and gain else _signed(gain)
 
 
 def _amount(weights: int | None, reserved: int | None) -> str:

@@ -6,7 +6,7 @@ Shapes, dtypes and devices are real, numbers are not, so a 70B model takes secon
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,10 @@ class Simulation:
     """In the plan's order."""
     predicted_seconds: float | None
     """The plan's prediction for one pass; None where the machine's rates are not known."""
+    modules: tuple[str, ...] = ()
+    """The placed modules in the order in which the pass called them, a last entry for what came after them."""
+    activation_curves: Mapping[Device, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """For each device that computes, the most bytes of activations while each of `modules` ran."""
 
     @property
     def fits(self) -> bool:
@@ -96,15 +100,20 @@ def simulate(
     """
     register()
     ledgers = {use.device: Ledger(str(use.device), 1 << 63) for use in plan.devices}
-    counted = {
-        torch_device(device): ledger
-        for device, ledger in ledgers.items()
-        if device.is_accelerator or device.plain == "cpu"
+    computing = {
+        device: ledger for device, ledger in ledgers.items() if device.is_accelerator or device.plain == "cpu"
     }
+    counted = {torch_device(device): ledger for device, ledger in computing.items()}
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         weights, weight_bytes = _fake_weights(model, plan)
         start = torch_device(plan.placements[0].executes_on) if plan.placements else torch.device("cpu")
-        with _lifted_constants(), _moved_inputs(model, plan), _Counting(counted, weights):
+        recorder = _PeakRecorder(computing)
+        with (
+            _lifted_constants(),
+            _moved_inputs(model, plan),
+            recorder.watching(model, plan),
+            _Counting(counted, weights),
+        ):
             made = (
                 inputs
                 if inputs is not None
@@ -116,17 +125,21 @@ def simulate(
                 torch.Tensor, lambda tensor: torch.empty_like(tensor, device=start), dict(made)
             )
             torch.func.functional_call(model, weights, kwargs=made)
+            recorder.note("after the last module")
     uses = {
         use.device: SimulatedUse(
             use.device,
             weight_bytes.get(use.device, 0),
             sum(charge.nbytes for charge in use.charges if charge.what == "slots"),
-            ledgers[use.device].peak_bytes,
+            max(recorder.peaks.get(use.device, ()), default=0),
             use.capacity_bytes,
         )
         for use in plan.devices
     }
-    return Simulation(MappingProxyType(uses), plan.predicted_seconds)
+    curves = {device: tuple(peaks) for device, peaks in recorder.peaks.items()}
+    return Simulation(
+        MappingProxyType(uses), plan.predicted_seconds, tuple(recorder.modules), MappingProxyType(curves)
+    )
 
 
 def _fake_weights(model: nn.Module, plan: Plan) -> tuple[dict[str, torch.Tensor], dict[Device, int]]:
@@ -173,6 +186,35 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
                 if ledger is not None and id(storage) not in self.weights:
                     ledger.count(storage)
         return result
+
+
+class _PeakRecorder:
+    """The peak of each ledger while each placed module ran: from the end of the one before it to its own end."""
+
+    def __init__(self, ledgers: Mapping[Device, Ledger]) -> None:
+        self.ledgers = ledgers
+        self.modules: list[str] = []
+        self.peaks: dict[Device, list[int]] = {device: [] for device in ledgers}
+
+    @contextmanager
+    def watching(self, model: nn.Module, plan: Plan) -> Iterator[None]:
+        """Note the peaks after every placed module's forward."""
+
+        def after(path: str) -> Any:
+            return lambda *_: self.note(path)
+
+        with ExitStack() as stack:
+            for path in executing_devices(model, plan):
+                handle = model.get_submodule(path).register_forward_hook(after(path))
+                stack.callback(handle.remove)
+            yield
+
+    def note(self, path: str) -> None:
+        """Write down the peaks since the last note, and begin the next from what is held now."""
+        self.modules.append(path)
+        for device, ledger in self.ledgers.items():
+            self.peaks[device].append(ledger.peak_bytes)
+            ledger.reset_peaks()
 
 
 def _grouped_products(left: torch.Tensor, right: torch.Tensor, *rest: Any) -> torch.Tensor:

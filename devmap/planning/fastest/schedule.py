@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from devmap.planning.fastest.costs import PassCosts, PassShape
     from devmap.planning.problem.model import Streaming
 
-__all__ = ["PassTime", "format_seconds", "pass_time", "time_sentence"]
+__all__ = ["HOST_SLOTS", "PassTime", "format_seconds", "pass_time", "time_sentence"]
 
-_HOST_SLOTS = 4
+HOST_SLOTS = 4
 """Blocks that the runtime reads from disk ahead of their copies."""
 _PASSES = 4
 _SETTLED = 2
@@ -197,7 +197,7 @@ def _period(steps: Sequence[_Step], tail: int, counts: Mapping[Device, int]) -> 
     line = [(before, places[device], read, copy, compute) for before, device, read, copy, compute in steps]
     slots = [deque([0] * counts.get(device, 1)) for device in places]
     engine = [0] * len(places)
-    ring = deque([0] * _HOST_SLOTS)
+    ring = deque([0] * HOST_SLOTS)
     disk = now = 0
     ends: list[int] = []
     state: tuple[object, ...] = ()
