@@ -34,13 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read devmap's settings as `devmap validate` does in pytest's root folder."""
     if not config.getoption("devmap"):
         return
+    from devmap.checking.registry import load_rules  # noqa: PLC0415 - only with the option
     from devmap.checking.settings import find_settings  # noqa: PLC0415 - only with the option
     from devmap.errors import UsageError  # noqa: PLC0415 - only with the option
 
     try:
-        config.stash[_SETTINGS] = find_settings(config.rootpath)
+        settings = find_settings(config.rootpath)
+        load_rules(settings)
     except UsageError as error:
         raise pytest.UsageError(f"{error.message}; {error.help}") from None
+    config.stash[_SETTINGS] = settings
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ConfigFile | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from devmap.api.resolution import resolve, resolve_file
 from devmap.api.sources import inventory_of
 from devmap.config.model.placement_config import PlacementConfig
+from devmap.config.regular_files import read_regular
 from devmap.errors import LockError, UsageError
 from devmap.plan.diff import PlanDiff, diff_locks
 from devmap.plan.document import lock_of_document
@@ -69,12 +70,16 @@ def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, I
     return lock_of(plan), inventory
 
 
+_LIMIT_BYTES = 1 << 26
+"""As a lock file's own."""
+
+
 def _read_document(path: Path) -> Lock:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path, limit_bytes=_LIMIT_BYTES))
     except OSError as error:
         raise LockError(
-            f"{path}: cannot be read: {error.strerror}",
+            f"{path}: cannot be read: {error.strerror or error}",
             help="write it with `devmap plan CONFIG --format json`",
         ) from error
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ from devmap.api.validation import Validation, checker
 from devmap.checking.discovery import find_configs
 from devmap.checking.fixing import apply_edits, edited_file, fixable, introduces
 from devmap.checking.settings import Settings, find_settings
+from devmap.config.regular_files import read_regular, real_path
 from devmap.errors import UsageError
 from devmap.plan.lock import write_atomically
 
@@ -69,17 +70,17 @@ def fix(
     Raises:
         UsageError: when a path does not exist, nothing under it is a config, or a file cannot be written.
     """
-    settings = settings or find_settings(Path.cwd())
+    settings = (settings or find_settings(Path.cwd())).with_options(allow_code=allow_code)
     files = find_configs(paths, excluded=settings.is_excluded)
     check_file = checker(settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
-    mending = _Mending(files, check_file)
+    mending = _Mending(files, check_file, limit_bytes=settings.limits.size_bytes)
     before = mending.validation()
     mending.run()
     changes = mending.changes()
     for change in changes if write else ():
         hint = "is the file or its folder read-only?"
         try:
-            write_atomically(Path(change.file).resolve(), change.after)
+            write_atomically(real_path(change.file), change.after)
         except OSError as error:
             raise UsageError(
                 f"{change.file}: cannot be written: {error.strerror or error}", help=hint
@@ -94,14 +95,19 @@ class _Mending:
     """
 
     def __init__(
-        self, files: Sequence[str], check_file: Callable[[str, Mapping[Path, bytes]], Checked]
+        self,
+        files: Sequence[str],
+        check_file: Callable[[str, Mapping[Path, bytes]], Checked],
+        *,
+        limit_bytes: int,
     ) -> None:
-        self.names = {Path(file).resolve(): file for file in files}
+        self.names = {real_path(file): file for file in files}
         self.drafts: dict[Path, bytes] = {}
         self.fixed: dict[Path, int] = dict.fromkeys(self.names, 0)
         self._check_file = check_file
         self._checked = {file: check_file(file, {}) for file in files}
         self._refused: set[tuple[Path, str, str]] = set()
+        self._limit_bytes = limit_bytes
 
     def validation(self) -> Validation:
         """What the checks say of the texts now."""
@@ -113,7 +119,7 @@ class _Mending:
     def changes(self) -> tuple[Change, ...]:
         """The files whose text is another now."""
         return tuple(
-            Change(self.names[path], path.read_bytes(), draft, self.fixed[path])
+            Change(self.names[path], self._content(path), draft, self.fixed[path])
             for path, draft in sorted(self.drafts.items())
         )
 
@@ -126,6 +132,10 @@ class _Mending:
                     if not self._mend(path):
                         break
             pending = [path for path in self._files_to_mend() if path not in pending]
+
+    def _content(self, path: Path) -> bytes:
+        """What stands in the file now."""
+        return read_regular(path, limit_bytes=self._limit_bytes)
 
     def _files_to_mend(self) -> list[Path]:
         edited = {
@@ -154,13 +164,13 @@ class _Mending:
 
     def _try(self, path: Path, fixes: Sequence[Finding]) -> bool:
         """Apply edits and check again; where that shows something new, everything stays as it was."""
-        content = self.drafts[path] if path in self.drafts else path.read_bytes()
+        content = self.drafts[path] if path in self.drafts else self._content(path)
         draft = apply_edits(content, [finding.edit for finding in fixes if finding.edit is not None])
         drafts = {**self.drafts, path: draft}
         concerned = [
             file
             for file, checked in self._checked.items()
-            if path in {Path(name).resolve() for name in checked.sources}
+            if path in {real_path(name) for name in checked.sources}
         ]
         again = {file: self._check_file(file, drafts) for file in concerned}
         if draft == content or any(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from devmap.config.regular_files import expand_user
 from devmap.inventory.hub import find_checkpoint
 from devmap.inventory.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
 from devmap.inventory.reader import read_checkpoint
 from devmap.plan.lock import write_atomically
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = ["inspect", "write_manifest"]
 
@@ -23,7 +21,7 @@ def inspect(source: str | os.PathLike[str], *, through_transformers: bool = Fals
     Raises:
         InventoryError: when it is absent or damaged.
     """
-    path = Path(source).expanduser()
+    path = expand_user(os.fspath(source))
     if path.name.endswith((".manifest.yaml", ".manifest.yml")):
         return Inventory.from_manifest(path)
     return read_checkpoint(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from devmap.api.machine import machine_of, needs_machine
 from devmap.api.resolution import resolve
+from devmap.config.regular_files import is_there
 from devmap.errors import DeviceError, LockError
 from devmap.plan.fingerprint import config_fingerprint
 from devmap.plan.lock import lock_path, read_lock
@@ -59,7 +60,7 @@ def choose_plan(
         DevmapError: what `devmap.api.resolution.resolve` raises.
     """
     beside = lock_path(Path(path), profile)
-    if not beside.exists():
+    if not is_there(beside):
         return Chosen(resolve(config, inventory))
     lock = read_lock(beside)
     if overridden and lock.config_fingerprint != config_fingerprint(config):

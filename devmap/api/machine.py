@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.config.model.machine_file import parse_machine
 from devmap.config.model.machines import preset
+from devmap.config.regular_files import expand_user, read_regular
+from devmap.config.repository import without_content
 from devmap.config.values.size import Percent
-from devmap.errors import UsageError
+from devmap.config.values.words import shown
+from devmap.config.yaml.decoding import Limits
+from devmap.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
@@ -50,12 +53,19 @@ def _named(name: str, config: PlacementConfig) -> MachineProfile:
     known = preset(name)
     if known is not None:
         return known
-    path = config.folder / Path(name).expanduser()
+    path = config.folder / expand_user(name)
+    hint = "name a preset such as 2x4090, or a file that `devmap doctor` wrote"
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = read_regular(path, limit_bytes=Limits().size_bytes)
+    except FileNotFoundError:
         raise UsageError(
-            f"'{name}' is neither a machine that devmap knows nor a file in {config.folder}",
-            help="name a preset such as 2x4090, or a file that `devmap doctor` wrote",
+            f"{shown(name)} is neither a machine that devmap knows nor a file in {config.folder}", help=hint
         ) from None
-    return parse_machine(content, os.fspath(path))
+    except OSError as error:
+        raise UsageError(
+            f"the machine {shown(name)} cannot be read: {error.strerror or error}", help=hint
+        ) from None
+    try:
+        return parse_machine(content, os.fspath(path))
+    except ConfigError as error:
+        raise without_content(error, path, config.folder) from None

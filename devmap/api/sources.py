@@ -6,7 +6,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from devmap.errors import InventoryError, UsageError
+from devmap.config.regular_files import real_path
+from devmap.config.repository import without_content
+from devmap.errors import InventoryError, ManifestError, UsageError
 from devmap.inventory.hub import find_checkpoint
 from devmap.inventory.model import Inventory
 
@@ -35,7 +37,11 @@ def inventory_of(
     """
     model = config.model
     if model.manifest is not None:
-        return Inventory.from_manifest(config.folder / model.manifest)
+        path = config.folder / model.manifest
+        try:
+            return Inventory.from_manifest(path)
+        except ManifestError as error:
+            raise without_content(error, path, config.folder) from None
     if model.checkpoint is not None:
         return Inventory.from_checkpoint(checkpoint_of(config))
     if model.factory is not None:
@@ -79,7 +85,7 @@ def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Modul
     from devmap.runtime.meta_build import build_empty  # noqa: PLC0415 - imports torch
 
     module_name, _, function_name = factory.partition(":")
-    folder = str(config.folder.resolve())
+    folder = str(real_path(config.folder))
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:

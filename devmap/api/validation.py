@@ -17,6 +17,8 @@ from devmap.checking.fixing import Checked, reached_by
 from devmap.checking.registry import load_rules
 from devmap.checking.settings import Settings, find_settings
 from devmap.config.document import Document, load_document, parse_document
+from devmap.config.regular_files import is_there, real_path
+from devmap.config.repository import repository_of, without_content
 from devmap.errors import DevmapError, InventoryError, LockError, ResolutionError
 from devmap.findings.context import Context
 from devmap.plan.lock import lock_path, read_lock
@@ -66,7 +68,7 @@ def validate(
     Raises:
         UsageError: when a path does not exist, or nothing under it is a config.
     """
-    settings = settings or find_settings(Path.cwd())
+    settings = (settings or find_settings(Path.cwd())).with_options(allow_code=allow_code)
     files = find_configs(paths, excluded=settings.is_excluded)
     check_file = checker(settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
     count = 1 if allow_code else workers_for(len(files), jobs=jobs)
@@ -135,7 +137,7 @@ def validate_text(
     locked: bool = False,
 ) -> Validation:
     """Check a config that is not read from its file, as an editor has it; `name` says where it would be."""
-    settings = settings or find_settings(Path(name).parent)
+    settings = (settings or find_settings(Path(name).parent)).with_options(allow_code=allow_code)
 
     def read(chosen: str | None) -> Document:
         return parse_document(content, name, profile=chosen, overrides=overrides, limits=settings.limits)
@@ -164,26 +166,16 @@ def _check(
 
 
 class _Sources:
-    """What configs share, looked at once: inventories by source, and the repositories of folders."""
+    """What configs share, looked at once: inventories by source."""
 
     def __init__(self, *, allow_code: bool) -> None:
         self.allow_code = allow_code
         self._known: dict[tuple[str, ...], Inventory | InventoryError] = {}
-        self._repositories: dict[Path, Path | None] = {}
-
-    def repository(self, folder: Path) -> Path | None:
-        """The repository that a folder lies in: the nearest folder with a `.git`, itself or above."""
-        if folder not in self._repositories:
-            absolute = folder.absolute()
-            self._repositories[folder] = next(
-                (place for place in (absolute, *absolute.parents) if (place / ".git").exists()), None
-            )
-        return self._repositories[folder]
 
     def inventory(self, config: PlacementConfig) -> Inventory | InventoryError:
         """The inventory of a config, or why there is none."""
         model = config.model
-        key = (str(config.folder.resolve()), str(model.manifest), str(model.checkpoint), str(model.factory))
+        key = (str(real_path(config.folder)), str(model.manifest), str(model.checkpoint), str(model.factory))
         if key not in self._known:
             try:
                 self._known[key] = inventory_of(config, allow_code=self.allow_code)
@@ -206,7 +198,7 @@ class _Sources:
 
 def _context(document: Document, sources: _Sources, *, profile: str | None, locked: bool = False) -> Context:
     """Everything that can be known about a config without its weights."""
-    repository = sources.repository(document.folder)
+    repository = repository_of(document.folder)
     context = Context(
         document, profile=profile, allow_code=sources.allow_code, locked=locked, repository=repository
     )
@@ -247,9 +239,9 @@ def _context(document: Document, sources: _Sources, *, profile: str | None, lock
 
 def _with_lock(context: Context, config_path: Path, profile: str | None) -> Context:
     path = lock_path(config_path, profile)
-    if not path.exists():
+    if not is_there(path):
         return context
     try:
         return dataclasses.replace(context, lock=read_lock(path))
     except LockError as error:
-        return dataclasses.replace(context, lock_error=error)
+        return dataclasses.replace(context, lock_error=without_content(error, path, path.parent))

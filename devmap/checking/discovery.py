@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.config.regular_files import is_folder, is_there, real_path
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def find_configs(
     found: dict[Path, str] = {}
     for given in paths:
         path = Path(given)
-        if path.is_dir():
+        if is_folder(path):
             files = [file for file in _walk(path) if excluded is None or not excluded(str(file))]
-        elif path.exists():
+        elif is_there(path):
             files = [path]
         else:
             raise UsageError(
@@ -41,7 +42,7 @@ def find_configs(
                 help="devmap validate takes configs and folders that hold some",
             )
         for file in files:
-            found.setdefault(file.resolve(), str(file))
+            found.setdefault(real_path(file), str(file))
     if not found:
         where = ", ".join(str(path) for path in paths) or "nothing"
         raise UsageError(

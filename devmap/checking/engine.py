@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from devmap.checking.registry import load_rules
 from devmap.checking.suppression import suppressed, unused
+from devmap.config.repository import withheld
 from devmap.findings.faults import fault_report
 from devmap.findings.meta import CRASHED_RULE
 from devmap.findings.model import Finding, Report, Rule
@@ -99,9 +100,19 @@ def _found(
             yield _finding(nameless, fault_report(fault), context)
 
 
+_MOST_OF_A_RULE = 500
+"""What one rule may say of one config: nobody reads more, and each may look for what was meant."""
+
+
 def _findings_of(rule: Rule, context: Context, *, strict: bool) -> Iterator[Finding]:
     try:
-        for report in rule.check(context):
+        for count, report in enumerate(rule.check(context)):
+            if count == _MOST_OF_A_RULE:
+                message = f"there is more of this kind; {_MOST_OF_A_RULE} are shown for one file"
+                yield _finding(
+                    rule, dataclasses.replace(report, message=message, label="", edit=None), context
+                )
+                break
             yield _finding(rule, report, context)
     except Exception as error:
         if strict:
@@ -114,13 +125,17 @@ def _findings_of(rule: Rule, context: Context, *, strict: bool) -> Iterator[Find
 
 
 def _finding(rule: Rule, report: Report, context: Context) -> Finding:
+    position = report.position or context.document.position(report.path, key=report.on_key)
+    if position.source.is_hidden:
+        message = withheld(position, report.message)
+        return Finding(rule.code, rule.name, report.severity or rule.severity, message, position=position)
     return Finding(
         code=rule.code,
         name=rule.name,
         severity=report.severity or rule.severity,
         message=report.message,
         path=report.path,
-        position=report.position or context.document.position(report.path, key=report.on_key),
+        position=position,
         help=report.help,
         label=report.label,
         edit=report.edit,

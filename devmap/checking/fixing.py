@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.config.regular_files import real_path
 from devmap.config.yaml.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from devmap.config.yaml.faults import Edit
     from devmap.config.yaml.source import Place
@@ -64,7 +65,7 @@ def edited_file(finding: Finding) -> Path | None:
     """
     if finding.edit is None or finding.suppressed is not None:
         return None
-    return Path(finding.edit.position.file).resolve()
+    return real_path(finding.edit.position.file)
 
 
 def fixable(findings: Iterable[Finding], file: Path) -> tuple[Finding, ...]:
@@ -125,7 +126,7 @@ def _line_starts(text: str) -> list[int]:
 
 
 def _file(finding: Finding) -> tuple[Path | None]:
-    return (Path(finding.position.file).resolve() if finding.position is not None else None,)
+    return (real_path(finding.position.file) if finding.position is not None else None,)
 
 
 def _line(finding: Finding) -> int:

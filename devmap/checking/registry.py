@@ -6,6 +6,8 @@ import importlib
 from functools import cache
 from typing import TYPE_CHECKING
 
+from devmap.checking.installed import is_installed, places_of
+from devmap.config.values.words import shown, shown_path
 from devmap.errors import UsageError
 from devmap.findings.meta import META_RULES
 from devmap.findings.model import Rule
@@ -22,12 +24,14 @@ BUILT_IN_PACK = "devmap_validators.rules"
 def load_rules(settings: Settings) -> tuple[Rule, ...]:
     """All rules, in order of their codes, whether they are selected or not.
 
-    A pack is loaded because the settings name it, never because it is installed.
+    A pack is loaded because the settings name it, never because it is installed; and only from an installed
+    distribution, unless code of the folder is allowed to run.
 
     Raises:
-        UsageError: when a pack cannot be imported, has no `ALL_RULES`, or clashes with another.
+        UsageError: when a pack cannot be imported, has no `ALL_RULES`, clashes with another, or would be code of
+            the folder that is checked.
     """
-    return _load((BUILT_IN_PACK, *settings.packs))
+    return _load((BUILT_IN_PACK, *settings.packs), allow_code=settings.allow_code)
 
 
 def explained_rules(settings: Settings) -> tuple[Rule, ...]:
@@ -49,10 +53,22 @@ _POLICY_VIOLATED = "DM603"
 
 
 @cache
-def _load(packs: tuple[str, ...]) -> tuple[Rule, ...]:
+def _load(packs: tuple[str, ...], *, allow_code: bool) -> tuple[Rule, ...]:
+    for pack in packs[1:] if not allow_code else ():
+        _require_installed(pack)
     rules = [rule for pack in dict.fromkeys(packs) for rule in _rules_of(pack)]
     known = {rule.code for rule in rules}
     return verified([*rules, *(rule for rule in META_RULES if rule.code not in known)])
+
+
+def _require_installed(pack: str) -> None:
+    places = places_of(pack)
+    if places and not is_installed(pack):
+        raise UsageError(
+            f"the rule pack {shown(pack)} would be imported from {shown_path(places[0])}, which is no installed "
+            f"distribution",
+            help="install it, or pass --allow-code if you trust every file of that folder",
+        )
 
 
 def _rules_of(pack: str) -> tuple[Rule, ...]:

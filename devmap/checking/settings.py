@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from devmap.config.regular_files import is_file, is_there, read_regular, real_path
 from devmap.config.values.size import parse_size
 from devmap.config.values.words import near_words
 from devmap.config.yaml.reader import Limits
@@ -46,6 +47,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     root: Path = field(default_factory=Path)
     """The folder of the settings' file; the current one where there is none."""
+    allow_code: bool = False
+    """Whether rule packs may be code of the folder that is checked; never set by a file."""
     strict: bool = False
     """Raise what a rule raises, rather than turn it into DM902. For the tests of rules."""
 
@@ -56,6 +59,7 @@ class Settings:
         ignore: Sequence[str] = (),
         extend_select: Sequence[str] = (),
         fail_on: str | None = None,
+        allow_code: bool = False,
     ) -> Settings:
         """The same with a command line's options: `select` replaces, `ignore` and `extend_select` add."""
         return replace(
@@ -64,6 +68,7 @@ class Settings:
             ignore=(*self.ignore, *_split(ignore)),
             extend_select=(*self.extend_select, *_split(extend_select)),
             fail_on=self.fail_on if fail_on is None else _fail_on(fail_on),
+            allow_code=self.allow_code or allow_code,
         )
 
     def is_excluded(self, name: str) -> bool:
@@ -84,7 +89,7 @@ class Settings:
     def path_from_root(self, name: str) -> str:
         """A file's path from `root`, with forward slashes; as it is where it lies elsewhere."""
         try:
-            return Path(name).resolve().relative_to(self.root.resolve()).as_posix()
+            return real_path(name).relative_to(real_path(self.root)).as_posix()
         except ValueError:
             return PurePosixPath(Path(name)).as_posix()
 
@@ -104,13 +109,13 @@ def find_settings(start: Path) -> Settings:
     Raises:
         UsageError: when that file cannot be read or holds a key that there is not.
     """
-    folder = start.resolve()
+    folder = real_path(start)
     for place in (folder, *folder.parents):
         own = place / "devmap.toml"
-        if own.is_file():
+        if is_there(own):
             return parse_settings(_toml(own), own)
         project = place / "pyproject.toml"
-        if project.is_file():
+        if is_file(project):
             table = _toml(project).get("tool", {})
             if isinstance(table, dict) and "devmap" in table:
                 return parse_settings(table["devmap"], project)
@@ -139,10 +144,17 @@ def _toml(path: Path) -> dict[str, object]:
     import tomllib  # noqa: PLC0415 - only where there are settings to read
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = read_regular(path, limit_bytes=_LIMIT_BYTES)
+        if len(content) > _LIMIT_BYTES:
+            raise UsageError(
+                f"{path}: the file is too large: more than {_LIMIT_BYTES:,} bytes",
+                help="it holds devmap's settings; mend it or remove it",
+            )
+        return tomllib.loads(content.decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path}: {error}", help="it holds devmap's settings; mend it or remove it"
+            f"{path}: {getattr(error, 'strerror', None) or error}",
+            help="it holds devmap's settings; mend it or remove it",
         ) from None
 
 
@@ -203,6 +215,8 @@ def _limits(value: object) -> Limits:
             raise ValueError(f"unknown limit '{key}'; there are size, depth and nodes")
     return limits
 
+
+_LIMIT_BYTES = 1 << 20
 
 _DEEPEST = 200
 """pydantic and our own walks recurse a few frames a level; Python's limit of 1,000 frames stays far away."""

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from devmap.config.values.words import near_words, sure_word
-from devmap.config.yaml.comments import Selector, Suppression, read_suppressions
+from devmap.config.yaml.comments import MOST_WORDS, Selector, Suppression, read_suppressions
 from devmap.config.yaml.edits import rename
 from devmap.config.yaml.faults import Edit
 from devmap.config.yaml.source import Place, Position
@@ -32,25 +32,26 @@ def suppressed(
     if not any(comments.values()):
         return list(findings), set()
     by_code = {rule.code: rule for rule in rules}
+    by_place: dict[tuple[str, int | None], list[Suppression]] = {}
+    for name, held in comments.items():
+        for comment in held:
+            if not comment.whole_file or comment.at_head:
+                line = None if comment.whole_file else comment.position.start.line
+                by_place.setdefault((name, line), []).append(comment)
     used: set[Selector] = set()
     marked: list[Finding] = []
     for finding in findings:
         rule = by_code.get(finding.code)
         reasons: list[str] = []
         if rule is not None and rule.suppressible and finding.position is not None:
-            for comment in comments.get(finding.position.file, ()):
+            name, line = finding.position.file, finding.position.start.line
+            for comment in (*by_place.get((name, None), ()), *by_place.get((name, line), ())):
                 for selector in comment.selectors:
-                    if _covers(comment, finding.position) and matches(rule, selector.word):
+                    if matches(rule, selector.word):
                         used.add(selector)
                         reasons.append(comment.reason)
         marked.append(dataclasses.replace(finding, suppressed=reasons[0]) if reasons else finding)
     return marked, used
-
-
-def _covers(comment: Suppression, position: Position) -> bool:
-    if comment.whole_file:
-        return comment.at_head
-    return comment.position.start.line == position.start.line
 
 
 def unused(
@@ -62,7 +63,12 @@ def unused(
     nothing is known then.
     """
     running = tuple(ran)
-    for comment in read_suppressions(document.source):
+    comments = read_suppressions(document.source)
+    if sum(len(comment.selectors) for comment in comments) >= MOST_WORDS:
+        message = f"more than {MOST_WORDS:,} words suppress findings in this file; those after this comment do nothing"
+        hint = "ignore rules for whole files with per-path-ignores in the settings"
+        yield UNUSED_SUPPRESSION, Report(message, position=comments[-1].position, help=hint)
+    for comment in comments:
         if not comment.selectors:
             hint = "write # devmap: ignore[CODE] reason"
             yield (

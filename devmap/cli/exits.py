@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from devmap.config.values.words import escaped
 from devmap.errors import DevmapError, ResolutionError, UsageError
 
 if TYPE_CHECKING:
@@ -49,19 +50,24 @@ def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911
 
 
 def _show(error: DevmapError) -> None:
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"error: {_shown(error.message)}", err=True)
     for problem in error.problems:
-        click.echo(f"  {_place(problem)}{problem.code} {problem.message}", err=True)
+        click.echo(f"  {_shown(_place(problem))}{problem.code} {_shown(problem.message)}", err=True)
     if isinstance(error, ResolutionError):
         for change in error.changes:
-            click.echo(f"  fits with: {change}", err=True)
+            click.echo(f"  fits with: {_shown(change)}", err=True)
     if error.help:
-        click.echo(f"help: {error.help}", err=True)
+        click.echo(f"help: {_shown(error.help)}", err=True)
 
 
 def _place(problem: object) -> str:
     position = getattr(problem, "position", None)
     return "" if position is None else f"{position.file}:{position.start.line}:{position.start.column}: "
+
+
+def _shown(text: str) -> str:
+    """A text without what a terminal or a log would obey."""
+    return escaped(text, keep="\n").replace("\n::", "\n:\\x3a")
 
 
 def _report_bug(error: Exception) -> None:
@@ -70,6 +76,7 @@ def _report_bug(error: Exception) -> None:
 
         traceback.print_exception(error)
     click.echo(
-        f"error: devmap failed in a way that is a bug of ours: {type(error).__name__}: {error}", err=True
+        f"error: devmap failed in a way that is a bug of ours: {type(error).__name__}: {_shown(str(error))}",
+        err=True,
     )
     click.echo("help: set DEVMAP_DEBUG=1 for the traceback, and report it with the config", err=True)

@@ -9,6 +9,7 @@ import click
 
 from devmap.checking.registry import explained_rules
 from devmap.checking.settings import find_settings
+from devmap.cli import options
 from devmap.cli.completion import complete_rules
 from devmap.errors import UsageError
 
@@ -17,12 +18,13 @@ __all__ = ["command"]
 
 @click.command("explain")
 @click.argument("rule", shell_complete=complete_rules)
-def command(rule: str) -> int:
+@options.allow_code
+def command(rule: str, *, allow_code: bool) -> int:
     """Explain RULE, a code such as DM201 or a name such as unmatched-key.
 
     Why it matters, a bad and a good config.
     """
-    rules = explained_rules(find_settings(Path.cwd()))
+    rules = explained_rules(find_settings(Path.cwd()).with_options(allow_code=allow_code))
     found = next((known for known in rules if rule.lower() in {known.code.lower(), known.name}), None)
     if found is None:
         near = difflib.get_close_matches(

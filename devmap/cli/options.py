@@ -30,7 +30,9 @@ overrides = click.option(
     multiple=True,
     help="Change a key for this run: --set max_memory.cpu=64GB. May be given again.",
 )
-allow_code = click.option("--allow-code", is_flag=True, help="Let model.factory run the config's code.")
+allow_code = click.option(
+    "--allow-code", is_flag=True, help="Let model.factory and rule packs of this folder run their code."
+)
 quiet = click.option("--quiet", "-q", is_flag=True, help="Say nothing but results and errors.")
 color = click.option(
     "--color",

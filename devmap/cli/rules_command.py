@@ -9,6 +9,7 @@ import click
 
 from devmap.checking.registry import load_rules
 from devmap.checking.settings import find_settings
+from devmap.cli import options
 
 __all__ = ["command"]
 
@@ -22,9 +23,10 @@ __all__ = ["command"]
     show_default=True,
     help="How rules are shown.",
 )
-def command(output_format: str) -> int:
+@options.allow_code
+def command(output_format: str, *, allow_code: bool) -> int:
     """List every rule: code, name, severity and what it finds."""
-    rules = load_rules(find_settings(Path.cwd()))
+    rules = load_rules(find_settings(Path.cwd()).with_options(allow_code=allow_code))
     if output_format == "json":
         rows = [
             {"code": rule.code, "name": rule.name, "severity": rule.severity.value, "summary": rule.summary}

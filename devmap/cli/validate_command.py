@@ -117,7 +117,11 @@ def command(
         )
     start = Path(stdin_filename or ".").parent if paths == ("-",) else Path.cwd()
     settings = find_settings(start).with_options(
-        select=select, ignore=ignore, extend_select=extend_select, fail_on=fail_on
+        select=select,
+        ignore=ignore,
+        extend_select=extend_select,
+        fail_on=fail_on,
+        allow_code=allow_code,
     )
     summary = ""
     if "-" in paths:

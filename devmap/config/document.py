@@ -6,13 +6,14 @@ Text, plain data after `extends`, profile and overrides, the place of every node
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.config.layers import Layer, Reading, content_of, profile_faults, with_parents, with_profile
 from devmap.config.model.shape import validate_shape
 from devmap.config.overrides import apply_override
+from devmap.config.repository import is_outside, withheld
 from devmap.config.yaml.positions import locate
 from devmap.config.yaml.reader import read_yaml
 from devmap.errors import ConfigError, UsageError
@@ -90,7 +91,7 @@ def load_document(
     """
     name = os.fspath(path)
     try:
-        content = content_of(Path(name), drafts or {})
+        content = content_of(Path(name), drafts or {}, limits=limits)
     except OSError as error:
         raise UsageError(
             f"{name}: {error.strerror or error}", help="give the path of a *.devmap.yaml file"
@@ -109,10 +110,12 @@ def parse_document(
 ) -> Document:
     """The document in `content`; relative paths start from the folder of `name`."""
     folder = Path(name).parent
-    parsed = read_yaml(content, name, limits=limits)
+    hidden = is_outside(Path(name), folder)
+    parsed = read_yaml(content, name, limits=limits, hidden=hidden)
     if parsed.data is None:
-        return Document(parsed.source, folder, None, parsed.positions, parsed.faults, None, (parsed.source,))
-    reading = Reading(limits, drafts or {}, [*parsed.faults], [parsed.source])
+        faults = _each_once(parsed.faults)
+        return Document(parsed.source, folder, None, parsed.positions, faults, None, (parsed.source,))
+    reading = Reading(limits, drafts or {}, [*parsed.faults], [parsed.source], folder)
     layer = with_parents(Layer(parsed.data, parsed.positions), Path(name), reading)
     whole = layer
     if profile is not None:
@@ -143,4 +146,11 @@ _ABOUT_VALUES = ("DM103", "DM104", "DM105", "DM106", "DM107")
 def _each_once(faults: Iterable[Fault]) -> tuple[Fault, ...]:
     """Faults without repetitions: one value can be wrong in a config and in each of its profiles."""
     unique = {(fault.code, fault.message, fault.position.sort_key()): fault for fault in faults}
-    return tuple(unique.values())
+    return tuple(
+        _without_text(fault) if fault.position.source.is_hidden else fault for fault in unique.values()
+    )
+
+
+def _without_text(fault: Fault) -> Fault:
+    message = withheld(fault.position, fault.message)
+    return replace(fault, message=message, path=(), help="", label="", edit=None)

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.config.model.shape import validate_shape
+from devmap.config.regular_files import expand_user, is_there, read_regular, real_path
+from devmap.config.repository import is_outside
 from devmap.config.values.words import near_words, shown
+from devmap.config.yaml.decoding import Limits
 from devmap.config.yaml.faults import DocumentPath, Fault
 from devmap.config.yaml.positions import NodePosition, locate
 from devmap.config.yaml.reader import read_yaml
@@ -19,13 +22,15 @@ from devmap.config.yaml.reader import read_yaml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devmap.config.yaml.reader import Limits, Plain
+    from devmap.config.yaml.reader import Plain
     from devmap.config.yaml.source import Position, Source
 
 __all__ = ["Layer", "Reading", "content_of", "profile_faults", "rebased", "with_parents", "with_profile"]
 
 
 _LONGEST_CHAIN = 16
+_MOST_WITH_PROFILES = 200_000
+"""Profiles times values: each profile is laid over the whole config and checked with it."""
 _NOT_IN_PROFILES = ("version", "extends", "profiles")
 
 
@@ -46,6 +51,8 @@ class Reading:
     """What stands in for the content of files, by resolved path: edits that are tried and not written."""
     faults: list[Fault] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    folder: Path = field(default_factory=Path)
+    """Where the config stands."""
     incomplete: bool = False
     """Whether a parent could not be had: keys that seem to be missing may stand in it."""
 
@@ -59,8 +66,8 @@ def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Pat
     name = child.data.get("extends")
     if not isinstance(name, str):
         return child
-    chain = (*chain, path.resolve())
-    parent_path = path.parent / Path(name).expanduser()
+    chain = (*chain, real_path(path))
+    parent_path = path.parent / expand_user(name)
     parent = _read_parent(name, parent_path, locate(("extends",), child.positions), reading, chain)
     if parent is None:
         reading.incomplete = True
@@ -81,7 +88,7 @@ def _read_parent(
     def refuse(code: str, message: str, hint: str) -> None:
         reading.faults.append(Fault(code, message, position, ("extends",), help=hint))
 
-    if path.resolve() in chain:
+    if real_path(path) in chain:
         refuse(
             "DM113",
             f"{shown(name)} extends this config in turn",
@@ -96,29 +103,30 @@ def _read_parent(
         )
         return None
     try:
-        content = content_of(path, reading.drafts)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or str(error)
+        content = content_of(path, reading.drafts, limits=reading.limits)
+    except OSError as error:
+        reason = error.strerror or str(error)
         refuse(
             "DM112",
             f"the parent {shown(name)} cannot be read: {reason}",
             "paths start from this file's folder",
         )
         return None
-    parsed = read_yaml(content, os.fspath(path), limits=reading.limits)
+    hidden = is_outside(path, reading.folder)
+    parsed = read_yaml(content, os.fspath(path), limits=reading.limits, hidden=hidden)
     reading.sources.append(parsed.source)
     reading.faults += parsed.faults
     return None if parsed.data is None else Layer(parsed.data, parsed.positions)
 
 
-def content_of(path: Path, drafts: Mapping[Path, bytes]) -> bytes:
-    """The bytes of a file, or those that stand in for them.
+def content_of(path: Path, drafts: Mapping[Path, bytes], *, limits: Limits | None = None) -> bytes:
+    """The bytes of a file, or those that stand in for them; of a file beyond the limits one byte more than they allow.
 
     Raises:
         OSError: when it cannot be read.
     """
-    draft = drafts.get(path.resolve()) if drafts else None
-    return path.read_bytes() if draft is None else draft
+    draft = drafts.get(real_path(path)) if drafts else None
+    return read_regular(path, limit_bytes=(limits or Limits()).size_bytes) if draft is None else draft
 
 
 def with_profile(layer: Layer, profile: str, reading: Reading) -> Layer:
@@ -160,6 +168,11 @@ def profile_faults(layer: Layer, known: tuple[Fault, ...]) -> list[Fault]:
     profiles = layer.data.get("profiles")
     places = {(fault.code, fault.position.file, fault.position.start) for fault in known}
     found: list[Fault] = []
+    if isinstance(profiles, dict) and len(profiles) * len(layer.positions) > _MOST_WITH_PROFILES:
+        message = f"{len(profiles):,} profiles of a config with {len(layer.positions):,} values are too many to be checked"
+        hint = f"profiles times values may be {_MOST_WITH_PROFILES:,}: split the config into several that extend one"
+        position = locate(("profiles",), layer.positions, key=True)
+        return [Fault("DM107", message, position, ("profiles",), help=hint)]
     for name, changes in profiles.items() if isinstance(profiles, dict) else ():
         if not isinstance(changes, dict):
             continue  # a fault of the layer's own
@@ -221,13 +234,13 @@ def rebased(config: dict[str, Plain], parent: Path, child: Path) -> dict[str, Pl
     A word that may also be a name (a hub id, a built-in policy, a machine's preset) is a path where it begins
     with a dot, or where such a file is there.
     """
-    if parent.resolve() == child.resolve():
+    if real_path(parent) == real_path(child):
         return config
 
     def moved(value: Plain, *, may_be_name: bool) -> Plain:
         if not isinstance(value, str) or Path(value).is_absolute() or value.startswith("~"):
             return value
-        if may_be_name and not value.startswith(("./", "../")) and not (parent / value).exists():
+        if may_be_name and not value.startswith(("./", "../")) and not is_there(parent / value):
             return value
         return os.path.relpath(parent / value, child)
 

@@ -6,17 +6,19 @@ One file, a folder with or without an index, or an index.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.values.words import shown
+from devmap.config.regular_files import expand_user, is_file, is_folder, is_there, read_regular
+from devmap.config.values.words import shown, shown_path
 from devmap.errors import CheckpointError
 from devmap.inventory.header import StoredTensor, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
+    from pathlib import Path
 
 __all__ = ["Checkpoint", "Damage", "StoredTensor", "read_headers"]
 
@@ -53,18 +55,18 @@ def read_headers(path: str | PathLike[str]) -> Checkpoint:
     Raises:
         CheckpointError: when it is absent, damaged or no safetensors; `problems` lists every fault.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
+    path = expand_user(os.fspath(path))
+    if not is_there(path):
         raise CheckpointError(
-            f"there is no checkpoint at '{path}'",
+            f"there is no checkpoint at {shown_path(path)}",
             help="check model.checkpoint, which is relative to the config's folder",
         )
-    folder = path if path.is_dir() else path.parent
+    folder = path if is_folder(path) else path.parent
     damage: list[str] = []
     promised, files = _files(path, damage)
     tensors = _read_all(files, folder, damage)
     damage += _index_damage(promised, tensors)
-    config = _read_json(folder / "config.json", damage) if (folder / "config.json").exists() else {}
+    config = _read_json(folder / "config.json", damage) if is_there(folder / "config.json") else {}
     if damage:
         found = "1 fault" if len(damage) == 1 else f"{len(damage)} faults"
         raise CheckpointError(
@@ -77,7 +79,7 @@ def read_headers(path: str | PathLike[str]) -> Checkpoint:
 
 def _files(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Path]]:
     """The files to read, and for each tensor of the index the file that should hold it."""
-    if path.is_file():
+    if not is_folder(path):
         if path.name.endswith(_INDEX_SUFFIX):
             return _read_index(path, damage)
         _refuse_pickle([path])
@@ -111,10 +113,11 @@ def _refuse_pickle(paths: list[Path]) -> None:
 
 def _read_json(path: Path, damage: list[str]) -> dict[str, object]:
     try:
-        if path.stat().st_size > _JSON_LIMIT_BYTES:
-            damage.append(f"{path.name} has {path.stat().st_size:,} bytes; {_JSON_LIMIT_BYTES:,} are allowed")
+        content = read_regular(path, limit_bytes=_JSON_LIMIT_BYTES)
+        if len(content) > _JSON_LIMIT_BYTES:
+            damage.append(f"{path.name} is too large: more than {_JSON_LIMIT_BYTES:,} bytes")
             return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(content.decode())
     except OSError as error:
         damage.append(f"{path.name} cannot be read: {error.strerror or error}")
         return {}
@@ -138,7 +141,7 @@ def _read_index(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Pa
     outside = {name for name in names if "/" in name or "\\" in name or name in {"", ".", ".."}}
     damage += [f"{path.name} names {shown(name)}, which is not a file beside it" for name in sorted(outside)]
     files = {name: path.parent / name for name in names - outside}
-    absent = {name for name, file in files.items() if not file.is_file()}
+    absent = {name for name, file in files.items() if not is_file(file)}
     damage += [f"{path.name} names {shown(name)}, which is not there" for name in sorted(absent)]
     there = {name: file for name, file in files.items() if name not in absent}
     return {tensor: there[name] for tensor, name in weight_map.items() if name in there}, sorted(

@@ -10,7 +10,7 @@ from devmap.errors import InventoryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SAFETENSORS_DTYPES", "element_bits", "run_dtype", "storage_bytes"]
+__all__ = ["SAFETENSORS_DTYPES", "element_bits", "is_addressable", "run_dtype", "storage_bytes"]
 
 _BITS = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16,
@@ -50,6 +50,18 @@ def element_bits(dtype: str) -> int:
         return _BITS[dtype]
     except KeyError:
         raise InventoryError(f"'{dtype}' is no dtype of torch", help=f"known: {', '.join(_BITS)}") from None
+
+
+def is_addressable(shape: Sequence[int]) -> bool:
+    """Whether a tensor of this shape has fewer than 2**62 elements, told without multiplying further than that."""
+    if 0 in shape:
+        return True
+    elements = 1
+    for length in shape:
+        elements *= length
+        if elements >= 1 << 62:
+            return False
+    return True
 
 
 def storage_bytes(shape: Sequence[int], dtype: str) -> int:

@@ -10,12 +10,15 @@ JSON.
 from __future__ import annotations
 
 import json
+import os
 import struct
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
+from devmap.config.regular_files import open_regular
 from devmap.config.values.words import shown
-from devmap.inventory.dtypes import SAFETENSORS_DTYPES, storage_bytes
+from devmap.inventory.dtypes import SAFETENSORS_DTYPES, is_addressable, storage_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +30,8 @@ HEADER_LIMIT_BYTES = 100_000_000
 """The limit that safetensors itself sets."""
 
 _LENGTH_BYTES = 8
+_MOST_SHOWN = 16
+_LONGEST_SHOWN = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ def read_header(path: Path) -> tuple[list[StoredTensor], list[str]]:
     Reads the header alone, never a weight. n log n in the number of tensors.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             prefix = file.read(_LENGTH_BYTES)
             size = file.seek(0, 2)
             fault = _length_fault(prefix, size)
@@ -88,8 +93,7 @@ def _refuse_constant(word: str) -> None:
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the name {shown(twice)} stands twice")
     return found
 
@@ -132,20 +136,37 @@ def _tensor(path: Path, name: str, entry: object, start: int) -> StoredTensor | 
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in SAFETENSORS_DTYPES:
         return f"has the dtype {shown(code)}, which safetensors does not know"
-    if not _counts(shape):
-        return f"has the shape {shape!r}, expected a list of whole numbers from 0"
+    fault = _shape_fault(shape)
+    if fault:
+        return fault
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        return f"has the data_offsets {offsets!r}, expected two whole numbers, the smaller one first"
+        return f"has the data_offsets {_cut(offsets)}, expected two whole numbers, the smaller one first"
     first, last = offsets
     dtype = SAFETENSORS_DTYPES[code]
     nbytes = storage_bytes(shape, dtype)
     if last - first != nbytes:
-        return f"takes {last - first:,} bytes in the file, but {code} of shape {shape} is {nbytes:,}"
+        return f"takes {last - first:,} bytes in the file, but {code} of shape {_cut(shape)} is {nbytes:,}"
     return StoredTensor(name, tuple(shape), dtype, path, start + first, nbytes)
 
 
-def _counts(value: object) -> bool:
+def _shape_fault(shape: object) -> str:
+    if not _counts(shape):
+        return f"has the shape {_cut(shape)}, expected a list of whole numbers from 0"
+    if not is_addressable(shape):
+        return f"has the shape {_cut(shape)}, which is more than any file holds"
+    return ""
+
+
+def _counts(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
+
+
+def _cut(value: object) -> str:
+    """A value of a header's entry as Python writes it, cut where it is long."""
+    if isinstance(value, list) and len(value) > _MOST_SHOWN:
+        return f"[{', '.join(_cut(item) for item in value[:_MOST_SHOWN])}, ... {len(value):,} in all]"
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _layout_faults(tensors: list[StoredTensor], *, start: int, size: int) -> Iterator[str]:

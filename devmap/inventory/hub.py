@@ -6,10 +6,13 @@ import os
 import re
 from pathlib import Path
 
+from devmap.config.regular_files import expand_user, is_folder, is_there, read_regular
+from devmap.config.values.words import shown_path
 from devmap.errors import CheckpointError
 
 __all__ = ["find_checkpoint", "hub_cache"]
 
+_LONGEST_REVISION = 1000
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
 
 
@@ -24,8 +27,8 @@ def find_checkpoint(name: str, *, folder: Path) -> Path:
         CheckpointError: when it is neither, naming the places that were looked at and the command that
             fetches it.
     """
-    path = folder / Path(name).expanduser()
-    if path.exists():
+    path = folder / expand_user(name)
+    if is_there(path):
         return path
     is_path = (
         name.startswith((".", "~", "/", "\\"))
@@ -34,15 +37,16 @@ def find_checkpoint(name: str, *, folder: Path) -> Path:
     )
     if is_path or not _HUB_ID.match(name):
         raise CheckpointError(
-            f"there is no checkpoint at '{path}'", help="model.checkpoint is relative to the config's folder"
+            f"there is no checkpoint at {shown_path(path)}",
+            help="model.checkpoint is relative to the config's folder",
         )
     home = hub_cache() / f"models--{name.replace('/', '--')}"
     revision = home / "refs" / "main"
     try:
-        snapshot = home / "snapshots" / revision.read_text(encoding="utf-8").strip()
-    except OSError:
+        snapshot = home / "snapshots" / read_regular(revision, limit_bytes=_LONGEST_REVISION).decode().strip()
+    except (OSError, ValueError):
         snapshot = home
-    if snapshot != home and snapshot.is_dir():
+    if snapshot != home and is_folder(snapshot):
         return snapshot
     raise CheckpointError(
         f"there is no checkpoint '{name}': neither the path '{path}' nor the hub cache '{home}' holds it",
@@ -54,6 +58,6 @@ def hub_cache() -> Path:
     """The folder of the hub's local cache, as the environment says."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
+            return expand_user(os.environ[variable])
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+    return expand_user(str(home)) / "hub"

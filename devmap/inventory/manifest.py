@@ -19,16 +19,16 @@ So that CI needs neither weights nor torch nor transformers.
 
 from __future__ import annotations
 
-import math
+import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devmap.config.values.words import shown
+from devmap.config.regular_files import expand_user, read_regular
+from devmap.config.values.words import shown, shown_path
 from devmap.config.yaml.reader import Limits, read_yaml
 from devmap.errors import InventoryError, ManifestError
-from devmap.inventory.dtypes import element_bits
+from devmap.inventory.dtypes import element_bits, is_addressable
 from devmap.inventory.folding import Fold, Segment, expand, split_path
 from devmap.inventory.model import Architecture, Inventory, Tensor
 from devmap.inventory.tree import with_ancestors
@@ -66,12 +66,12 @@ def read_manifest(path: str | PathLike[str]) -> Inventory:
     Raises:
         ManifestError: when it cannot be read or is wrong; `problems` lists every fault with its place.
     """
-    path = Path(path).expanduser()
+    path = expand_user(os.fspath(path))
     try:
-        content = path.read_bytes()
+        content = read_regular(path, limit_bytes=LIMITS.size_bytes)
     except OSError as error:
-        message = f"the manifest '{path}' cannot be read: {error.strerror or error}"
-        raise ManifestError(message, help="write one with: devmap inspect CHECKPOINT -o FILE") from None
+        message = f"the manifest {shown_path(path)} cannot be read: {error.strerror or error}"
+        raise ManifestError(message, help="write one with: devmap inspect CHECKPOINT -o FILE") from error
     return parse_manifest(content, str(path))
 
 
@@ -215,9 +215,8 @@ class _Reading:
             )
             return None
         sizes = [size.strip() for size in match["shape"].split(",")] if match["shape"] else []
-        if (
-            not all(size.isdecimal() and len(size) < 19 for size in sizes)
-            or math.prod(map(int, sizes)) >= 1 << 62
+        if not all(size.isdecimal() and len(size) < 19 for size in sizes) or not is_addressable(
+            [int(size) for size in sizes]
         ):
             self._fault(path, f"expected a shape of whole numbers, found {shown(match['shape'])}")
             return None

@@ -102,10 +102,25 @@ class PathIndex:
             else:
                 yield from (children[str(number)] for number in segment if str(number) in children)
         elif "*" in segment or "?" in segment:
-            pattern = re.compile(re.escape(segment).replace(r"\*", ".*").replace(r"\?", ".") + r"\Z")
+            pattern = _glob(segment)
             yield from (child for name, child in children.items() if pattern.match(name))
         elif segment in children:
             yield children[segment]
+
+
+def _glob(segment: str) -> re.Pattern[str]:
+    """The pattern of one segment with `*` and `?`, whose matching never goes back.
+
+    What stands between two stars may stay at the first place where it fits, since the star after it takes up any
+    rest; an atomic group says so, and keeps the time at the product of the two lengths where trying every way
+    to share out a name among the stars would take exponentially long.
+    """
+    first, *others = (re.escape(part).replace(r"\?", ".") for part in re.split(r"\*+", segment))
+    if not others:
+        return re.compile(first + r"\Z", re.DOTALL)
+    *middle, last = others
+    between = "".join(f"(?>.*?{part})" for part in middle)
+    return re.compile(rf"{first}{between}.*{last}\Z", re.DOTALL)
 
 
 def key_kind(key: str) -> KeyKind:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from devmap.config.regular_files import read_regular
 from devmap.config.values.device import Device, parse_device
 from devmap.config.values.words import shown
 from devmap.config.yaml.decoding import Limits
@@ -42,7 +43,7 @@ __all__ = [
 LOCK_SUFFIXES = (".devmap.lock.yaml", ".devmap.lock.yml")
 _HEADER = "# Written by `devmap resolve --lock`. Change the config and write it again; an edit here is found by its digest.\n"
 _VERSION = 1
-_LIMITS = Limits(size_bytes=1 << 28, nodes=10_000_000)
+_LIMITS = Limits(size_bytes=1 << 26, nodes=4_000_000)
 """A lock of a model with a module per expert has hundreds of thousands of entries."""
 _HELP = "write it again with `devmap resolve CONFIG --lock`"
 
@@ -182,9 +183,9 @@ def read_lock(path: Path) -> Lock:
         LockError: when it cannot be read, or is no lock; with file and line.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path, limit_bytes=_LIMITS.size_bytes)
     except OSError as error:
-        raise LockError(f"{path}: cannot be read: {error.strerror}", help=_HELP) from error
+        raise LockError(f"{path}: cannot be read: {error.strerror or error}", help=_HELP) from error
     return parse_lock(content, os.fspath(path))
 
 

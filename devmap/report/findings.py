@@ -6,7 +6,7 @@ import importlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from devmap.report.results import Results
+from devmap.report.results import Results, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ def render(
     if format not in FORMATS:
         raise ValueError(f"no format '{format}'; there are {', '.join(FORMATS)}")
     module = importlib.import_module(f"devmap.report.format_{format}")
-    text = module.render(Results(tuple(findings), tuple(files), tuple(rules), color, width))
+    text = module.render(Results(tuple(map(safe, findings)), tuple(files), tuple(rules), color, width))
     assert isinstance(text, str)
     return text
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.words import escaped
+
 if TYPE_CHECKING:
     from devmap.findings.model import Finding
     from devmap.report.results import Results
@@ -21,7 +23,7 @@ def render(results: Results) -> str:
 
 def _place(finding: Finding) -> str:
     position = finding.position
-    return f"{position.file}:{position.start.line}:{position.start.column}: " if position else ""
+    return f"{escaped(position.file)}:{position.start.line}:{position.start.column}: " if position else ""
 
 
 def _sentence(finding: Finding) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.words import escaped
 from devmap.findings.model import Severity
 from devmap.report.results import file_of
 
@@ -35,7 +36,7 @@ def _command(finding: Finding) -> str:
     if finding.position is not None:
         start, end = finding.position.start, finding.position.end
         properties = {
-            "file": file_of(finding),
+            "file": escaped(file_of(finding)),
             "line": str(start.line),
             "endLine": str(end.line),
             "col": str(start.column),

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Severity
-from devmap.report.results import file_of
+from devmap.report.results import file_of, json_text
 
 if TYPE_CHECKING:
     from devmap.findings.model import Finding
@@ -28,7 +28,7 @@ def render(results: Results) -> str:
         seen[key] += 1
         fingerprint = hashlib.sha256(f"{key}{seen[key]}".encode("utf-8", "backslashreplace")).hexdigest()
         entries.append(_entry(finding, fingerprint))
-    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+    return json_text(entries)
 
 
 def _entry(finding: Finding, fingerprint: str) -> dict[str, object]:

@@ -5,11 +5,10 @@ Lines and columns from 1, columns in code points, files relative.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Severity
-from devmap.report.results import file_of
+from devmap.report.results import file_of, json_text
 
 if TYPE_CHECKING:
     from devmap.config.yaml.faults import Edit
@@ -34,7 +33,7 @@ def render(results: Results) -> str:
             "suppressed": len(results.findings) - len(results.open),
         },
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json_text(document)
 
 
 def _entry(finding: Finding) -> FindingEntry:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+from devmap.config.values.words import escaped
 from devmap.report.results import file_of, relative_path
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def render(results: Results) -> str:
     """One XML document."""
-    by_file: dict[str, list[Finding]] = {relative_path(file): [] for file in results.files}
+    by_file: dict[str, list[Finding]] = {escaped(relative_path(file)): [] for file in results.files}
     for finding in results.findings:
-        by_file.setdefault(file_of(finding), []).append(finding)
+        by_file.setdefault(escaped(file_of(finding)), []).append(finding)
     suites = "".join(_suite(file, findings) for file, findings in by_file.items())
     tests = sum(max(1, len(findings)) for findings in by_file.values())
     skipped = len(results.findings) - len(results.open)

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from devmap.report.results import file_of
+from devmap.report.results import file_of, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,10 +42,7 @@ def render(results: Results) -> str:
         "columnKind": "unicodeCodePoints",
         "results": [_result(finding, index) for finding in results.findings],
     }
-    return (
-        json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
-        + "\n"
-    )
+    return json_text({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _descriptor(finding: Finding, rule: Rule | None) -> Json:

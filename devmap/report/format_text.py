@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.words import escaped
 from devmap.findings.model import Severity
 from devmap.report.snippet import snippet
 
@@ -38,8 +39,13 @@ def _lines(finding: Finding, results: Results) -> list[str]:
     equals = _paint("=", _BLUE, results)
     first, *more = (finding.help or f"devmap explain {finding.code}").splitlines()
     lines.append(f"{' ' * (margin + 2)}{equals} help: {first}")
-    lines += [f"{' ' * (margin + 10)}{line}" for line in more]
+    lines += [f"{' ' * (margin + 10)}{_no_command(line)}" for line in more]
     return lines
+
+
+def _no_command(line: str) -> str:
+    """A line that a log's reader cannot take for a command: GitHub obeys `::error::` behind blanks too."""
+    return line.replace("::", ":\\x3a", 1) if line.lstrip().startswith("::") else line
 
 
 def _source_lines(position: Position, label: str, color: str, results: Results) -> list[str]:
@@ -47,9 +53,9 @@ def _source_lines(position: Position, label: str, color: str, results: Results) 
     margin = " " * len(number)
     bar = _paint("|", _BLUE, results)
     arrow = _paint("-->", _BLUE, results)
-    lines = [f"{margin} {arrow} {position.file}:{position.start.line}:{position.start.column}"]
+    lines = [f"{margin} {arrow} {escaped(position.file)}:{position.start.line}:{position.start.column}"]
     text = position.source.line(position.start.line)
-    if not text and not position.source.text:
+    if position.source.is_hidden or (not text and not position.source.text):
         return lines
     end = position.end.column if position.end.line == position.start.line else len(text) + 1
     shown, before, length = snippet(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.config.values.words import escaped
 from devmap.findings.model import Severity
 
 if TYPE_CHECKING:
     from devmap.findings.model import Finding, Rule
 
-__all__ = ["Results", "counted", "file_of", "relative_path"]
+__all__ = ["Results", "counted", "file_of", "json_text", "relative_path", "safe"]
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,34 @@ def relative_path(name: str) -> str:
     if not Path(name).is_absolute():
         return Path(name).as_posix()
     return Path(os.path.relpath(name)).as_posix()
+
+
+def safe(finding: Finding) -> Finding:
+    """The finding with nothing in its words that a terminal, a log or a page would obey rather than show.
+
+    Files and paths in the document stay what they are: each format writes them in its own way.
+    """
+    return replace(
+        finding,
+        message=escaped(finding.message.replace("\n", " ")),
+        label=escaped(finding.label.replace("\n", " ")),
+        help=escaped(finding.help, keep="\n"),
+        suppressed=None if finding.suppressed is None else escaped(finding.suppressed),
+    )
+
+
+def json_text(value: object) -> str:
+    """A document in JSON, indented, readable in any language, and with what cannot be printed written out."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _UNUSUAL.sub(_as_json_escape, text) + "\n"
+
+
+_UNUSUAL = re.compile(r"[^\n\x20-\x7e]")
+
+
+def _as_json_escape(match: re.Match[str]) -> str:
+    if (
+        "\ud800" <= match[0] <= "\udfff"
+    ):  # half a character, which UTF-8 cannot say and readers of JSON refuse
+        return "?"
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]

@@ -160,14 +160,18 @@ def test_a_pack_that_cannot_be_read_is_said_at_its_name(
     config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [no-such.yaml, {pack}]\n"
     context = context_of(config)
 
-    def refused(_path: Path) -> bytes:
+    def refused(_path: Path, *, limit_bytes: int) -> bytes:
+        assert limit_bytes
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pathlib.Path.read_bytes", refused)
+        patched.setattr("devmap_validators.checks.policies.read_regular", refused)
         found = findings_of(context, "DM601", "DM602")
     (unreadable,) = [finding for finding in found if finding.code == "DM602"]
-    assert (unreadable.path, unreadable.message) == (("policies", 1), f"{pack}: Permission denied")
+    assert (unreadable.path, unreadable.message) == (
+        ("policies", 1),
+        f"'{pack}' cannot be read: Permission denied",
+    )
     assert unreadable.position is not None
     assert (unreadable.position.file, unreadable.position.start.line, unreadable.position.start.column) == (
         str(pack),
@@ -177,8 +181,9 @@ def test_a_pack_that_cannot_be_read_is_said_at_its_name(
 
 
 def test_what_is_no_yaml_keeps_the_reader_s_help(
-    context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path
+    context_of: ContextOf, findings_of: FindingsOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("devmap_validators.checks.policies.is_outside", lambda _path, _folder: False)
     pack = tmp_path / "team.policy.yaml"
     pack.write_text("version: 1\nrules:\n\t- {}\n", encoding="utf-8")
     config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [{pack}]\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["near_words", "shown", "sure_word"]
+__all__ = ["escaped", "near_words", "shown", "shown_path", "sure_word"]
 
 
 _CUTOFF = 0.6
@@ -87,5 +87,36 @@ def shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    text = str(value).encode("unicode_escape").decode("ascii") if not str(value).isprintable() else str(value)
+    text = escaped(str(value))
     return f"'{text[: _LONGEST - 3]}...'" if len(text) > _LONGEST else f"'{text}'"
+
+
+def shown_path(path: object) -> str:
+    """A file's name in quotes and on one line; a name that no file has may be long, and is cut in its middle.
+
+    >>> shown_path("models/x.manifest.yaml")
+    "'models/x.manifest.yaml'"
+    """
+    text = escaped(str(path))
+    half = _LONGEST_PATH // 2
+    return f"'{text[:half]}...{text[-half:]}'" if len(text) > _LONGEST_PATH else f"'{text}'"
+
+
+_LONGEST_PATH = 300
+
+
+def escaped(text: str, *, keep: str = "") -> str:
+    r"""The text with everything that a terminal or a log would obey written out, but for the characters in `keep`.
+
+    That is what Python calls not printable: control characters, ends of lines, marks that turn the direction of
+    writing, surrogates, and blanks that only look like one.
+
+    >>> print(escaped("a\x1b[31m\u202e"))
+    a\x1b[31m\u202e
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

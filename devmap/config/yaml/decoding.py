@@ -36,14 +36,14 @@ _NAMES = {
 }
 
 
-def decode(content: bytes, name: str, limits: Limits) -> tuple[Source, Fault | None]:
+def decode(content: bytes, name: str, limits: Limits, *, hidden: bool = False) -> tuple[Source, Fault | None]:
     """The text of a file in UTF-8, a byte order mark at its head taken off.
 
     The fault where it is no such text.
     """
-    empty = Source(name, "")
+    empty = Source(name, "", hidden)
     if len(content) > limits.size_bytes:
-        message = f"the file has {len(content):,} bytes; a config may have {limits.size_bytes:,}"
+        message = f"the file is too large: more than {limits.size_bytes:,} bytes"
         return empty, Fault(
             "DM001",
             message,
@@ -56,10 +56,10 @@ def decode(content: bytes, name: str, limits: Limits) -> tuple[Source, Fault | N
         )
     body = content.removeprefix(_BOM)
     try:
-        source = Source(name, body.decode())
+        source = Source(name, body.decode(), hidden)
     except UnicodeDecodeError as error:
         offset = error.start + len(content) - len(body)
-        source = Source(name, body.decode("utf-8", "replace"))
+        source = Source(name, body.decode("utf-8", "replace"), hidden)
         message = f"byte 0x{body[error.start]:02x} at offset {offset:,} is not UTF-8"
         where = source.stretch(*source.place_at(len(body[: error.start].decode())))
         return source, Fault("DM002", message, where, help="save the file as UTF-8")

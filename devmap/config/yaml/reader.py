@@ -51,13 +51,14 @@ class ParsedYaml:
     faults: tuple[Fault, ...]
 
 
-def read_yaml(content: bytes, name: str, *, limits: Limits | None = None) -> ParsedYaml:
+def read_yaml(content: bytes, name: str, *, limits: Limits | None = None, hidden: bool = False) -> ParsedYaml:
     """Read one YAML document whose root is a mapping.
 
-    Never raises for what the file holds: every problem is a fault with line and column.
+    Never raises for what the file holds: every problem is a fault with line and column. Nothing of a `hidden` text
+    is shown by what reports them.
     """
     limits = limits or Limits()
-    source, fault = decode(content, name, limits)
+    source, fault = decode(content, name, limits, hidden=hidden)
     if fault is not None:
         return ParsedYaml(source, None, {}, (fault,))
     builder = _Builder(source, limits)

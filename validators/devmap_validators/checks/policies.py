@@ -11,28 +11,36 @@
         help: offer more cpu memory
         schema: {properties: {disk_bytes: {const: 0}}}
 
-`devmap_validators.checks.policy_subjects` says what a schema sees. jsonschema is imported only when a config names a policy.
+`devmap_validators.checks.policy_subjects` says what a schema sees, `policy_schemas` how one is judged by in bounded steps.
+jsonschema is imported only when a config names a policy.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.values.words import shown
+from devmap.config.regular_files import expand_user, is_there, read_regular
+from devmap.config.repository import is_outside
+from devmap.config.values.words import shown, shown_path
+from devmap.config.yaml.decoding import Limits
 from devmap.config.yaml.faults import DocumentPath, Fault
 from devmap.config.yaml.positions import locate
 from devmap.config.yaml.reader import read_yaml
 from devmap.config.yaml.source import Place, Position, Source
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.linear_patterns import Steps
+from devmap_validators.checks.policy_schemas import MOST_STEPS, CostlySchemaError, schema_faults, violations
 from devmap_validators.checks.policy_subjects import document_path, subject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from jsonschema import ValidationError
 
     from devmap.config.yaml.reader import ParsedYaml, Plain
     from devmap.findings.context import Context
@@ -42,6 +50,7 @@ __all__ = [
     "Policy",
     "PolicyRule",
     "built_in_rules",
+    "pack_faults",
     "parse_policy",
     "part_of_policy",
     "policies_of",
@@ -67,6 +76,8 @@ class PolicyRule:
     over: str = "config"
     severity: str = "error"
     help: str = ""
+    position: Position | None = field(default=None, compare=False)
+    """Where its schema stands in the pack."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ def policy_file(name: str, folder: Path) -> Path | None:
     """The file of a policy: a built-in name, or a path from the config's folder; None if there is none."""
     if name in BUILT_IN_POLICIES:
         return _FOLDER / f"{name}.yaml"
-    path = folder / name
-    return path if path.is_file() else None
+    path = folder / expand_user(name)
+    return path if is_there(path) else None
 
 
 @lru_cache(maxsize=4)
@@ -98,27 +109,31 @@ def policies_of(context: Context) -> tuple[Policy, ...]:
         path = policy_file(name, context.document.folder)
         if path is None:
             continue
-        policy = _read(path)
+        policy = _read(path, context.document.folder)
         found.append(replace(policy, place=place))
     return tuple(found)
 
 
-def _read(path: Path) -> Policy:
+def _read(path: Path, folder: Path) -> Policy:
     name = os.fspath(path)
     try:
-        content = path.read_bytes()
+        content = read_regular(path, limit_bytes=Limits().size_bytes)
     except OSError as error:
         here = Position(Source(name, ""), Place(1, 1), Place(1, 2))
-        return Policy(path.stem, (), (Fault("DM602", f"{name}: {error.strerror or error}", here),))
-    return parse_policy(content, name)
+        return Policy(
+            path.stem,
+            (),
+            (Fault("DM602", f"{shown_path(name)} cannot be read: {error.strerror or error}", here),),
+        )
+    return parse_policy(content, name, hidden=is_outside(path, folder))
 
 
-def parse_policy(content: bytes, name: str) -> Policy:
+def parse_policy(content: bytes, name: str, *, hidden: bool = False) -> Policy:
     """The pack in `content`, with a fault for everything that is wrong with it.
 
     `name` is the file's name for messages.
     """
-    parsed = read_yaml(content, name)
+    parsed = read_yaml(content, name, hidden=hidden)
     if parsed.data is None or parsed.faults:
         return Policy(Path(name).stem, (), parsed.faults)
     reader = _Reader(parsed)
@@ -150,7 +165,7 @@ def part_of_policy(rule: PolicyRule, policy: Policy, whole: Rule) -> Rule:
 
 def built_in_rules(whole: Rule) -> tuple[Rule, ...]:
     """The rules of the packs that come with devmap."""
-    packs = [_read(_FOLDER / f"{name}.yaml") for name in BUILT_IN_POLICIES]
+    packs = [_read(_FOLDER / f"{name}.yaml", _FOLDER) for name in BUILT_IN_POLICIES]
     return tuple(part_of_policy(rule, pack, whole) for pack in packs for rule in pack.rules)
 
 
@@ -161,18 +176,46 @@ def _violations(context: Context, code: str) -> Iterator[Report]:
     """
     for policy in policies_of(context):
         for rule in policy.rules:
-            instance = subject(rule.over, context) if rule.code == code else None
-            if instance is None:
-                continue
-            # 60 ms, and only for configs with policies.
-            from jsonschema import Draft202012Validator  # noqa: PLC0415
-
-            errors = Draft202012Validator(rule.schema).iter_errors(instance)
-            for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
+            errors = _judged(context)[policy.place, rule.code] if rule.code == code else []
+            for error in errors if isinstance(errors, list) else ():
                 path = document_path(rule.over, tuple(error.absolute_path), context)
                 found = _found(rule.over, tuple(error.absolute_path), error.instance)
                 # What is missing stands nowhere: the policy that asks for it does.
                 yield Report(rule.message + found, path or ("policies", policy.place), help=rule.help)
+
+
+@lru_cache(maxsize=4)
+def _judged(context: Context) -> Mapping[tuple[int, str], list[ValidationError] | Fault]:
+    """What each rule of a config's packs says, by the pack's place and the rule's code.
+
+    A fault where it could not be told: the packs of a config share a budget of steps.
+    """
+    steps = Steps(MOST_STEPS)
+    found: dict[tuple[int, str], list[ValidationError] | Fault] = {}
+    for policy in policies_of(context):
+        for rule in policy.rules:
+            instance = subject(rule.over, context)
+            try:
+                said = [] if instance is None else violations(rule.schema, instance, steps)
+            except CostlySchemaError as error:
+                assert rule.position is not None
+                fault = Fault("DM602", f"the schema of {rule.code}: {error}", rule.position)
+                found[policy.place, rule.code] = fault
+                steps = Steps(0)  # the rules after it would each run into the limit again
+                continue
+            found[policy.place, rule.code] = said
+    return found
+
+
+def pack_faults(context: Context) -> Iterator[tuple[Policy, Fault]]:
+    """What is wrong with the packs of a config: as they were read, and where judging by them did not come to an end."""
+    judged = _judged(context)
+    for policy in policies_of(context):
+        yield from ((policy, fault) for fault in policy.faults)
+        for rule in policy.rules:
+            said = judged[policy.place, rule.code]
+            if isinstance(said, Fault):
+                yield policy, said
 
 
 def _found(over: str, path: tuple[str | int, ...], value: object) -> str:
@@ -235,7 +278,8 @@ class _Reader:
         schema = self.schema((*path, "schema"), node.get("schema"))
         if schema is None or len(self.faults) > before:
             return None
-        return PolicyRule(code, name, message, schema, over, severity, help_)
+        position = locate((*path, "schema"), self.positions, key=True)
+        return PolicyRule(code, name, message, schema, over, severity, help_, position)
 
     def text(
         self, path: DocumentPath, node: dict[str, Plain], key: str, *, default: str | None = None
@@ -244,7 +288,7 @@ class _Reader:
         if not isinstance(value, str) or (default is None and not value):
             self.fault((*path, key), f"'{key}' expects text, found {shown(value)}")
             return ""
-        return value
+        return " ".join(value.split())  # on one line: it stands in reports that are read by lines
 
     def choice(self, path: DocumentPath, node: dict[str, Plain], key: str, words: tuple[str, ...]) -> str:
         value = node.get(key, words[0])
@@ -254,18 +298,13 @@ class _Reader:
         return value
 
     def schema(self, path: DocumentPath, node: Plain) -> dict[str, Plain] | None:
-        # 60 ms, and only for configs with policies.
-        from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415
-
         if not isinstance(node, dict):
             self.fault(path, f"'schema' expects a JSON Schema, found {shown(node)}")
             return None
-        try:
-            Draft202012Validator.check_schema(node)
-        except SchemaError as error:
-            self.fault((*path, *error.absolute_path), f"no JSON Schema: {error.message[:120]}")
-            return None
-        return node
+        faults = list(schema_faults(node))
+        for below, message in faults:
+            self.fault((*path, *below), message)
+        return None if faults else node
 
     def fault(self, path: DocumentPath, message: str, *, key: bool = False) -> None:
         self.faults.append(Fault("DM602", message, locate(path, self.positions, key=key), path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.policies import policies_of
+from devmap_validators.checks.policies import pack_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +16,13 @@ __all__ = ["RULE"]
 
 
 def _check(context: Context) -> Iterator[Report]:
-    for policy in policies_of(context):
-        for fault in policy.faults:
-            yield Report(
-                fault.message,
-                ("policies", policy.place),
-                help=fault.help or "docs/policies.md has the format",
-                position=fault.position,
-            )
+    for policy, fault in pack_faults(context):
+        yield Report(
+            fault.message,
+            ("policies", policy.place),
+            help=fault.help or "docs/policies.md has the format",
+            position=fault.position,
+        )
 
 
 RULE = Rule(
