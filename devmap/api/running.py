@@ -16,6 +16,7 @@ from devmap.api.resolution import resolve
 from devmap.api.sources import checkpoint_of
 from devmap.config.document import read_config
 from devmap.devices.probe import this_machine
+from devmap.devices.registry import backend_for
 from devmap.inventory.checkpoint import read_headers
 from devmap.runtime.handle import Handle
 from devmap.simulate.inputs import made_up_inputs
@@ -112,7 +113,7 @@ def run(
         model = load_built(config, plan, built, progress=progress)
         load_seconds = build_seconds + time.perf_counter() - started
         inputs = made_up_inputs(
-            model, batch_size=batch_size, sequence_length=tokens, device=torch.device("cpu")
+            model, batch_size=batch_size, sequence_length=tokens, device=_first_device(plan)
         )
         seconds = []
         for _ in range(passes):
@@ -132,3 +133,10 @@ def run(
         }
         handle.remove()
     return Run(plan, load_seconds, tuple(seconds), shape, stats, ledgers, chosen.lock, chosen.passed_over)
+
+
+def _first_device(plan: Plan) -> torch.device:
+    """Return where the model begins to compute: one that is wholly on a device has no hooks that move inputs there."""
+    return (
+        backend_for(plan.placements[0].executes_on).torch_device if plan.placements else torch.device("cpu")
+    )

@@ -211,6 +211,7 @@ def _context(document: Document, sources: _Sources, *, profile: str | None, lock
             context,
             **({"inventory_error": found} if isinstance(found, InventoryError) else {"inventory": found}),
         )
+    context = dataclasses.replace(context, checkpoint_inventory=sources.beside_manifest(config))
     context = _with_lock(context, Path(document.source.name), profile)
     machine: MachineProfile | None = None
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devmap.config.values.words import escaped
-from devmap.errors import DevmapError, ResolutionError, UsageError
+from devmap.errors import ConfigError, DeviceMapError, DevmapError, LoadError, LockError, ResolutionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["FINDINGS", "INTERRUPTED", "OK", "UNABLE", "guarded"]
 
 OK, FINDINGS, UNABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+_FOUND = (ConfigError, DeviceMapError, LoadError, LockError, ResolutionError)
+"""Errors that say what is wrong with a config, its plan or its lock. All others: the command could not run."""
+
+_EXTRAS = {"torch": "torch", "transformers": "transformers"}
+"""Packages that only some commands need, and the extra that brings each."""
 
 
 # A return for each kind of end is the point of it.
@@ -41,7 +48,14 @@ def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911
         return OK
     except DevmapError as error:
         _show(error)
-        return UNABLE if isinstance(error, UsageError) else FINDINGS
+        return FINDINGS if isinstance(error, _FOUND) else UNABLE
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            _report_bug(error)
+            return UNABLE
+        click.echo(f"error: this command needs {error.name}, which is not installed", err=True)
+        click.echo(f"help: pip install 'torch-devmap[{_EXTRAS[error.name]}]'", err=True)
+        return UNABLE
     # The boundary: what gets here is a bug of ours, and is reported as one.
     except Exception as error:  # noqa: BLE001
         _report_bug(error)

@@ -6,6 +6,7 @@ place alone: its lines, and the values in messages about them, would stand in a 
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -24,7 +25,8 @@ _Error = TypeVar("_Error", bound="DevmapError")
 
 def repository_of(folder: Path) -> Path | None:
     """Return the repository that a folder lies in: the nearest folder with a `.git`, itself or above; None without one."""
-    return _repository_of(folder.absolute())
+    # Without `..`, so that the same file has the same repository however a caller wrote its path.
+    return _repository_of(Path(os.path.abspath(folder)))  # noqa: PTH100 - resolve() would follow links
 
 
 @lru_cache(maxsize=1024)

@@ -209,7 +209,7 @@ def test_inspect_shows_a_tree_and_writes_a_manifest(folder: Path, minilm_folder:
 
 
 def test_inspect_of_nothing_says_what_to_do(folder: Path) -> None:  # noqa: ARG001 - stands in the folder
-    assert devmap_command("inspect", "./absent").status == 1
+    assert devmap_command("inspect", "./absent").status == 2
 
 
 def test_init_writes_a_config_that_validates(folder: Path, minilm_folder: Path) -> None:

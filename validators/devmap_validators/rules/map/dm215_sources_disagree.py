@@ -26,13 +26,16 @@ def _check(context: Context) -> Iterator[Report]:
         or context.document.config.model.manifest is None
     ):
         return
+    if checkpoint.notes:  # its headers alone do not tell what the model calls its tensors: bytes can be told
+        yield from _bytes_differ(manifest, checkpoint)
+        return
     ours, theirs = _stored(manifest), _stored(checkpoint)
     changed = [name for name in ours if name in theirs and ours[name] != theirs[name]]
     # A checkpoint stores one name of a tied group, and a manifest has them all.
     tied = {name for inventory in (manifest, checkpoint) for name in inventory.owner}
     absent = [name for name in ours if name not in theirs and name not in tied]
     extra = [name for name in theirs if name not in ours and name not in tied]
-    hint = "write the manifest anew: devmap inspect CHECKPOINT -o MANIFEST"
+    hint = _HINT
     if changed:
         name = changed[0]
         message = (
@@ -52,6 +55,29 @@ def _check(context: Context) -> Iterator[Report]:
             f"the manifest lacks {counted(len(extra), 'tensor')} of the checkpoint: {quoted(extra)}",
             ("model", "manifest"),
             help=hint,
+        )
+
+
+_HINT = "write the manifest anew: devmap inspect CHECKPOINT -o MANIFEST"
+
+
+def _bytes_differ(manifest: Inventory, checkpoint: Inventory) -> Iterator[Report]:
+    """Compare the bytes of all stored tensors: fusing and renaming keep them."""
+    ours = sum(
+        tensor.nbytes
+        for name, tensor in manifest.tensors.items()
+        if tensor.persistent and manifest.owner.get(name, name) == name
+    )
+    theirs = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+    tied = sum(
+        tensor.nbytes for name, tensor in manifest.tensors.items() if manifest.owner.get(name, name) != name
+    )
+    # A checkpoint may store a tied tensor once or under each of its names.
+    if not ours <= theirs <= ours + tied:
+        yield Report(
+            f"the manifest has {ours:,} bytes of stored tensors and the checkpoint {theirs:,}",
+            ("model", "manifest"),
+            help=_HINT,
         )
 
 

@@ -28,8 +28,8 @@ def _check(context: Context) -> Iterator[Report]:
                 help="keep the file in the repository, and write its path from this config's folder",
             )
         elif context.repository is not None:
-            target = os.path.normpath(context.document.folder.absolute() / text)
-            if not PurePath(target).is_relative_to(context.repository.absolute()):
+            target = os.path.abspath(context.document.folder / text)  # noqa: PTH100 - resolve() would follow links
+            if not PurePath(target).is_relative_to(os.path.abspath(context.repository)):  # noqa: PTH100 - as above
                 message = f"{shown(text)} leads out of the repository"
                 yield Report(
                     message, path, help="keep the file in the repository, so that every checkout has it"

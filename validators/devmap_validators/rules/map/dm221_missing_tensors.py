@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.groups import fold
+from devmap_validators.checks.config_map import quoted
+from devmap_validators.checks.groups import counted, fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,15 @@ def _check(context: Context) -> Iterator[Report]:
     inventory = context.inventory
     if inventory is None or inventory.mapping is None or not inventory.mapping.missing:
         return
-    for group in fold(inventory, inventory.mapping.missing)[:_MOST_GROUPS]:
+    missing = inventory.mapping.missing
+    # Headers alone may not tell the shape of what is absent; it is in no inventory then, and has no bytes to show.
+    unknown = [name for name in missing if name not in inventory.tensors]
+    groups = [
+        str(group) for group in fold(inventory, [name for name in missing if name in inventory.tensors])
+    ]
+    if unknown:
+        groups.append(f"{counted(len(unknown), 'tensor')} of the model: {quoted(unknown)}")
+    for group in groups[:_MOST_GROUPS]:
         message = f"the checkpoint lacks {group}"
         yield Report(
             message,
