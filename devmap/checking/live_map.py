@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import parse_device
 from devmap.inventory.bulk import collector_paused
 from devmap.inventory.module import are_plain, are_tied, asked_whole, is_module
+from devmap.inventory.repeated_blocks import repeated_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -39,6 +40,9 @@ def surely_fits(
         walk = _Walk(devices, whole)
         if not walk.over(model):
             return False
+        if no_split_module_classes is None and hasattr(model, "base_model_prefix"):
+            classes = {path: type(module).__name__ for path, module in model.named_modules()}
+            walk.asked.update(repeated_blocks(classes, whole | walk.asked))
         if no_split_module_classes is not None or walk.asked <= whole:
             return are_plain(walk.held) and not are_tied(walk.held)
         whole |= walk.asked  # a module further down asks for classes that were passed by before

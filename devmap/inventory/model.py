@@ -96,8 +96,8 @@ class Inventory:
     """Groups of tensor names that share one storage; each group, and the groups, in tensor order. The first
     name owns the bytes."""
     no_split_module_classes: tuple[str, ...] = ()
-    """Class names that the model's own code, or the built-in table, says must not be spread over devices.
-    Sorted."""
+    """Class names that the model's own code, or the built-in table, says must not be spread over devices, and
+    those of its repeated blocks. Sorted."""
     architecture: Architecture | None = None
     checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
     """The files behind the tensors, if this came from (or was matched with) a checkpoint."""

@@ -12,10 +12,11 @@ from devmap.inventory.bulk import collector_paused, rows
 from devmap.inventory.figures import architecture_of
 from devmap.inventory.live_match import match_checkpoint
 from devmap.inventory.model import Architecture, Inventory, Tensor
+from devmap.inventory.repeated_blocks import repeated_blocks
 from devmap.inventory.tree import with_ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from devmap.inventory.model import TensorKind
 
@@ -76,13 +77,20 @@ def read_module(model: nn.Module) -> Inventory:
     ]
     shapes = [tuple(tensor.shape) for tensor in held]
     tensors = rows(Tensor, names, shapes, [_DTYPES[tensor.dtype] for tensor in held], kinds, persistent)
+    modules = classes if all_hold_tensors else with_ancestors(classes, names)
     return Inventory(
-        modules=classes if all_hold_tensors else with_ancestors(classes, names),
+        modules=modules,
         tensors=dict(zip(names, tensors, strict=True)),
         ties=_ties(names, held),
-        no_split_module_classes=tuple(sorted(whole)),
+        no_split_module_classes=_kept_whole(model, modules, whole),
         architecture=_architecture(model),
     )
+
+
+def _kept_whole(model: nn.Module, modules: Mapping[str, str], asked: set[str]) -> tuple[str, ...]:
+    """What the code asks for; in a model of transformers, whose lists are lists of blocks, these too."""
+    known = hasattr(model, "base_model_prefix")
+    return tuple(sorted(asked.union(repeated_blocks(modules, asked) if known else ())))
 
 
 _DTYPES = {

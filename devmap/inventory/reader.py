@@ -17,6 +17,7 @@ from devmap.inventory.generic import guess_modules, plain_tensors
 from devmap.inventory.instance import instantiate
 from devmap.inventory.mapping import Piece, WeightMapping
 from devmap.inventory.model import Inventory
+from devmap.inventory.repeated_blocks import repeated_blocks
 from devmap.inventory.skeleton import family_of
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _known(checkpoint: Checkpoint, family: Family, model_class: ModelClass) -> I
         made.modules,
         made.tensors,
         made.ties,
-        model_class.no_split,
+        tuple(sorted({*model_class.no_split, *repeated_blocks(made.modules, model_class.no_split)})),
         architecture_of(config, model_class.name),
         checkpoint,
     )
