@@ -217,9 +217,13 @@ def _regions(
 ) -> dict[str, Device]:
     """Where inputs are moved: at the outermost modules that execute on one device.
 
-    Not at containers that are never called, such as `nn.ModuleList`; inside a region again at modules that
-    hold several placements, because callers reach for those directly (`generate` calls the encoder).
+    Not at containers that are never called, such as `nn.ModuleList`. Inside a region again at what callers
+    reach for directly: modules that hold several placements (`generate` calls the encoder), and placed ones
+    that are no members of a list (a model of images and text calls its embeddings past the text model that
+    holds them). The members of lists, the blocks, are called by the module around them alone.
     """
+    placements = list(placements)
+    named = {path for path in placements if not path.rpartition(".")[2].isdecimal()}
     above = {""}
     for path in placements:
         parent = path.rpartition(".")[0]
@@ -232,7 +236,7 @@ def _regions(
             outer = path.rpartition(".")[0]
             while outer and not _has_forward(found, outer):
                 outer = outer.rpartition(".")[0]
-            if path in above or len(executes[outer]) > 1:
+            if path in above or path in named or len(executes[outer]) > 1:
                 regions[path] = next(iter(devices))
     return regions
 
