@@ -30,6 +30,7 @@ COMMANDS = {
     "rules": "List every rule.",
     "explain": "Explain one rule.",
     "schema": "Print the JSON Schema of configs for editors.",
+    "lsp": "Serve an editor: findings, hover, completion, quick fixes.",
     "completion": "Print the script with which bash, zsh or fish completes devmap's words.",
 }
 """Every command with its one line for `devmap --help`; `devmap/cli/<name>_command.py` holds it."""

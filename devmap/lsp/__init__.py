@@ -1,0 +1,1 @@
+"""The language server: findings, hover, completion and quick fixes for `*.devmap.yaml` in an editor."""
