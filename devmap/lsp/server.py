@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
-from devmap.checking.discovery import CONFIG_SUFFIXES
+from devmap.checking.discovery import is_config_name
 from devmap.errors import DevmapError
 from devmap.findings.model import Severity
 from devmap.lsp.session import Session
@@ -259,7 +259,7 @@ def path_of(uri: str) -> Path:
 
 def _is_config(uri: str) -> bool:
     """Whether a document is a config by its name: an editor offers all YAML, and other files are not ours."""
-    return path_of(uri).name.endswith(CONFIG_SUFFIXES)
+    return is_config_name(path_of(uri).name)
 
 
 def _about_the_file(error: DevmapError) -> lsp.Diagnostic:
