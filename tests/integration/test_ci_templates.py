@@ -8,7 +8,6 @@ torch.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -238,12 +237,37 @@ def test_the_gitlab_job_installs_checks_and_writes_the_code_quality_report(
     assert (entry["check_name"], entry["location"]["path"]) == ("DM201", "not so good/bad.devmap.yaml")
 
 
-def test_both_templates_install_what_the_distribution_declares() -> None:
-    declared = {line for line in importlib.metadata.requires("torch-devmap") or [] if "extra ==" not in line}
-    for path in (ACTION, JOB):
-        named = set(re.findall(r"'([A-Za-z]+>=[0-9.]+)'", path.read_text(encoding="utf-8")))
-        assert len(named) == 4
-        assert named <= declared
+LIGHT = (
+    ("validate", "x.devmap.yaml"), ("plan", "x.devmap.yaml"), ("resolve", "x.devmap.yaml"), ("resolve", "x.devmap.yaml", "--lock"),
+    ("diff", "x.devmap.yaml", "x.devmap.yaml"), ("inspect", "llama-3-70b.manifest.yaml"), ("rules",), ("explain", "DM201"), ("schema",),
+)  # fmt: skip
+HEAVY = (
+    ("plan", "bare.devmap.yaml"), ("resolve", "bare.devmap.yaml"), ("diff", "bare.devmap.yaml", "bare.devmap.yaml"), ("doctor",),
+    ("simulate", "x.devmap.yaml"), ("run", "x.devmap.yaml"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LIGHT, ids=" ".join)
+def test_the_package_alone_runs_what_needs_no_torch(
+    command: tuple[str, ...], installed: Path, project: Path
+) -> None:
+    shutil.copy(project / "llama-3-70b.2xa100.devmap.yaml", project / "x.devmap.yaml")
+    ran = subprocess.run([str(installed), *command], check=False, capture_output=True, text=True, cwd=project)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("command", HEAVY, ids=" ".join)
+def test_a_command_that_needs_torch_says_how_to_get_it(
+    command: tuple[str, ...], installed: Path, project: Path
+) -> None:
+    text = (project / "llama-3-70b.2xa100.devmap.yaml").read_text(encoding="utf-8")
+    (project / "x.devmap.yaml").write_text(text, encoding="utf-8")
+    bare = "version: 1\nmodel: {manifest: llama-3-70b.manifest.yaml}\n"
+    (project / "bare.devmap.yaml").write_text(bare, encoding="utf-8")
+    ran = subprocess.run([str(installed), *command], check=False, capture_output=True, text=True, cwd=project)
+    assert ran.returncode == 2, ran.stderr
+    assert "error: this command needs torch, which is not installed" in ran.stderr
+    assert "help: pip install 'torch-devmap[torch]'" in ran.stderr
 
 
 @pytest.mark.parametrize(("schema", "path"), [("vendor.github-actions", ACTION), ("vendor.gitlab-ci", JOB)])
