@@ -13,7 +13,7 @@ from devmap.inventory.atoms import tensor_sizes
 from devmap.inventory.bulk import collector_paused
 from devmap.planning.placement.solve import solve
 from devmap.planning.problem.budgets import budgets_of
-from devmap.planning.problem.constraints import wishes_of
+from devmap.planning.problem.constraints import constraints_of
 from devmap.planning.problem.model import Overflow, Problem
 from devmap.planning.problem.units import AtomLoads, contract, weigh
 from devmap.planning.problem.workload import WorkloadCharges, charges
@@ -107,7 +107,7 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
     """The problem that a config poses for a model.
 
     Raises:
-        ResolutionError: for wishes in conflict, unknown budgets, a device that nobody offers.
+        ResolutionError: for constraints in conflict, unknown budgets, a device that nobody offers.
         DeviceMapError: for a manual map that does not fit the model.
     """
     config = _with_light_server(config)
@@ -124,9 +124,17 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
     sizes = tensor_sizes(inventory, dtype)
     atoms = atoms_of(inventory, no_split_module_classes=config.no_split_module_classes, dtype=dtype)
     workload = charges(config.workload, inventory, atoms, dtype=dtype)
-    wishes = wishes_of(config, inventory, atoms, {budget.device for budget in budgets}, workload.trained)
+    constraints = constraints_of(
+        config, inventory, atoms, {budget.device for budget in budgets}, workload.trained
+    )
     units, copies = contract(
-        inventory, atoms, wishes.pins, wishes.strategies, wishes.barred, wishes.together, sizes
+        inventory,
+        atoms,
+        constraints.pins,
+        constraints.strategies,
+        constraints.excluded,
+        constraints.together,
+        sizes,
     )
     weight, buffers, slot = weigh(inventory, atoms, copies, sizes, offload_buffers=config.offload.buffers)
     loads = AtomLoads(

@@ -13,8 +13,8 @@ from devmap.report.plan import NARROWEST, shortened, titled
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.planning.why.deciding_factors import Left
-    from devmap.planning.why.explanation import Explanation, Part, WithMore
+    from devmap.planning.why.deciding_factors import BytesLeft
+    from devmap.planning.why.explanation import ExplainedPart, Explanation, WithMore
 
 __all__ = ["render_explanation", "render_explanation_json"]
 
@@ -96,7 +96,7 @@ def _weight(explanation: Explanation) -> str:
     return text
 
 
-def _part(part: Part, explanation: Explanation, width: int, *, color: bool) -> Iterator[str]:
+def _part(part: ExplainedPart, explanation: Explanation, width: int, *, color: bool) -> Iterator[str]:
     whole = len(explanation.parts) == 1 and not explanation.more_parts
     it = (
         "It"
@@ -118,11 +118,11 @@ def _part(part: Part, explanation: Explanation, width: int, *, color: bool) -> I
     whose = "its turn" if part.first == part.last else f"the turn of '{part.first}'"
     yield from _paragraph(f"When {whose} came:", width)
     yield from _left(part.left)
-    for bind in part.binds:
-        yield from _paragraph(bind.sentence, width)
+    for factor in part.factors:
+        yield from _paragraph(factor.sentence, width)
 
 
-def _left(left: Sequence[Left]) -> Iterator[str]:
+def _left(left: Sequence[BytesLeft]) -> Iterator[str]:
     names = max((len(device_name(one.device)) for one in left), default=0)
     for one in left:
         room = "no limit" if one.left_bytes is None else f"{format_bytes(one.left_bytes)} left"
@@ -170,7 +170,7 @@ def _outcome(one: WithMore, explanation: Explanation) -> str:
     return f"it stays where it is; {others}{streamed}." if one.others_moved else f"nothing moves{streamed}."
 
 
-def _places(parts: Sequence[Part]) -> str:
+def _places(parts: Sequence[ExplainedPart]) -> str:
     """Devices in the model's order: `device 0, then cpu (runs on device 0)`; a few of them."""
     named = []
     for part in parts[:4]:
@@ -184,7 +184,7 @@ def _paragraph(text: str, width: int) -> list[str]:
     return wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _part_document(part: Part) -> dict[str, object]:
+def _part_document(part: ExplainedPart) -> dict[str, object]:
     return {
         "first": part.first,
         "last": part.last,
@@ -194,16 +194,16 @@ def _part_document(part: Part) -> dict[str, object]:
         "left": _left_document(part.left),
         "binds": [
             {
-                "kind": bind.kind,
-                "device": None if bind.device is None else bind.device.plain,
-                "sentence": bind.sentence,
+                "kind": factor.kind,
+                "device": None if factor.device is None else factor.device.plain,
+                "sentence": factor.sentence,
             }
-            for bind in part.binds
+            for factor in part.factors
         ],
     }
 
 
-def _left_document(left: Sequence[Left]) -> list[dict[str, object]]:
+def _left_document(left: Sequence[BytesLeft]) -> list[dict[str, object]]:
     return [
         {"device": one.device.plain, "left": one.left_bytes, "needed": one.needed_bytes, "fits": one.fits}
         for one in left

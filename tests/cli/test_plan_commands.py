@@ -104,4 +104,4 @@ def test_a_lock_of_a_profile_has_the_profile_in_its_name(folder: Path) -> None:
 def test_wishes_in_conflict_are_shown_by_their_keys(folder: Path) -> None:
     outcome = devmap_in(folder, "resolve", "a.devmap.yaml", "--set", "forbid={0: [lm_head], 1: [lm_head]}")
     assert outcome.returncode == 1
-    assert "wishes in conflict: forbid.0 and forbid.1" in outcome.stderr
+    assert "constraints in conflict: forbid.0 and forbid.1" in outcome.stderr

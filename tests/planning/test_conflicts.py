@@ -80,7 +80,7 @@ def test_wishes_in_conflict_are_named_by_their_keys(
     inventory: Inventory, keys: dict[str, Any], named: list[str], path: tuple[str | int, ...]
 ) -> None:
     error = refusal(inventory, **keys)
-    assert error.message == f"wishes in conflict: {' and '.join(named)}"
+    assert error.message == f"constraints in conflict: {' and '.join(named)}"
     problem = error.problems[0]
     assert isinstance(problem, MapProblem)
     assert (problem.code, problem.path) == ("DM210", path)
@@ -88,7 +88,7 @@ def test_wishes_in_conflict_are_named_by_their_keys(
 
 def test_one_reason_is_told_once_however_many_modules_it_is_about() -> None:
     error = refusal(decoder(30), forbid={0: ["model.layers.*"]}, max_memory={0: 10**6})
-    assert error.message == "wishes in conflict: forbid.0"
+    assert error.message == "constraints in conflict: forbid.0"
     assert len(error.problems) == 1
 
 
@@ -109,4 +109,4 @@ def test_a_tie_that_pins_part_is_no_conflict() -> None:
 
 def test_an_empty_group_of_same_device_shifts_no_other() -> None:
     error = refusal(chain(1, 1), device_map={"m0": 0, "m1": 1, "": "auto"}, same_device=[[], ["m0", "m1"]])
-    assert error.message.startswith("wishes in conflict: same_device[1]")
+    assert error.message.startswith("constraints in conflict: same_device[1]")

@@ -314,13 +314,13 @@ def test_a_large_batch_is_streamed_instead() -> None:
 
 def test_pins_forbid_and_same_device_are_respected() -> None:
     profile = machine({0: SLOW, 1: FAST, "cpu": SLOW})
-    wishes = {
+    constraints = {
         "device_map": {"m1": 0, "m4": "cpu", "": "fastest"},
         "same_device": [["m0", "m5"]],
         "forbid": {1: ["m2"]},
         "max_memory": {0: 60, 1: 60, "cpu": 60},
     }
-    plan = resolve(config(**wishes), chain(*[10] * 6), machine=profile)
+    plan = resolve(config(**constraints), chain(*[10] * 6), machine=profile)
     placed = homes(plan)
     assert placed[1] == 0
     assert placed[4] == "cpu"

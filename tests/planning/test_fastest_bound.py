@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devmap.config.values.strategy import Objective
-from devmap.planning.fastest.bound import bound_of, fluid
+from devmap.planning.fastest.bound import bound_of, relaxation
 from devmap.planning.fastest.costs import FEMTOSECONDS
 from devmap.planning.fastest.simplex import minimise
 from tests.planning.fastest_models import costs, every_placement, machine, posed, tiny
@@ -86,5 +86,5 @@ def test_the_bound_of_a_model_that_does_not_fit_counts_copies() -> None:
         abs(bound_of(slow_host, costs(slow_host, inventory, profile)) - 50 * FEMTOSECONDS)
         < FEMTOSECONDS // 1000
     )  # host memory: 50 bytes
-    shares = fluid(slow_host, costs(slow_host, inventory, profile), Objective.LATENCY).shares[0]
+    shares = relaxation(slow_host, costs(slow_host, inventory, profile), Objective.LATENCY).shares[0]
     assert abs(sum(share for mode, share in shares.items() if mode.home.is_accelerator) - 0.5) < 1e-6

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from devmap.config.values.strategy import Objective
 from devmap.planning.fastest import stage_order as fastest_order
-from devmap.planning.fastest.stage_order import Stage, Staging, stages
+from devmap.planning.fastest.stage_order import Stage, StageRuns, stages
 
 
 @st.composite
@@ -21,7 +21,7 @@ def cases(draw: st.DrawFn) -> tuple[list[int], list[Stage]]:
             limit=draw(st.integers(0, 15)),
             compute=tuple(draw(st.lists(st.integers(0, 20), min_size=count, max_size=count))),
             boundary=draw(st.integers(0, 3)),
-            barred=tuple(sorted(draw(st.sets(st.integers(0, count - 1), max_size=1)))),
+            excluded=tuple(sorted(draw(st.sets(st.integers(0, count - 1), max_size=1)))),
             base=draw(st.integers(0, 4)),
         )
         for _ in range(draw(st.integers(1, 3)))
@@ -38,7 +38,7 @@ def value(
         if end == start:
             continue
         device = devices[place]
-        if sum(loads[start:end]) > device.limit or any(start <= at < end for at in device.barred):
+        if sum(loads[start:end]) > device.limit or any(start <= at < end for at in device.excluded):
             return None
         time = sum(device.compute[start:end])
         total += time + (0 if last is None else max(last.boundary, device.boundary))
@@ -99,7 +99,7 @@ def test_past_its_limit_the_search_keeps_the_order_given_and_says_so(
 
 
 def test_nothing_to_place_needs_no_device() -> None:
-    assert stages([], [Stage(0, ())], Objective.LATENCY) == Staging((), is_order_free=True)
+    assert stages([], [Stage(0, ())], Objective.LATENCY) == StageRuns((), is_order_free=True)
 
 
 def test_sixteen_equal_devices_are_seventeen_sets() -> None:

@@ -34,7 +34,7 @@ def some_placement_fits(problem: Problem) -> bool:
     """Whether any homes fit, with any choice of what is streamed, in one slot."""
     offered = [budget.device for budget in problem.budgets]
     choices = [
-        [unit.pin] if unit.pin else [device for device in offered if device not in unit.barred]
+        [unit.pin] if unit.pin else [device for device in offered if device not in unit.excluded]
         for unit in problem.units
     ]
     for homes in product(*choices):

@@ -7,20 +7,20 @@ from itertools import combinations_with_replacement
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devmap.planning.placement.partition import Bin, Row, balanced_split, fill, low_first_split
+from devmap.planning.placement.partition import Bin, LoadRow, balanced_split, fill, low_first_split
 
 LOADS = st.lists(st.integers(0, 12), max_size=8)
 
 
 @st.composite
 def bins_for(draw: st.DrawFn, units: int) -> list[Bin]:
-    barred = st.lists(st.integers(0, max(units - 1, 0)), max_size=1) if units else st.just([])
+    excluded = st.lists(st.integers(0, max(units - 1, 0)), max_size=1) if units else st.just([])
     limits = st.integers(0, 40)
     one = st.builds(
         lambda limit, base, at: Bin(limit, min(base, limit), tuple(sorted(set(at)))),
         limits,
         st.integers(0, 4),
-        barred,
+        excluded,
     )
     return draw(st.lists(one, min_size=1, max_size=4))
 
@@ -36,7 +36,8 @@ def all_splits(loads: list[int], bins: list[Bin]) -> list[list[int]]:
         ends = [*cuts, n]
         starts = [0, *cuts]
         if all(
-            one.base + sum(loads[start:end]) <= one.limit and not any(start <= at < end for at in one.barred)
+            one.base + sum(loads[start:end]) <= one.limit
+            and not any(start <= at < end for at in one.excluded)
             for one, start, end in zip(bins, starts, ends, strict=True)
         ):
             found.append(ends)
@@ -57,7 +58,7 @@ def test_filling_reaches_the_end_exactly_where_a_contiguous_split_fits(
     case: tuple[list[int], list[Bin]],
 ) -> None:
     loads, bins = case
-    assert (fill(Row.of(loads), bins)[-1] == len(loads)) == bool(all_splits(loads, bins))
+    assert (fill(LoadRow.of(loads), bins)[-1] == len(loads)) == bool(all_splits(loads, bins))
 
 
 @settings(max_examples=400, deadline=None)
@@ -67,7 +68,7 @@ def test_balanced_has_the_smallest_largest_load_then_the_fewest_cuts_then_is_the
 ) -> None:
     loads, bins = case
     splits = all_splits(loads, bins)
-    found = balanced_split(Row.of(loads), bins)
+    found = balanced_split(LoadRow.of(loads), bins)
     if not splits:
         assert found is None
         return
@@ -87,7 +88,7 @@ def test_balanced_low_0_gives_the_first_device_the_fewest_bytes_that_let_the_res
 ) -> None:
     loads, bins = case
     splits = all_splits(loads, bins)
-    found = low_first_split(Row.of(loads), bins)
+    found = low_first_split(LoadRow.of(loads), bins)
     if not splits:
         assert found is None
         return
@@ -98,6 +99,6 @@ def test_balanced_low_0_gives_the_first_device_the_fewest_bytes_that_let_the_res
 def test_a_split_with_wide_freedom_is_still_optimal() -> None:
     loads = [1] * 30_000 + [100_000] + [1] * 30_000
     bins = [Bin(10**6)] * 4
-    ends = balanced_split(Row.of(loads), bins)
+    ends = balanced_split(LoadRow.of(loads), bins)
     assert ends is not None
     assert max(loads_of(loads, bins, ends)) == 100_000

@@ -159,7 +159,7 @@ def test_a_broken_plan_is_not_returned() -> None:
 
 
 @st.composite
-def wishes(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
+def constraints(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
     inventory = draw(inventories())
     memory = draw(memories(inventory.nbytes))
     paths = st.sampled_from([path for path in [*inventory.modules, *inventory.tensors] if path] or ["t0"])
@@ -185,7 +185,7 @@ def wishes(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(wishes())
+@given(constraints())
 def test_the_validator_accepts_every_map_that_the_planner_returns_for_any_pins_and_wishes(
     case: tuple[Inventory, dict[str, Any]],
 ) -> None:

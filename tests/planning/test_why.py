@@ -26,7 +26,7 @@ def explained(inventory: Inventory, path: str, **keys: Any) -> Explanation:
 
 
 def kinds(explanation: Explanation) -> list[str]:
-    return [bind.kind for bind in explanation.parts[0].binds]
+    return [factor.kind for factor in explanation.parts[0].factors]
 
 
 def test_what_was_left_is_what_stood_before_it_and_what_is_kept_left() -> None:
@@ -37,7 +37,7 @@ def test_what_was_left_is_what_stood_before_it_and_what_is_kept_left() -> None:
         (GPU, 5, 7, False),
         (GPU1, 60, 7, True),
     ]
-    assert [(bind.kind, bind.device) for bind in part.binds] == [("budget", GPU)]
+    assert [(factor.kind, factor.device) for factor in part.factors] == [("budget", GPU)]
 
 
 @settings(max_examples=40)
@@ -83,14 +83,14 @@ def test_a_pin_a_tie_and_the_groups_are_told() -> None:
     tied = chain(8, 6, 8, ties=(("m0.weight", "m2.weight"),))
     pinned = explained(tied, "m2", device_map={"m0": 1, "": "auto"}, max_memory={0: 50, 1: 50})
     assert kinds(pinned)[:2] == ["pin", "tie"]
-    assert "device_map['m0'] pins 'm0'" in pinned.parts[0].binds[0].sentence
+    assert "device_map['m0'] pins 'm0'" in pinned.parts[0].factors[0].sentence
     joined = explained(chain(1, 1), "m1", same_device=[["m0", "m1"]], max_memory={0: 50})
-    assert "same_device[0]" in joined.parts[0].binds[0].sentence
+    assert "same_device[0]" in joined.parts[0].factors[0].sentence
 
 
 def test_a_barred_device_is_told() -> None:
     explanation = explained(chain(1, 1), "m1", forbid={0: ["m1"]}, max_memory={0: 50, 1: 50})
-    assert ("forbid", GPU) in [(bind.kind, bind.device) for bind in explanation.parts[0].binds]
+    assert ("forbid", GPU) in [(factor.kind, factor.device) for factor in explanation.parts[0].factors]
     trained = explained(decoder(), "lm_head", workload="training", max_memory={0: 10**6, "disk": 10**6})
     assert "training" in kinds(trained)
 
@@ -166,13 +166,13 @@ def test_fastest_is_explained_by_time() -> None:
         preset("2x4090"),
     )
     assert explanation.strategy == "fastest"
-    assert {bind.kind for bind in explanation.parts[0].binds} <= {"time", "budget"}
+    assert {factor.kind for factor in explanation.parts[0].factors} <= {"time", "budget"}
     assert [one.fits for one in explanation.with_more] == [True, True]
 
 
 def test_what_is_packed_out_of_order_is_not_said_to_be_filled_forward() -> None:
     explanation = explained(chain(7, 2, 11, 16), "m0", max_memory={0: 12, 1: 21, 4: 7})
-    sentences = [bind.sentence for part in explanation.parts for bind in part.binds]
+    sentences = [factor.sentence for part in explanation.parts for factor in part.factors]
     assert (
         "device 0 had room for it, but nothing fits in the model's order: blocks are packed as they fit."
         in sentences

@@ -17,8 +17,8 @@ from devmap.plan.diff import diff_locks
 from devmap.plan.lock import lock_of
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
 from devmap.planning.resolve import resolve
-from devmap.planning.why.deciding_factors import Bind, Left
-from devmap.planning.why.explanation import Explanation, Part, WithMore, why
+from devmap.planning.why.deciding_factors import BytesLeft, DecidingFactor
+from devmap.planning.why.explanation import ExplainedPart, Explanation, WithMore, why
 from devmap.report.plan import render_plan, render_plan_json
 from devmap.report.plan_diff import render_diff
 from devmap.report.plan_why import render_explanation, render_explanation_json
@@ -99,25 +99,25 @@ EXPLANATION = Explanation(
     strategy="auto",
     fits=True,
     parts=(
-        Part(
+        ExplainedPart(
             "model.layers.5",
             "model.layers.5",
             CPU,
             GPU1,
             GB,
             (
-                Left(GPU, GB // 10, GB, False),
-                Left(GPU1, GB // 2, GB, False),
-                Left(CPU, 64 * GB, GB, True),
-                Left(DISK, None, GB, True),
+                BytesLeft(GPU, GB // 10, GB, False),
+                BytesLeft(GPU1, GB // 2, GB, False),
+                BytesLeft(CPU, 64 * GB, GB, True),
+                BytesLeft(DISK, None, GB, True),
             ),
             (
-                Bind(
+                DecidingFactor(
                     "no-split",
                     None,
                     "'model.layers.5' is a Block, which may not be split: it goes whole to one device.",
                 ),
-                Bind(
+                DecidingFactor(
                     "budget",
                     GPU,
                     "device 0 had 100.0 MB left, it takes 1.0 GB: 900.0 MB short. Its budget of 6.0 GB is "
@@ -129,7 +129,9 @@ EXPLANATION = Explanation(
     streamed_bytes=2 * GB,
     with_more=(
         WithMore(GPU, GB, True, (), False, 0, 2 * GB),
-        WithMore(GPU1, GB, True, (Part("model.layers.5", "model.layers.5", GPU1, GPU1, GB),), True, 1, GB),
+        WithMore(
+            GPU1, GB, True, (ExplainedPart("model.layers.5", "model.layers.5", GPU1, GPU1, GB),), True, 1, GB
+        ),
         WithMore(CPU, GB, True, (), False, 2, 2 * GB),
     ),
 )
@@ -140,7 +142,7 @@ MISFIT = dataclasses.replace(
     problem="no plan fits: 2.0 GB are missing (2,000,000,000 bytes; alone 2.0 GB on device 0 or device "
     "1); the model needs 10.0 GB",
     homeless=True,
-    left=(Left(GPU, GB // 10, GB, False), Left(GPU1, GB // 2, GB, False)),
+    left=(BytesLeft(GPU, GB // 10, GB, False), BytesLeft(GPU1, GB // 2, GB, False)),
     changes=("raise max_memory of 0 by 2.0 GB (2,000,000,000 bytes)", "offer cpu in max_memory with 2.0 GB"),
     with_more=(WithMore(GPU, GB, False), WithMore(GPU1, GB, False)),
 )

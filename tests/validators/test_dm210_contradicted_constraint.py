@@ -126,7 +126,7 @@ def test_wishes_that_leave_no_device_between_them_are_said_where_each_stands(
                 "no offered device may hold 'lm_head': 'forbid' keeps 'lm_head' off device 0, 'forbid' keeps "
                 "'lm_head' off device 1"
             ),
-            "take one of the wishes back",
+            "remove one of these constraints",
         ),
         (
             "DM210",
@@ -136,7 +136,7 @@ def test_wishes_that_leave_no_device_between_them_are_said_where_each_stands(
                 "'forbid' keeps 'model.norm' off device 0, "
                 "'forbid' keeps 'model.layers.0' off device 1"
             ),
-            "take one of the wishes back",
+            "remove one of these constraints",
         ),
     ]
 

@@ -1,6 +1,6 @@
 """The bound: what no placement of a model on a machine can beat.
 
-And the fluid placement that comes nearest to it.
+And the fractional placement that comes nearest to it.
 
 Every atom is in one *mode*: resident on an accelerator; on cpu or disk and streamed to an accelerator; on
 cpu, or on disk, and computed by the CPU. A mode takes time of some resources (computing, each accelerator's
@@ -19,7 +19,7 @@ where the first step holds because an average is no larger than the largest, the
 over its limit, and the last because each atom is free to take its cheapest mode. The last line needs no
 placement. So every choice of prices gives a true lower bound, however the prices were found; a poor choice is
 only a weaker one. The best prices are those of the linear program in which atoms may be split over modes: the
-fluid relaxation. Equal accelerators are one class with their limits added up and their times averaged, which
+LP relaxation. Equal accelerators are one class with their limits added up and their times averaged, which
 is again a relaxation (the average of equal resources is no larger than the largest).
 
 Slots, whole atoms, ties, pins, forbidden devices and the order are left out: leaving a constraint out never
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from devmap.planning.fastest.costs import PassCosts
     from devmap.planning.problem.model import Problem
 
-__all__ = ["Fluid", "Kinds", "Mode", "bound_of", "classes_of", "fluid", "kinds_of"]
+__all__ = ["Kinds", "Mode", "Relaxation", "bound_of", "classes_of", "kinds_of", "relaxation"]
 
 _MOST_KINDS = 16
 """Kinds of atoms that the linear program sees; the largest. The bound itself counts all."""
@@ -60,8 +60,8 @@ class Mode(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fluid:
-    """The fluid optimum: its bound in femtoseconds, and the share of each kind's atoms in each mode."""
+class Relaxation:
+    """The optimum of the relaxation: its bound in femtoseconds, and the share of each kind's atoms in each mode."""
 
     bound: int
     kind_of: tuple[int, ...]
@@ -100,10 +100,10 @@ def bound_of(problem: Problem, costs: PassCosts, objective: Objective = Objectiv
 
     Rates that are not known count as infinite.
     """
-    return fluid(problem, costs, objective).bound
+    return relaxation(problem, costs, objective).bound
 
 
-def fluid(
+def relaxation(
     problem: Problem,
     costs: PassCosts,
     objective: Objective,
@@ -111,8 +111,8 @@ def fluid(
     kinds: Kinds | None = None,
     reserve: Mapping[Device, int] | None = None,
     streams: bool = True,
-) -> Fluid:
-    """The fluid optimum; `kinds` are those of this problem and these costs, where they are known already.
+) -> Relaxation:
+    """The optimum of the relaxation; `kinds` are those of this problem and these costs, where they are known already.
 
     With `reserve`, bytes kept free for slots, or without `streams`, its shares are for rounding and its bound
     is not one for all plans.
@@ -121,14 +121,14 @@ def fluid(
         problem, costs, objective, kinds or kinds_of(problem, costs), reserve or {}, streams=streams
     )
     if not model.columns or not all(model.columns):
-        return Fluid(0, model.kind_of, is_feasible=False)
+        return Relaxation(0, model.kind_of, is_feasible=False)
     time_scale = sum(
         count * min(max(column.times) for column in columns)
         for count, columns in zip(model.counts, model.columns, strict=True)
     )
     space_scale = max(1.0, float(sum(problem.loads.weight)))
     if not time_scale:
-        return Fluid(0, model.kind_of)
+        return Relaxation(0, model.kind_of)
     chosen = sorted(
         range(len(model.counts)), key=lambda kind: -model.counts[kind] * max(map(_size, model.columns[kind]))
     )[:_MOST_KINDS]
@@ -147,7 +147,7 @@ def fluid(
             for row in range(rows)
         ),
     )
-    return Fluid(max(0, int(best * (1 - 1e-9))), model.kind_of, shares, optimum[2])
+    return Relaxation(max(0, int(best * (1 - 1e-9))), model.kind_of, shares, optimum[2])
 
 
 def classes_of(problem: Problem, costs: PassCosts) -> tuple[tuple[Device, ...], ...]:

@@ -159,7 +159,9 @@ def costs_of(
         copying,
         _times(copies, disk.disk) if disk is not None else None,
         _times(copies, bandwidth) or nothing,
-        works.spread(_times([work.read_bytes for work in works.looks], bandwidth) or (0,) * len(works.looks)),
+        works.spread(
+            _times([work.read_bytes for work in works.signatures], bandwidth) or (0,) * len(works.signatures)
+        ),
         _boundaries(problem, inventory, machine, shape, dtype),
     )
 
@@ -180,13 +182,13 @@ it is one expert's."""
 class _Works:
     """What all atoms ask for, by look: models have 10^5 atoms and a few looks."""
 
-    looks: tuple[_Work, ...]
-    look_of: tuple[int, ...]
+    signatures: tuple[_Work, ...]
+    signature_of: tuple[int, ...]
     """For each atom the number of its look."""
 
     def spread(self, amounts: Sequence[int]) -> tuple[int, ...]:
         """Amounts of looks, given to atoms."""
-        return tuple([amounts[look] for look in self.look_of])
+        return tuple([amounts[signature] for signature in self.signature_of])
 
 
 def _works(problem: Problem, inventory: Inventory, shape: PassShape, dtype: str | None) -> _Works:
@@ -195,8 +197,8 @@ def _works(problem: Problem, inventory: Inventory, shape: PassShape, dtype: str 
     picks = _picked(inventory)
     share = _experts_read(picks, shape)
     numbers: dict[_Look, int] = {}
-    looks: list[_Work] = []
-    look_of: list[int] = []
+    signatures: list[_Work] = []
+    signature_of: list[int] = []
     for atom in problem.atoms:
         names = (
             atom.tensors
@@ -210,18 +212,18 @@ def _works(problem: Problem, inventory: Inventory, shape: PassShape, dtype: str 
             parts.append(
                 (tensor.shape, tensor.dtype, tensor.kind, classes, share < 1.0 and ".experts." in name)
             )
-        look = tuple(parts)
-        number = numbers.setdefault(look, len(looks))
-        if number == len(looks):
-            looks.append(_look_of(look, shape, dtype, share, picks))
-        look_of.append(number)
-    return _Works(tuple(looks), tuple(look_of))
+        signature = tuple(parts)
+        number = numbers.setdefault(signature, len(signatures))
+        if number == len(signatures):
+            signatures.append(_signature_of(signature, shape, dtype, share, picks))
+        signature_of.append(number)
+    return _Works(tuple(signatures), tuple(signature_of))
 
 
-def _look_of(look: _Look, shape: PassShape, dtype: str | None, share: float, picks: float) -> _Work:
+def _signature_of(signature: _Look, shape: PassShape, dtype: str | None, share: float, picks: float) -> _Work:
     read = 0
     operations: dict[str, int] = {}
-    for size, stored, kind, class_name, in_expert in look:
+    for size, stored, kind, class_name, in_expert in signature:
         some = (share, picks) if in_expert else (1.0, 1.0)
         nbytes, running, count = _work_of(
             (size, stored, kind), shape, dtype, some=some, is_table="Embedding" in class_name
@@ -294,7 +296,7 @@ def _compute_times(works: _Works, known: MachineDevice) -> tuple[int, ...] | Non
     per_byte = FEMTOSECONDS / known.memory_bandwidth
     rates = known.flops
     times = []
-    for work in works.looks:
+    for work in works.signatures:
         products = sum(count * FEMTOSECONDS / _rate(rates, dtype) for dtype, count in work.operations)
         times.append(math.ceil(max(work.read_bytes * per_byte, products)))
     return works.spread(times)

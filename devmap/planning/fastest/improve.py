@@ -1,4 +1,4 @@
-"""Placements by rounding the fluid optimum, and their improvement step by step."""
+"""Placements by rounding the optimum of the relaxation, and their improvement step by step."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU
-from devmap.planning.fastest.bound import classes_of, fluid, kinds_of
+from devmap.planning.fastest.bound import classes_of, kinds_of, relaxation
 from devmap.planning.fastest.rounding import (
     IN_PLACE,
     RESIDENT,
     STREAM,
     WORDS,
     Candidate,
-    Layout,
+    DealOrder,
     Reserve,
+    assign_modes,
     counts_of,
-    deal_out,
     judge,
+    mode_of,
     reserve_of,
-    word_of,
 )
 from devmap.planning.placement.execution import streamed
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from devmap.config.values.device import Device
     from devmap.config.values.strategy import Objective
-    from devmap.planning.fastest.bound import Fluid, Kinds
+    from devmap.planning.fastest.bound import Kinds, Relaxation
     from devmap.planning.fastest.costs import PassCosts
     from devmap.planning.fastest.rounding import Counts
     from devmap.planning.problem.model import Problem
 
-__all__ = ["Found", "from_fluid", "prefers_cpu"]
+__all__ = ["SearchOrigin", "from_relaxation", "prefers_cpu"]
 
 _MOST_FITS = 6
 _MOST_TRIES = 5_000
@@ -44,7 +44,7 @@ stands as it is."""
 _MOST_KINDS = 8
 
 
-class Found(enum.Enum):
+class SearchOrigin(enum.Enum):
     """Which search a placement comes from."""
 
     RUNS = "runs"
@@ -68,19 +68,19 @@ def prefers_cpu(problem: Problem, costs: PassCosts) -> frozenset[int]:
     return frozenset(at for at in range(len(problem.atoms)) if compute[at] < max(link[at] for link in links))
 
 
-def from_fluid(
+def from_relaxation(
     problem: Problem, costs: PassCosts, objective: Objective, seeds: Sequence[Candidate]
-) -> Iterator[tuple[Candidate, Found]]:
-    """The fluid optimum rounded: without streaming, in runs, in turns; the best order of each improved.
+) -> Iterator[tuple[Candidate, SearchOrigin]]:
+    """The optimum of the relaxation rounded: without streaming, in runs, in turns; the best order of each improved.
 
     Where the budgets are so tight that no rounding fits, the improvement starts from `seeds`, which do fit.
     """
     aim = _Aim(problem, costs, objective, kinds_of(problem, costs), prefers_cpu(problem, costs))
     orders = _orders(problem, costs)
     layouts = [
-        [Layout(order, streams=False) for order in orders],
-        [Layout(order) for order in orders],
-        [Layout(orders[0], in_turns=True)] if len(problem.accelerators) > 1 else [],
+        [DealOrder(order, streams=False) for order in orders],
+        [DealOrder(order) for order in orders],
+        [DealOrder(orders[0], in_turns=True)] if len(problem.accelerators) > 1 else [],
     ]
     for alike in layouts:
         found = [one for layout in alike if (one := _fitted(aim, layout, most_slots=2)) is not None]
@@ -90,7 +90,7 @@ def from_fluid(
         ]
         if found:
             best = min(found, key=lambda one: one.candidate.key(objective))
-            yield _improved(aim, best), Found.TURNS if best.layout.in_turns else Found.ROUNDED
+            yield _improved(aim, best), SearchOrigin.TURNS if best.layout.in_turns else SearchOrigin.ROUNDED
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class _Rounded:
     candidate: Candidate
     counts: Counts
     kind_of: tuple[int, ...]
-    layout: Layout
+    layout: DealOrder
 
 
 def _orders(problem: Problem, costs: PassCosts) -> list[tuple[Device, ...]]:
@@ -131,8 +131,8 @@ class _Aim:
     kinds: Kinds
     prefers_cpu: frozenset[int]
 
-    def fluid(self, reserve: Mapping[Device, int], *, streams: bool) -> Fluid:
-        return fluid(
+    def relaxation(self, reserve: Mapping[Device, int], *, streams: bool) -> Relaxation:
+        return relaxation(
             self.problem, self.costs, self.objective, kinds=self.kinds, reserve=reserve, streams=streams
         )
 
@@ -140,18 +140,18 @@ class _Aim:
         return judge(self.problem, self.costs, homes, in_place, self.objective)
 
 
-def _fitted(aim: _Aim, layout: Layout, *, most_slots: int) -> _Rounded | None:
-    """Round the fluid optimum.
+def _fitted(aim: _Aim, layout: DealOrder, *, most_slots: int) -> _Rounded | None:
+    """Round the optimum of the relaxation.
 
     Where that does not fit, keep room for slots or take fewer residents, and try again.
     """
     reserve = Reserve({}, {})
     for _ in range(_MOST_FITS):
-        relaxed = aim.fluid(reserve.fixed, streams=layout.streams)
+        relaxed = aim.relaxation(reserve.fixed, streams=layout.streams)
         if not relaxed.is_feasible:
             return None
         counts = counts_of(aim.problem, relaxed)
-        deal = deal_out(
+        deal = assign_modes(
             aim.problem, relaxed.kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=aim.prefers_cpu
         )
         for _ in range(_MOST_FITS):
@@ -161,7 +161,7 @@ def _fitted(aim: _Aim, layout: Layout, *, most_slots: int) -> _Rounded | None:
             counts = {
                 kind: _demoted(modes, deal.unplaced.get(kind, 0), down) for kind, modes in counts.items()
             }
-            deal = deal_out(
+            deal = assign_modes(
                 aim.problem,
                 relaxed.kind_of,
                 counts,
@@ -187,18 +187,18 @@ def _fitted(aim: _Aim, layout: Layout, *, most_slots: int) -> _Rounded | None:
     return None
 
 
-def _dealt_again(aim: _Aim, layout: Layout, seed: Candidate) -> _Rounded | None:
+def _dealt_again(aim: _Aim, layout: DealOrder, seed: Candidate) -> _Rounded | None:
     """A placement's own counts, spread evenly."""
     kind_of = aim.kinds.kind_of
     solution = seed.solution
     counts: Counts = {}
     for at in (at for unit in aim.problem.units if unit.pin is None for at in unit.members):
         modes = counts.setdefault(kind_of[at], {})
-        word = word_of(solution.homes[at], solution.streaming.executes[at])
+        word = mode_of(solution.homes[at], solution.streaming.execution_devices[at])
         modes[word] = modes.get(word, 0) + 1
     reserve = reserve_of(aim.problem, solution.homes, solution.streaming)
     for _ in range(_MOST_FITS):
-        deal = deal_out(
+        deal = assign_modes(
             aim.problem, kind_of, counts, layout, reserve=reserve.whole, prefers_cpu=aim.prefers_cpu
         )
         if deal is None or deal.unplaced:
@@ -235,7 +235,7 @@ def _improved(aim: _Aim, start: _Rounded) -> Candidate:
         for moved in _moves(counts, streams=start.layout.streams):
             if (tries := tries - 1) < 0:
                 break
-            deal = deal_out(
+            deal = assign_modes(
                 aim.problem, start.kind_of, moved, start.layout, reserve=reserve, prefers_cpu=aim.prefers_cpu
             )
             if deal is None or deal.unplaced:

@@ -102,7 +102,7 @@ def _ways(problem: Problem) -> list[tuple[_Served, ...]]:
         devices = [
             device
             for device in problem.limits
-            if (device == unit.pin if unit.pin is not None else device not in unit.barred)
+            if (device == unit.pin if unit.pin is not None else device not in unit.excluded)
         ]
         frozen = all(problem.loads.frozen[at] for at in unit.members)
         ways = [_Served(device, in_place=False) for device in devices if device.is_accelerator or frozen]
@@ -131,9 +131,9 @@ def _within(
 
 
 def _served(problem: Problem, candidate: Candidate) -> list[_Served]:
-    homes, executes = candidate.solution.homes, candidate.solution.streaming.executes
+    homes, execution_devices = candidate.solution.homes, candidate.solution.streaming.execution_devices
     first = [unit.members[0] for unit in problem.units]
-    return [_Served(homes[at], not homes[at].is_accelerator and executes[at] == CPU) for at in first]
+    return [_Served(homes[at], not homes[at].is_accelerator and execution_devices[at] == CPU) for at in first]
 
 
 def _steps(ways: Sequence[Sequence[_Served]], here: Sequence[_Served]) -> Iterator[list[_Served]]:

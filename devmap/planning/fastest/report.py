@@ -15,7 +15,7 @@ from devmap.config.values.strategy import Objective, Strategy
 from devmap.errors import ResolutionError
 from devmap.planning.fastest.bound import bound_of
 from devmap.planning.fastest.costs import FEMTOSECONDS, PassShape, costs_of, missing_rates
-from devmap.planning.fastest.improve import Found
+from devmap.planning.fastest.improve import SearchOrigin
 from devmap.planning.fastest.schedule import format_seconds, pass_time, time_sentence
 
 if TYPE_CHECKING:
@@ -154,23 +154,23 @@ def _aim(problem: Problem, costs: PassCosts, fastest: Fastest) -> Iterator[str]:
 
 def _search(fastest: Fastest) -> Iterator[str]:
     """How the placement was found, and what that says of better ones."""
-    if fastest.origin is Found.RUNS and fastest.is_exact:
+    if fastest.origin is SearchOrigin.RUNS and fastest.is_exact:
         yield "fastest: no contiguous runs over these accelerators, in any order of them, take less time (exact)."
-    elif fastest.origin is Found.ALL:
+    elif fastest.origin is SearchOrigin.ALL:
         yield "fastest: every placement was tried, and none takes less time."
-    elif fastest.origin is Found.NEARBY:
+    elif fastest.origin is SearchOrigin.NEARBY:
         yield "fastest: found by moving single blocks from a good placement while that helped; the bound below says what could be better."
-    elif fastest.origin in {Found.ROUNDED, Found.TURNS}:
-        yield "fastest: found by rounding the fluid optimum; the bound below says how much better any placement could be."
-    elif fastest.origin in {Found.AUTO, Found.BALANCED}:
+    elif fastest.origin in {SearchOrigin.ROUNDED, SearchOrigin.TURNS}:
+        yield "fastest: found by rounding the optimum of the relaxation; the bound below says how much better any placement could be."
+    elif fastest.origin in {SearchOrigin.AUTO, SearchOrigin.BALANCED}:
         yield f"fastest: nothing was found that is faster than what {fastest.origin.value} does; the bound below says what could be."
     if fastest.kept_order:
         yield "fastest: there are too many different accelerators to search their order, so the order given was kept."
-    executes = fastest.candidate.solution.streaming.executes
+    execution_devices = fastest.candidate.solution.streaming.execution_devices
     cuts = sum(
         1
-        for one, other in pairwise(executes)
+        for one, other in pairwise(execution_devices)
         if one is not other and one.is_accelerator and other.is_accelerator
     )
-    if cuts >= 2 * len({device for device in executes if device.is_accelerator}) > 2:
+    if cuts >= 2 * len({device for device in execution_devices if device.is_accelerator}) > 2:
         yield "The accelerators take turns block by block, so that their copies run at the same time."

@@ -1,6 +1,6 @@
-"""From the fluid optimum to a placement: whole atoms, evenly spaced, within every budget.
+"""From the optimum of the relaxation to a placement: whole atoms, evenly spaced, within every budget.
 
-The fluid optimum says which share of each kind of atoms lives where and is computed by whom. Here the shares
+The optimum of the relaxation says which share of each kind of atoms lives where and is computed by whom. Here the shares
 become whole numbers, the atoms of a kind are dealt out evenly along the order (Bresenham: the prefix of every
 length holds its share of each mode, to one atom), and residents fill the accelerators in runs, or in turns so
 that several links copy at the same time. Even spacing is what lets two slots hide the copies: residents in
@@ -23,7 +23,7 @@ from devmap.planning.problem.model import Solution
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from devmap.planning.fastest.bound import Fluid
+    from devmap.planning.fastest.bound import Relaxation
     from devmap.planning.fastest.costs import PassCosts
     from devmap.planning.fastest.schedule import PassTime
     from devmap.planning.problem.model import Problem, Streaming
@@ -33,16 +33,16 @@ __all__ = [
     "RESIDENT",
     "STREAM",
     "WORDS",
+    "Assignment",
     "Candidate",
     "Counts",
-    "Deal",
-    "Layout",
+    "DealOrder",
     "Reserve",
+    "assign_modes",
     "counts_of",
-    "deal_out",
     "judge",
+    "mode_of",
     "reserve_of",
-    "word_of",
 ]
 
 RESIDENT, STREAM, IN_PLACE, DISK_STREAM, DISK_IN_PLACE = (
@@ -76,7 +76,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Layout:
+class DealOrder:
     """How atoms are dealt out."""
 
     order: tuple[Device, ...]
@@ -89,7 +89,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Deal:
+class Assignment:
     """Homes for all atoms, and the atoms that the CPU is to compute."""
 
     homes: tuple[Device, ...]
@@ -147,7 +147,7 @@ def reserve_of(problem: Problem, homes: Sequence[Device], streaming: Streaming) 
     whole = dict(streaming.needs)
     stays = sum(
         loads.run[at] + loads.buffers[at]
-        for at, (home, device) in enumerate(zip(homes, streaming.executes, strict=True))
+        for at, (home, device) in enumerate(zip(homes, streaming.execution_devices, strict=True))
         if home == device == CPU
     )
     if stays:
@@ -155,17 +155,19 @@ def reserve_of(problem: Problem, homes: Sequence[Device], streaming: Streaming) 
     return Reserve(fixed, whole)
 
 
-def counts_of(problem: Problem, fluid: Fluid) -> Counts:
-    """Whole numbers for the fluid shares of the atoms that are not pinned.
+def counts_of(problem: Problem, relaxation: Relaxation) -> Counts:
+    """Whole numbers for the fractional shares of the atoms that are not pinned.
 
     Residents rounded down, the rest by largest remainder.
     """
-    free = Counter(fluid.kind_of[at] for unit in problem.units if unit.pin is None for at in unit.members)
+    free = Counter(
+        relaxation.kind_of[at] for unit in problem.units if unit.pin is None for at in unit.members
+    )
     counts: Counts = {}
     for kind, many in free.items():
         shares: dict[str, float] = {}
-        for mode, share in fluid.shares.get(kind, {}).items():
-            word = word_of(*mode)
+        for mode, share in relaxation.shares.get(kind, {}).items():
+            word = mode_of(*mode)
             shares[word] = shares.get(word, 0.0) + share
         if not shares:
             counts[kind] = {RESIDENT: many}
@@ -180,7 +182,7 @@ def counts_of(problem: Problem, fluid: Fluid) -> Counts:
     return counts
 
 
-def word_of(home: Device, executes_on: Device) -> str:
+def mode_of(home: Device, executes_on: Device) -> str:
     """How an atom with this home and executing device is served."""
     if home.is_accelerator:
         return RESIDENT
@@ -189,39 +191,39 @@ def word_of(home: Device, executes_on: Device) -> str:
     return DISK_IN_PLACE if executes_on == CPU else DISK_STREAM
 
 
-def deal_out(
+def assign_modes(
     problem: Problem,
     kind_of: Sequence[int],
     counts: Counts,
-    layout: Layout,
+    layout: DealOrder,
     *,
     reserve: Mapping[Device, int],
     prefers_cpu: frozenset[int],
-) -> Deal | None:
+) -> Assignment | None:
     """Place every unit by these counts; None where cpu and disk have no room for what goes down.
 
     `prefers_cpu` are the atoms that the CPU computes sooner than they are copied: what a unit's other members
     do when it goes down.
     """
-    rooms = _Rooms(problem, reserve, layout)
+    rooms = _BytesLeft(problem, reserve, layout)
     words = _dealt(problem, kind_of, counts, evenly=layout.streams)
     down = STREAM if layout.streams else IN_PLACE
     unplaced: dict[int, int] = {}
     in_place = {at for at, frozen in enumerate(problem.loads.frozen) if not frozen}
     placed: list[Device] = [CPU] * len(problem.atoms)
-    for number, (members, pin, _, barred) in enumerate(problem.units):
+    for number, (members, pin, _, excluded) in enumerate(problem.units):
         heaviest = (
             members[0] if len(members) == 1 else max(members, key=lambda at: (problem.loads.slot[at], -at))
         )
         word = words.get(heaviest, down)
         home = rooms.own[pin] if pin is not None else None
         if home is None and word == RESIDENT:
-            home = rooms.on_accelerator(number, barred)
+            home = rooms.on_accelerator(number, excluded)
             if home is None:
                 unplaced[kind_of[heaviest]] = unplaced.get(kind_of[heaviest], 0) + 1
                 word = down
         if home is None:
-            home = rooms.below(number, barred, disk_first=word in {DISK_STREAM, DISK_IN_PLACE})
+            home = rooms.below(number, excluded, disk_first=word in {DISK_STREAM, DISK_IN_PLACE})
             if home is None:
                 return None
         for at in members:
@@ -235,7 +237,7 @@ def deal_out(
                     if (word in {IN_PLACE, DISK_IN_PLACE} if at == own else at in prefers_cpu)
                 ]
             )
-    return Deal(tuple(placed), frozenset(in_place), unplaced)
+    return Assignment(tuple(placed), frozenset(in_place), unplaced)
 
 
 def _dealt(problem: Problem, kind_of: Sequence[int], counts: Counts, *, evenly: bool) -> dict[int, str]:
@@ -274,13 +276,13 @@ def _line(modes: tuple[tuple[str, int], ...], *, evenly: bool) -> tuple[str, ...
     return tuple(found)
 
 
-class _Rooms:
+class _BytesLeft:
     """What is left on each device while units are dealt out.
 
     A class because every step takes from the same rooms.
     """
 
-    def __init__(self, problem: Problem, reserve: Mapping[Device, int], layout: Layout) -> None:
+    def __init__(self, problem: Problem, reserve: Mapping[Device, int], layout: DealOrder) -> None:
         self.problem = problem
         self.in_turns = layout.in_turns
         self.order = layout.order
@@ -297,33 +299,33 @@ class _Rooms:
             for first, second in ((CPU, DISK), (DISK, CPU))
         }
 
-    def _take(self, number: int, device: Device, barred: frozenset[Device]) -> bool:
-        nbytes = (self.lower if device is CPU or device is DISK else self.resident)[number]
-        if nbytes > self.left[device] or (barred and device in barred):
+    def _take(self, number: int, device: Device, excluded: frozenset[Device]) -> bool:
+        nbytes = (self.lower if device in (CPU, DISK) else self.resident)[number]
+        if nbytes > self.left[device] or (excluded and device in excluded):
             return False
         self.left[device] -= nbytes
         return True
 
-    def on_accelerator(self, number: int, barred: frozenset[Device]) -> Device | None:
+    def on_accelerator(self, number: int, excluded: frozenset[Device]) -> Device | None:
         """The device whose turn it is.
 
         In runs the one being filled, or a later one, which then is the one being filled.
         """
         if self.in_turns:
             emptiest = sorted(self.order, key=lambda device: -self.left[device] / self.whole[device])
-            return next((device for device in emptiest if self._take(number, device, barred)), None)
+            return next((device for device in emptiest if self._take(number, device, excluded)), None)
         for at in range(self.now, len(self.order)):
-            if self._take(number, self.order[at], barred):
+            if self._take(number, self.order[at], excluded):
                 self.now = at
                 return self.order[at]
         return None
 
-    def below(self, number: int, barred: frozenset[Device], *, disk_first: bool) -> Device | None:
+    def below(self, number: int, excluded: frozenset[Device], *, disk_first: bool) -> Device | None:
         """The tier that is wished for if it has room, else the other.
 
         An accelerator with a gap before giving up.
         """
         for device in self.tiers[DISK if disk_first else CPU]:
-            if self._take(number, device, barred):
+            if self._take(number, device, excluded):
                 return device
-        return next((device for device in self.order if self._take(number, device, barred)), None)
+        return next((device for device in self.order if self._take(number, device, excluded)), None)

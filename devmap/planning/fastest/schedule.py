@@ -67,10 +67,10 @@ def pass_time(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) -
 
     None where a rate that it needs is not known. Linear in atoms.
     """
-    runs = _runs(homes, streaming.executes)
+    runs = _runs(homes, streaming.execution_devices)
     used = {device for _, device, _, _ in runs}
     streams = {device for home, device, _, _ in runs if device is not home and device.is_accelerator}
-    on_disk = any(home is DISK for home, _, _, _ in runs)
+    on_disk = any(home == DISK for home, _, _, _ in runs)
     if (
         not used <= costs.compute.keys()
         or not streams <= costs.copy.keys()
@@ -119,13 +119,17 @@ _Step = tuple[int, Device, int, int, int]
 femtoseconds."""
 
 
-def _runs(homes: Sequence[Device], executes: Sequence[Device]) -> list[_Run]:
+def _runs(homes: Sequence[Device], execution_devices: Sequence[Device]) -> list[_Run]:
     """All atoms in runs. Devices are told apart by identity, as everywhere in planning."""
     found: list[_Run] = []
     start = 0
     for end in range(1, len(homes) + 1):
-        if end == len(homes) or homes[end] is not homes[start] or executes[end] is not executes[start]:
-            found.append((homes[start], executes[start], start, end))
+        if (
+            end == len(homes)
+            or homes[end] is not homes[start]
+            or execution_devices[end] is not execution_devices[start]
+        ):
+            found.append((homes[start], execution_devices[start], start, end))
             start = end
     return found
 
@@ -183,8 +187,8 @@ class _Served:
         streams = home is not device
         self.device = device
         self.compute = costs.compute[device]
-        self.memory = costs.host_compute if device is CPU else costs.host_copy if streams else nothing
-        self.read = costs.disk if home is DISK and costs.disk is not None else nothing
+        self.memory = costs.host_compute if device == CPU else costs.host_copy if streams else nothing
+        self.read = costs.disk if home == DISK and costs.disk is not None else nothing
         self.copy = costs.copy[device] if streams and device.is_accelerator else nothing
         self.compute_time = self.memory_time = self.read_time = self.copy_time = 0
 

@@ -4,7 +4,7 @@ Four searches, and the best of what they find:
 
 1. Where everything fits on the accelerators: the best contiguous runs in the best order of devices, exact
 (`fastest_order`).
-2. Otherwise, and where that leaves a gap to the bound, the fluid optimum (`pass_bound`) rounded to whole
+2. Otherwise, and where that leaves a gap to the bound, the optimum of the relaxation (`bound`) rounded to whole
 atoms that are spaced evenly
    (`fastest_rounding`), then improved by moving a few atoms of a kind from one way of being served to another
    while that helps.
@@ -13,7 +13,7 @@ atoms that are spaced evenly
 4. What `auto` and `balanced` would do, so that fastest is never slower than they are, and has a plan wherever
 they have one.
 
-The fluid bound certifies how far the result can be from the best placement there is.
+The bound certifies how far the result can be from the best placement there is.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU
 from devmap.config.values.strategy import Objective, Strategy
-from devmap.planning.fastest.bound import fluid
-from devmap.planning.fastest.improve import Found, from_fluid, prefers_cpu
+from devmap.planning.fastest.bound import relaxation
+from devmap.planning.fastest.improve import SearchOrigin, from_relaxation, prefers_cpu
 from devmap.planning.fastest.local_search import best_nearby, best_of_all
 from devmap.planning.fastest.rounding import Candidate, Reserve, judge, reserve_of
 from devmap.planning.fastest.schedule import pass_time
@@ -32,7 +32,7 @@ from devmap.planning.fastest.stage_order import Stage, stages
 from devmap.planning.placement.execution import streamed
 from devmap.planning.placement.solve import solve
 from devmap.planning.problem.model import Overflow
-from devmap.planning.problem.units import SingleUnits, Unit
+from devmap.planning.problem.units import PlacementUnit, SingleUnits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ class Fastest:
     """Whether no contiguous runs of residents in any order of devices are faster."""
     kept_order: bool
     """Whether there were too many different devices to search their order."""
-    origin: Found
+    origin: SearchOrigin
     chosen_in_place: frozenset[int]
     """Atoms that the CPU computes because that is faster, though they could be streamed."""
 
@@ -81,7 +81,7 @@ def solve_fastest(problem: Problem, costs: PassCosts, objective: Objective) -> F
     plain = problem.one_strategy is not None
     problem = replace(problem, units=tuple(problem.units))  # they are walked many times
     runs, is_order_free = _resident_runs(problem, costs, objective)
-    found: list[tuple[Candidate, Found]] = [] if runs is None else [(runs, Found.RUNS)]
+    found: list[tuple[Candidate, SearchOrigin]] = [] if runs is None else [(runs, SearchOrigin.RUNS)]
     others = {origin: solve(_with(problem, strategy, plain=plain)) for origin, strategy in _SEEDS.items()}
     seeds = [
         (seed, origin)
@@ -89,14 +89,14 @@ def solve_fastest(problem: Problem, costs: PassCosts, objective: Objective) -> F
         if not isinstance(one, Overflow) and (seed := _timed(costs, one)) is not None
     ]
     found += seeds
-    relaxed = fluid(problem, costs, objective)
+    relaxed = relaxation(problem, costs, objective)
     has_gap = runs is None or runs.key(objective)[0] > _WORTH_MORE * relaxed.bound
     if problem.accelerators and has_gap and relaxed.is_feasible:
-        found += from_fluid(problem, costs, objective, [seed for seed, _ in seeds])
+        found += from_relaxation(problem, costs, objective, [seed for seed, _ in seeds])
     if has_gap:
         found += _one_by_one(problem, costs, objective, found)
     if not found:
-        overflow = others[Found.AUTO]
+        overflow = others[SearchOrigin.AUTO]
         assert isinstance(overflow, Overflow), "a solution has a time: the rates are known"
         return overflow
     best, origin = _best(found, objective)
@@ -116,45 +116,51 @@ def solve_fastest(problem: Problem, costs: PassCosts, objective: Objective) -> F
     )
 
 
-def _best(found: Sequence[tuple[Candidate, Found]], objective: Objective) -> tuple[Candidate, Found]:
+def _best(
+    found: Sequence[tuple[Candidate, SearchOrigin]], objective: Objective
+) -> tuple[Candidate, SearchOrigin]:
     """The fastest; of two that take as long the one whose search is easier to follow."""
 
-    def rank(one: tuple[Candidate, Found]) -> tuple[float, bool, int, bool]:
+    def rank(one: tuple[Candidate, SearchOrigin]) -> tuple[float, bool, int, bool]:
         (value, other), origin = one[0].key(objective), one[1]
         return (
-            value / _WORTH_TURNS if origin is Found.TURNS else value,
+            value / _WORTH_TURNS if origin is SearchOrigin.TURNS else value,
             origin in _ONE_BY_ONE,
             other,
-            origin is not Found.RUNS,
+            origin is not SearchOrigin.RUNS,
         )
 
     return min(found, key=rank)
 
 
-_ONE_BY_ONE = {Found.ALL, Found.NEARBY}
+_ONE_BY_ONE = {SearchOrigin.ALL, SearchOrigin.NEARBY}
 
 
 def _one_by_one(
-    problem: Problem, costs: PassCosts, objective: Objective, found: Sequence[tuple[Candidate, Found]]
-) -> list[tuple[Candidate, Found]]:
+    problem: Problem, costs: PassCosts, objective: Objective, found: Sequence[tuple[Candidate, SearchOrigin]]
+) -> list[tuple[Candidate, SearchOrigin]]:
     """The best of all placements where they are few, else of those near what was found."""
     best, tried_all = best_of_all(problem, costs, objective)
     if not tried_all and found:
-        turns = _best(found, objective)[1] is Found.TURNS
+        turns = _best(found, objective)[1] is SearchOrigin.TURNS
         best = best_nearby(
-            problem, costs, objective, [one for one, origin in found if turns or origin is not Found.TURNS]
+            problem,
+            costs,
+            objective,
+            [one for one, origin in found if turns or origin is not SearchOrigin.TURNS],
         )
-    return [] if best is None else [(best, Found.ALL if tried_all else Found.NEARBY)]
+    return [] if best is None else [(best, SearchOrigin.ALL if tried_all else SearchOrigin.NEARBY)]
 
 
-_SEEDS = {Found.AUTO: Strategy.AUTO, Found.BALANCED: Strategy.BALANCED}
+_SEEDS = {SearchOrigin.AUTO: Strategy.AUTO, SearchOrigin.BALANCED: Strategy.BALANCED}
 
 
 def _with(problem: Problem, strategy: Strategy, *, plain: bool) -> Problem:
-    if plain:  # nothing is pinned, barred or joined, which `solve` is faster with
+    if plain:  # nothing is pinned, excluded or joined, which `solve` is faster with
         return replace(problem, units=SingleUnits(len(problem.atoms), strategy))
     return replace(
-        problem, units=tuple(Unit(unit.members, unit.pin, strategy, unit.barred) for unit in problem.units)
+        problem,
+        units=tuple(PlacementUnit(unit.members, unit.pin, strategy, unit.excluded) for unit in problem.units),
     )
 
 
@@ -171,7 +177,9 @@ def _chosen_in_place(problem: Problem, solution: Solution) -> frozenset[int]:
     room = max(problem.limit(device) for device in problem.accelerators)
     return frozenset(
         at
-        for at, (home, device) in enumerate(zip(solution.homes, solution.streaming.executes, strict=True))
+        for at, (home, device) in enumerate(
+            zip(solution.homes, solution.streaming.execution_devices, strict=True)
+        )
         if home == CPU and device == CPU and loads.frozen[at] and loads.slot[at] <= room
     )
 
@@ -240,7 +248,9 @@ def _stages(
                 - sum(problem.resident_bytes[number] for number in pinned),
                 compute=alike[id(compute)],
                 boundary=costs.boundary.get(device, 0),
-                barred=tuple(place for place, number in enumerate(free) if device in units[number].barred),
+                excluded=tuple(
+                    place for place, number in enumerate(free) if device in units[number].excluded
+                ),
                 base=sum(compute[at] for number in pinned for at in units[number].members),
             )
         )

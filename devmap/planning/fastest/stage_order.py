@@ -31,7 +31,7 @@ from devmap.config.values.strategy import Objective
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Stage", "Staging", "stages"]
+__all__ = ["Stage", "StageRuns", "stages"]
 
 _MOST_STEPS = 4_000_000
 """Elementary steps of the dynamic program past which the order of devices is not searched: a few seconds."""
@@ -49,21 +49,21 @@ class Stage:
     """Femtoseconds of each unit."""
     boundary: int = 0
     """Femtoseconds to bring activations here, or away."""
-    barred: tuple[int, ...] = ()
+    excluded: tuple[int, ...] = ()
     """Positions of units that it must not hold, sorted."""
     base: int = 0
     """Femtoseconds of what it computes already."""
 
 
 @dataclass(frozen=True, slots=True)
-class Staging:
+class StageRuns:
     """Runs in order: the device's place in the list given, and the end of its run."""
 
     runs: tuple[tuple[int, int], ...]
     is_order_free: bool
 
 
-def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective) -> Staging | None:
+def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective) -> StageRuns | None:
     """The contiguous runs with the least sum of times (latency) or the least longest stage (throughput).
 
     None where none fit.
@@ -72,7 +72,7 @@ def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective)
     in front.
     """
     if not loads:
-        return Staging((), is_order_free=True)
+        return StageRuns((), is_order_free=True)
     if not devices:
         return None
     kinds = _kinds(devices)
@@ -86,7 +86,7 @@ def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective)
         is_order_free=is_order_free,
     )
     runs = search.least_sum() if objective is Objective.LATENCY else search.least_longest()
-    return None if runs is None else Staging(runs, is_order_free)
+    return None if runs is None else StageRuns(runs, is_order_free)
 
 
 def _kinds(devices: Sequence[Stage]) -> list[list[int]]:
@@ -165,7 +165,7 @@ class _Search:
         """Take one more run on a device of this class, for every end."""
         device, time, nbytes = self.devices[kind], self.time[kind], self.bytes
         infinite = 1 << 200
-        barred = deque(device.barred)
+        excluded = deque(device.excluded)
         queue: deque[tuple[int, int]] = deque()
         earliest = 0
         for end in range(1, self.n + 1):
@@ -175,8 +175,8 @@ class _Search:
                 while queue and queue[-1][0] >= value:
                     queue.pop()
                 queue.append((value, start))
-            while barred and barred[0] < end:
-                earliest = barred.popleft() + 1
+            while excluded and excluded[0] < end:
+                earliest = excluded.popleft() + 1
             while queue and (queue[0][1] < earliest or nbytes[end] - nbytes[queue[0][1]] > device.limit):
                 queue.popleft()
             if queue and queue[0][0] + time[end] < costs[end]:
@@ -245,5 +245,5 @@ class _Search:
             bisect_right(self.bytes, self.bytes[start] + device.limit, start),
             bisect_right(time, time[start] + longest - device.base, start),
         )
-        at = bisect_left(device.barred, start)
-        return min(end - 1, device.barred[at]) if at < len(device.barred) else end - 1
+        at = bisect_left(device.excluded, start)
+        return min(end - 1, device.excluded[at]) if at < len(device.excluded) else end - 1

@@ -64,16 +64,16 @@ def timeline(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) ->
 
     Returns None where a rate that it needs is not known. Linear in atoms.
     """
-    if not _rates_known(costs, homes, streaming.executes):
+    if not _rates_known(costs, homes, streaming.execution_devices):
         return None
     player = _Player(costs, {device: slots.count for device, slots in streaming.slots.items()})
     for _ in range(_PASSES):
-        player.play(homes, streaming.executes)
+        player.play(homes, streaming.execution_devices)
     return player.settled()
 
 
-def _rates_known(costs: PassCosts, homes: Sequence[Device], executes: Sequence[Device]) -> bool:
-    pairs = set(zip(homes, executes, strict=True))
+def _rates_known(costs: PassCosts, homes: Sequence[Device], execution_devices: Sequence[Device]) -> bool:
+    pairs = set(zip(homes, execution_devices, strict=True))
     return all(
         device in costs.compute
         and (home == device or not device.is_accelerator or device in costs.copy)
@@ -97,11 +97,11 @@ class _Player:
         self.work: list[tuple[Resource, Device, int, int, int, int]] = []
         self.memory = 0
 
-    def play(self, homes: Sequence[Device], executes: Sequence[Device]) -> None:
+    def play(self, homes: Sequence[Device], execution_devices: Sequence[Device]) -> None:
         """Play one pass after what was played before."""
         self.began, self.work, self.memory = self.now, [], 0
         previous: Device | None = None
-        pairs = enumerate(zip(homes, executes, strict=True))
+        pairs = enumerate(zip(homes, execution_devices, strict=True))
         for (home, device), members in groupby(pairs, key=lambda pair: pair[1]):
             atoms = [at for at, _ in members]
             if device == CPU:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU, DISK
 from devmap.config.values.size import Percent
-from devmap.planning.placement.fill import Rooms, place_on_accelerators
+from devmap.planning.placement.fill import FreeCapacity, place_on_accelerators
 from devmap.planning.placement.packing import fits_by_bytes
-from devmap.planning.placement.partition import Bin, Row, fill
+from devmap.planning.placement.partition import Bin, LoadRow, fill
 from devmap.planning.placement.solve import solve
 from devmap.planning.problem.model import Overflow, Problem
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.planning.problem.budgets import Budget
 
-__all__ = ["Raising"]
+__all__ = ["BudgetIncrease"]
 
 _LARGE = 5_000
 """Units past which equal devices are searched once, and raises are not to the byte."""
 _TRIES, _TRIES_IF_LARGE = 48, 12
 
 
-class Raising:
+class BudgetIncrease:
     """A problem under other budgets; a class because all tries read the same sums."""
 
     def __init__(self, problem: Problem) -> None:
@@ -41,8 +41,8 @@ class Raising:
         self.is_large = len(problem.units) > _LARGE
 
     @cached_property
-    def _row(self) -> Row:
-        return Row.of(self.problem.resident_bytes)
+    def _row(self) -> LoadRow:
+        return LoadRow.of(self.problem.resident_bytes)
 
     @cached_property
     def _keeps_nothing_beside(self) -> bool:
@@ -143,14 +143,14 @@ class Raising:
                 else 0
             )
             return end == len(self._row) or self._row.load(end, len(self._row)) <= room
-        rooms = Rooms(problem, {})
+        rooms = FreeCapacity(problem, {})
         if any(rooms.left(device) < 0 for device in problem.limits):
             return False
         place_on_accelerators(rooms)
         down = [at for at, home in enumerate(rooms.homes) if home is None or not home.is_accelerator]
-        if len(problem.units_by_wish) > 1:
+        if len(problem.units_by_constraint) > 1:
             units, lower = problem.units, problem.lower_tiers
-            if any(units[at].pin is not None or not units[at].barred.isdisjoint(lower) for at in down):
+            if any(units[at].pin is not None or not units[at].excluded.isdisjoint(lower) for at in down):
                 return False
         return sum([problem.lower_bytes[at] for at in down]) <= room
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import device_names
 from devmap.config.values.size import format_bytes
 from devmap.errors import ResolutionError
-from devmap.planning.infeasible.budget_search import Raising
+from devmap.planning.infeasible.budget_search import BudgetIncrease
 from devmap.planning.infeasible.suggestions import cheapest_changes
 from devmap.planning.placement.packing import has_room, narrowest
 from devmap.planning.problem.model import NO_LIMIT
@@ -41,25 +41,25 @@ def no_plan(
 
     `machine` is the one that the config names, whose memory no suggested budget goes past.
     """
-    raising = Raising(problem)
-    raises = raising.smallest_of_each()
-    changes = cheapest_changes(config, raising, raises, fits, machine=machine)
+    increase = BudgetIncrease(problem)
+    increases = increase.smallest_of_each()
+    changes = cheapest_changes(config, increase, increases, fits, machine=machine)
     needed, offered = sum(problem.resident_bytes), sum(problem.limits.values())
-    missing = max(needed - offered, min((_usable(problem, *one) for one in raises.items()), default=0), 1)
+    missing = max(needed - offered, min((_usable(problem, *one) for one in increases.items()), default=0), 1)
     alone = (
-        f"; alone {_raised_alone(raises)}"
-        if len(raises) > 1 or any(nbytes != missing for nbytes in raises.values())
+        f"; alone {_raised_alone(increases)}"
+        if len(increases) > 1 or any(nbytes != missing for nbytes in increases.values())
         else ""
     )
     how_much = f"{format_bytes(missing)} are missing ({missing:,} bytes{alone}); "
     return ResolutionError(
         f"no plan fits: "
-        f"{how_much if needed > offered or overflow.reason else ''}{_what_binds(problem, overflow, raises)}",
+        f"{how_much if needed > offered or overflow.reason else ''}{_limiting_factors(problem, overflow, increases)}",
         help=f"try one with {' '.join(map(_as_option, changes[0].overrides))}"
         if changes
         else "offer more memory, or pin less",
         shortfall_bytes=missing,
-        shortfall_by_device={device.plain: nbytes for device, nbytes in raises.items()},
+        shortfall_by_device={device.plain: nbytes for device, nbytes in increases.items()},
         changes=[change.sentence for change in changes],
         overrides=[change.overrides for change in changes],
     )
@@ -73,10 +73,10 @@ def _as_option(override: str) -> str:
     )
 
 
-def _raised_alone(raises: Mapping[Device, int]) -> str:
+def _raised_alone(increases: Mapping[Device, int]) -> str:
     """What each device alone would need more; those that need the same in one word."""
     by_bytes: dict[int, list[Device]] = {}
-    for device, nbytes in raises.items():
+    for device, nbytes in increases.items():
         by_bytes.setdefault(nbytes, []).append(device)
     parts = [
         f"{format_bytes(nbytes)} on {device_names(alike, 'or')}" for nbytes, alike in sorted(by_bytes.items())
@@ -84,7 +84,7 @@ def _raised_alone(raises: Mapping[Device, int]) -> str:
     return ", or ".join(parts[:_MOST_DEVICES])
 
 
-def _what_binds(problem: Problem, overflow: Overflow, raises: Mapping[Device, int]) -> str:
+def _limiting_factors(problem: Problem, overflow: Overflow, increases: Mapping[Device, int]) -> str:
     if overflow.reason:
         return overflow.reason
     needed, offered = sum(problem.resident_bytes), sum(problem.limits.values())
@@ -97,7 +97,7 @@ def _what_binds(problem: Problem, overflow: Overflow, raises: Mapping[Device, in
             f"the model needs {format_bytes(needed)}{extra} and {device_names(devices)}{together} may hold "
             f"{format_bytes(offered)}{_kept(problem)}"
         )
-    alone = f"; a larger budget alone would do: {_raised_alone(raises)}" if raises else ""
+    alone = f"; a larger budget alone would do: {_raised_alone(increases)}" if increases else ""
     narrow = narrowest(problem)
     if narrow is not None:
         some, nbytes = narrow
@@ -149,7 +149,7 @@ def _unit(problem: Problem, at: int) -> str:
 
 def _open_to(problem: Problem, at: int) -> str:
     """The most that it may take up on one device, and where it must not lie."""
-    barred = problem.units[at].barred
-    most = max((limit for device, limit in problem.limits.items() if device not in barred), default=0)
-    kept_off = f" (it must not lie on {device_names(sorted(barred), 'or')})" if barred else ""
+    excluded = problem.units[at].excluded
+    most = max((limit for device, limit in problem.limits.items() if device not in excluded), default=0)
+    kept_off = f" (it must not lie on {device_names(sorted(excluded), 'or')})" if excluded else ""
     return f": {format_bytes(most)}{kept_off}"

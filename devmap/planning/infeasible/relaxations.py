@@ -1,4 +1,4 @@
-"""Configs that ask for less: a smaller workload, or one wish fewer.
+"""Configs that ask for less: a smaller workload, or one constraint fewer.
 
 Each with a sentence and what `--set` takes for it.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from devmap.config.model.placement_config import PlacementConfig, Workload
 
-__all__ = ["Relaxed", "smaller_workloads", "without_a_wish"]
+__all__ = ["Relaxed", "smaller_workloads", "without_one_constraint"]
 
 Relaxed = tuple[str, str, "PlacementConfig"]
 """A sentence, the override, the config with it."""
@@ -50,7 +50,7 @@ def _with_workload(config: PlacementConfig, workload: Workload, key: str, before
     return sentence, override, config.model_copy(update={"workload": changed})
 
 
-def without_a_wish(config: PlacementConfig) -> Iterator[Relaxed]:
+def without_one_constraint(config: PlacementConfig) -> Iterator[Relaxed]:
     """The config without one group of `same_device`, one entry of `forbid`, or one pin of the map, one after the other."""
     for place, group in enumerate(config.same_device):
         rest = [other for at, other in enumerate(config.same_device) if at != place]

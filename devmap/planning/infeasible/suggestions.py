@@ -1,7 +1,7 @@
 """Changes to a config that make it fit, the cheapest first, each tried by planning with it.
 
 Kinds, by what they cost: a larger budget on a device that is there (fewer bytes first), cpu as a tier, the
-disk as a tier, another strategy, less headroom, a lower run dtype, a smaller batch or sequence, a wish taken
+disk as a tier, another strategy, less headroom, a lower run dtype, a smaller batch or sequence, a constraint taken
 back. The cheapest of each kind comes before a second one of any, since three raises of the same kind are one
 idea said three times.
 """
@@ -19,14 +19,14 @@ from devmap.config.model.placement_config import Headroom
 from devmap.config.values.device import CPU, DISK, Device, device_name
 from devmap.config.values.size import Bytes, Percent
 from devmap.config.values.strategy import Strategy
-from devmap.planning.infeasible.relaxations import smaller_workloads, without_a_wish
+from devmap.planning.infeasible.relaxations import smaller_workloads, without_one_constraint
 from devmap.planning.problem.budgets import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
-    from devmap.planning.infeasible.budget_search import Raising
+    from devmap.planning.infeasible.budget_search import BudgetIncrease
     from devmap.planning.problem.model import Problem
 
 __all__ = ["Change", "ChangeKind", "cheapest_changes", "format_bytes_up"]
@@ -59,8 +59,8 @@ class Change:
 
 def cheapest_changes(
     config: PlacementConfig,
-    raising: Raising,
-    raises: Mapping[Device, int],
+    increase: BudgetIncrease,
+    increases: Mapping[Device, int],
     fits: Callable[[PlacementConfig], bool],
     *,
     machine: MachineProfile | None,
@@ -70,20 +70,20 @@ def cheapest_changes(
 
     `fits` plans with a config and says whether that went well.
 
-    `raises` are those of each device alone. Bounded: a few dozen plans for small models, a few for large
+    `increases` are those of each device alone. Bounded: a few dozen plans for small models, a few for large
     ones.
     """
-    problem = raising.problem
-    larger = _raises(config, raising, raises, machine)
+    problem = increase.problem
+    larger = _increases(config, increase, increases, machine)
     first = next((change for change in larger if fits(change.config)), None)
-    plans = _PLANS_IF_LARGE if raising.is_large else _PLANS
+    plans = _PLANS_IF_LARGE if increase.is_large else _PLANS
     kinds: tuple[Iterable[Change], ...] = (
-        _offers(config, raising, CPU),
-        _offers(config, raising, DISK),
+        _offers(config, increase, CPU),
+        _offers(config, increase, DISK),
         islice(chain.from_iterable([_strategies(config), _headrooms(config, problem)]), plans),
         _lower_dtypes(config),
         islice(_workloads(config), plans),
-        islice(_wishes(config), plans),
+        islice(_constraints(config), plans),
     )
     found = [] if first is None else [first]
     for kind in kinds:
@@ -104,28 +104,31 @@ def format_bytes_up(nbytes: int) -> str:
     return f"{nbytes} B"
 
 
-def _raises(
-    config: PlacementConfig, raising: Raising, raises: Mapping[Device, int], machine: MachineProfile | None
+def _increases(
+    config: PlacementConfig,
+    increase: BudgetIncrease,
+    increases: Mapping[Device, int],
+    machine: MachineProfile | None,
 ) -> Iterator[Change]:
     """Larger budgets, the fewest bytes on a device first; never more than a machine has that is known."""
     if config.max_memory is None:
         return
     budgets = {
         budget.device: budget
-        for budget in raising.problem.budgets
+        for budget in increase.problem.budgets
         if config.max_memory.get(budget.device) is not None
     }
     accelerators = tuple(device for device in budgets if device.is_accelerator)
     evenly = (
-        raising.smallest(*(budgets[device] for device in accelerators)) if len(accelerators) > 1 else None
+        increase.smallest(*(budgets[device] for device in accelerators)) if len(accelerators) > 1 else None
     )
-    alone = [(nbytes, (device,)) for device, nbytes in raises.items() if device in budgets]
+    alone = [(nbytes, (device,)) for device, nbytes in increases.items() if device in budgets]
     for nbytes, devices in sorted(
         [*alone, *([(evenly, accelerators)] if evenly else [])],
         key=lambda pair: (pair[0], len(pair[1]), pair[1]),
     ):
         rounded = -(-nbytes // 10**8) * 10**8 if nbytes >= 10**9 else nbytes
-        more = rounded if raising.helps(*(budgets[device].raised(rounded) for device in devices)) else nbytes
+        more = rounded if increase.helps(*(budgets[device].raised(rounded) for device in devices)) else nbytes
         amounts = {device: _raised(config, budgets[device], more, machine) for device in devices}
         if all(amount is not None for amount in amounts.values()):
             size = f"{format_bytes_up(more)} ({more:,} bytes)"
@@ -186,9 +189,9 @@ def _written(amount: Bytes | Percent) -> str | int:
     return f"{amount // 10**9}.{amount % 10**9 // 10**8}GB" if amount % 10**8 == 0 and amount else int(amount)
 
 
-def _offers(config: PlacementConfig, raising: Raising, device: Device) -> Iterator[Change]:
+def _offers(config: PlacementConfig, increase: BudgetIncrease, device: Device) -> Iterator[Change]:
     """A tier that is not offered, with as much as it takes."""
-    if any(budget.device == device for budget in raising.problem.budgets):
+    if any(budget.device == device for budget in increase.problem.budgets):
         return
     kind = ChangeKind.OFFER_CPU if device == CPU else ChangeKind.OFFER_DISK
     if config.max_memory is None:
@@ -199,7 +202,7 @@ def _offers(config: PlacementConfig, raising: Raising, device: Device) -> Iterat
                 kind, sentence, ("offload.folder=./offload",), config.model_copy(update={"offload": offload})
             )
         return
-    nbytes = raising.smallest(Budget(device, 0))
+    nbytes = increase.smallest(Budget(device, 0))
     if nbytes is not None:
         for total in dict.fromkeys((-(-nbytes // 10**8) * 10**8 if nbytes >= 10**9 else nbytes, nbytes)):
             yield _with_memory(
@@ -262,6 +265,6 @@ def _workloads(config: PlacementConfig) -> Iterator[Change]:
         yield Change(ChangeKind.WORKLOAD, sentence, (override,), changed)
 
 
-def _wishes(config: PlacementConfig) -> Iterator[Change]:
-    for sentence, override, changed in without_a_wish(config):
+def _constraints(config: PlacementConfig) -> Iterator[Change]:
+    for sentence, override, changed in without_one_constraint(config):
         yield Change(ChangeKind.WISH, sentence, (override,), changed)

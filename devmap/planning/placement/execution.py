@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU, DISK
 from devmap.planning.placement.slot_sizing import fit_slots
-from devmap.planning.problem.model import NO_LIMIT, Slots, Streaming, stretches
+from devmap.planning.problem.model import NO_LIMIT, Slots, Streaming, device_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,24 +31,24 @@ def stream(problem: Problem, homes: Sequence[Device], room: Mapping[Device, int]
     Which of the two lower tiers an atom lives on makes no difference here; what the CPU needs is for
     `host_slots` to say.
     """
-    executes, queues = _executing(problem, homes)
+    execution_devices, queues = _executing(problem, homes)
     slots: dict[Device, Slots] = {}
     needs: dict[Device, int] = {}
     in_place: list[int] = []
     cost = 0
     for device, queue in queues.items():
-        if device is CPU:
+        if device == CPU:
             in_place += queue
             continue
         fitting = fit_slots(problem, queue, room[device])
         for at in fitting.left_to_cpu:
-            executes[at] = CPU
+            execution_devices[at] = CPU
         in_place += fitting.left_to_cpu
         cost += fitting.cost
         if fitting.slots is not None:
             slots[device] = fitting.slots
             needs[device] = fitting.slots.nbytes + fitting.beside_bytes
-    return Streaming(tuple(executes), slots, needs, frozenset(in_place), cost)
+    return Streaming(tuple(execution_devices), slots, needs, frozenset(in_place), cost)
 
 
 def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device], dict[Device, list[int]]]:
@@ -60,16 +60,16 @@ def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device],
     nearest = accelerators[0] if accelerators else CPU
     queues: dict[Device, list[int]] = {}
     queue: list[int] = []
-    executes: list[Device] = []
+    execution_devices: list[Device] = []
     for at, home in enumerate(homes):
-        if home is CPU or home is DISK:
+        if home in (CPU, DISK):
             queue.append(at)
         elif home is not nearest:
             queues.setdefault(nearest, []).extend(queue)
             nearest, queue = home, []
-        executes.append(nearest)
+        execution_devices.append(nearest)
     queues.setdefault(nearest, []).extend(queue)
-    return executes, {device: members for device, members in queues.items() if members}
+    return execution_devices, {device: members for device, members in queues.items() if members}
 
 
 def host_slots(
@@ -81,7 +81,7 @@ def host_slots(
     """
     if not in_place:
         return None, 0
-    queue = [at for at in sorted(in_place) if homes[at] is DISK]
+    queue = [at for at in sorted(in_place) if homes[at] == DISK]
     limit = problem.limits.get(CPU)
     beside = problem.activation_bytes + sum([problem.beside_bytes[at] for at in queue])
     slots = None
@@ -114,26 +114,26 @@ def streamed(
     """
     accelerators = problem.accelerators
     loads, limits = problem.loads, problem.limits
-    executes: list[Device] = []
+    execution_devices: list[Device] = []
     queues: dict[Device, list[int]] = {}
     resident: dict[Device, int] = {}
     nearest = accelerators[0] if accelerators else CPU
     up_to = _up_to(loads.weight, loads.held, loads.run)
-    for home, start, end in stretches(homes):
+    for home, start, end in device_runs(homes):
         if home.is_accelerator:
             nearest = home
             resident[home] = resident.get(home, 0) + up_to[end] - up_to[start]
-            executes += [home] * (end - start)
+            execution_devices += [home] * (end - start)
             continue
-        room = -1 if nearest is CPU else limits[nearest]
+        room = -1 if nearest == CPU else limits[nearest]
         stays = [
             at for at in range(start, end) if at in in_place or loads.slot[at] > room or not loads.frozen[at]
         ]
         whole = [nearest] * (end - start)
         for at in stays:
             whole[at - start] = CPU
-        executes += whole
-        if home is CPU:
+        execution_devices += whole
+        if home == CPU:
             resident[CPU] = resident.get(CPU, 0) + sum([loads.resident(at) for at in stays])
         elif stays:
             queues.setdefault(CPU, []).extend(stays)
@@ -144,7 +144,7 @@ def streamed(
             )
     slots: dict[Device, Slots] = {}
     needs: dict[Device, int] = {}
-    if CPU in executes:
+    if CPU in execution_devices:
         needs[CPU] = problem.activation_bytes
     for device, queue in queues.items():
         largest = max(queue, key=loads.slot.__getitem__)
@@ -156,8 +156,8 @@ def streamed(
         needs[device] = count * size + beside
     if CPU not in limits:
         needs.pop(CPU, None)
-    chosen = frozenset(at for at, device in enumerate(executes) if device is CPU)
-    return Streaming(tuple(executes), slots, needs, chosen)
+    chosen = frozenset(at for at, device in enumerate(execution_devices) if device == CPU)
+    return Streaming(tuple(execution_devices), slots, needs, chosen)
 
 
 def is_within_budgets(problem: Problem, homes: Sequence[Device], streaming: Streaming) -> bool:
@@ -168,12 +168,12 @@ def is_within_budgets(problem: Problem, homes: Sequence[Device], streaming: Stre
     loads = problem.loads
     totals = dict(streaming.needs)
     up_to = _up_to(loads.weight, loads.held)
-    for home, start, end in stretches(homes):
-        if home is DISK and not all(loads.frozen[start:end]):
+    for home, start, end in device_runs(homes):
+        if home == DISK and not all(loads.frozen[start:end]):
             return False
         totals[home] = totals.get(home, 0) + up_to[end] - up_to[start]
     if any(problem.beside_bytes):
-        for at, (home, device) in enumerate(zip(homes, streaming.executes, strict=True)):
+        for at, (home, device) in enumerate(zip(homes, streaming.execution_devices, strict=True)):
             totals[home] += loads.run[at] if home is device else -loads.buffers[at]
     return all(nbytes <= problem.limits[device] for device, nbytes in totals.items())
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU
 from devmap.config.values.strategy import Strategy
-from devmap.planning.placement.partition import Bin, Row, balanced_split, fill, low_first_split
+from devmap.planning.placement.partition import Bin, LoadRow, balanced_split, fill, low_first_split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.planning.problem.model import Problem
 
-__all__ = ["LowerTiers", "Rooms", "fill_lower_tiers", "place_on_accelerators"]
+__all__ = ["FreeCapacity", "LowerTiers", "fill_lower_tiers", "place_on_accelerators"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FilledDevice:
     """Units in order that fill one device, and the bytes that it had for them."""
 
     device: Device
@@ -43,7 +43,7 @@ class Run:
     room: int
 
 
-class Rooms:
+class FreeCapacity:
     """What is left on each accelerator while units are placed.
 
     A class because every step takes from the same rooms.
@@ -54,7 +54,7 @@ class Rooms:
         self.reserve = reserve
         self.used = dict.fromkeys(problem.limits, 0)
         self.homes: list[Device | None] = [None] * len(problem.units)
-        self.runs: list[Run] = []
+        self.runs: list[FilledDevice] = []
         """What each device holds when it is filled in order, whatever evenness makes of it afterwards."""
         if problem.one_strategy is not None:
             return
@@ -70,7 +70,7 @@ class Rooms:
         return self.problem.limits[device] - self.used[device]
 
 
-def place_on_accelerators(rooms: Rooms) -> list[int]:
+def place_on_accelerators(rooms: FreeCapacity) -> list[int]:
     """Place what the accelerators hold; return the units that go down, in order."""
     below: list[int] = []
     for strategy, members in _by_strategy(rooms.problem).items():
@@ -91,22 +91,22 @@ def _by_strategy(problem: Problem) -> dict[Strategy, Sequence[int]]:
     return {**found}
 
 
-def _place(rooms: Rooms, members: Sequence[int], strategy: Strategy) -> list[int]:
+def _place(rooms: FreeCapacity, members: Sequence[int], strategy: Strategy) -> list[int]:
     devices = rooms.problem.accelerators
     if not devices:
         return list(members)
     units, loads = rooms.problem.units, rooms.problem.resident_bytes
-    row = Row.of(loads if len(members) == len(loads) else [loads[at] for at in members])
-    barred = (
+    row = LoadRow.of(loads if len(members) == len(loads) else [loads[at] for at in members])
+    excluded = (
         []
         if rooms.problem.one_strategy is not None
-        else [i for i, at in enumerate(members) if units[at].barred]
+        else [i for i, at in enumerate(members) if units[at].excluded]
     )
     bins = [
         Bin(
             rooms.problem.limits[device] - rooms.reserve.get(device, 0),
             rooms.used[device],
-            tuple(i for i in barred if device in units[members[i]].barred),
+            tuple(i for i in excluded if device in units[members[i]].excluded),
         )
         for device in devices
     ]
@@ -115,7 +115,9 @@ def _place(rooms: Rooms, members: Sequence[int], strategy: Strategy) -> list[int
     if sum(end - start for _, start, end in runs) < len(chosen):
         chosen = [i for _, start, end in runs for i in range(start, end)]
     skipped = _without(members, chosen)
-    rooms.runs += [Run(devices[d], members[start:end], rooms.left(devices[d])) for d, start, end in runs]
+    rooms.runs += [
+        FilledDevice(devices[d], members[start:end], rooms.left(devices[d])) for d, start, end in runs
+    ]
     if strategy in {Strategy.BALANCED, Strategy.BALANCED_LOW_0}:
         runs = _balanced(row, bins, chosen, low_first=strategy is Strategy.BALANCED_LOW_0)
     else:
@@ -138,7 +140,7 @@ def _without(members: Sequence[int], chosen: Sequence[int]) -> list[int]:
     return [at for i, at in enumerate(members) if i not in inside]
 
 
-def _filled(row: Row, bins: Sequence[Bin], whole: Sequence[int]) -> list[tuple[int, int, int]]:
+def _filled(row: LoadRow, bins: Sequence[Bin], whole: Sequence[int]) -> list[tuple[int, int, int]]:
     """The runs (device, start, end) of a forward fill.
 
     `whole` is what each device could hold if only pinned units lay there.
@@ -154,7 +156,7 @@ def _filled(row: Row, bins: Sequence[Bin], whole: Sequence[int]) -> list[tuple[i
     used = 0
     while d < len(bins) and at < n:
         one = bins[d]
-        end = fill(row, [Bin(one.limit, one.base + used, one.barred)], at)[-1]
+        end = fill(row, [Bin(one.limit, one.base + used, one.excluded)], at)[-1]
         if end > at:
             runs.append((d, at, end))
             used += row.load(at, end)
@@ -162,9 +164,9 @@ def _filled(row: Row, bins: Sequence[Bin], whole: Sequence[int]) -> list[tuple[i
             continue
         load = row.load(at, at + 1)
         later = load < rest[d + 1] and any(
-            load <= whole[e] and at not in bins[e].barred for e in range(d + 1, len(bins))
+            load <= whole[e] and at not in bins[e].excluded for e in range(d + 1, len(bins))
         )
-        here = load <= whole[d] and at not in one.barred
+        here = load <= whole[d] and at not in one.excluded
         if later or here:
             d, used = d + 1, 0
         if not later and (not here or d < len(bins)):
@@ -173,12 +175,12 @@ def _filled(row: Row, bins: Sequence[Bin], whole: Sequence[int]) -> list[tuple[i
 
 
 def _balanced(
-    row: Row, bins: Sequence[Bin], chosen: Sequence[int], *, low_first: bool
+    row: LoadRow, bins: Sequence[Bin], chosen: Sequence[int], *, low_first: bool
 ) -> list[tuple[int, int, int]]:
     """Runs over the places of `chosen`, the units that a forward fill holds, split as evenly as the strategy says."""
-    kept = row if len(chosen) == len(row) else Row.of([row.sums[i + 1] - row.sums[i] for i in chosen])
-    place = {i: k for k, i in enumerate(chosen)} if any(one.barred for one in bins) else {}
-    fitted = [Bin(one.limit, one.base, tuple(place[i] for i in one.barred if i in place)) for one in bins]
+    kept = row if len(chosen) == len(row) else LoadRow.of([row.sums[i + 1] - row.sums[i] for i in chosen])
+    place = {i: k for k, i in enumerate(chosen)} if any(one.excluded for one in bins) else {}
+    fitted = [Bin(one.limit, one.base, tuple(place[i] for i in one.excluded if i in place)) for one in bins]
     ends = low_first_split(kept, fitted) if low_first else balanced_split(kept, fitted)
     if ends is None:
         ends = fill(kept, fitted)
@@ -202,7 +204,7 @@ class LowerTiers:
         """Place a unit that found no place in the first gap."""
         for device, left in self.left.items():
             nbytes = (on_cpu if device == CPU else problem.lower_bytes)[at]
-            if nbytes <= left and device not in problem.units[at].barred:
+            if nbytes <= left and device not in problem.units[at].excluded:
                 self.homes[at] = device
                 self.left[device] -= nbytes
                 return True
@@ -231,14 +233,14 @@ def fill_lower_tiers(
     open_tiers = list(tiers)
     units = problem.units
     for at in below:
-        barred = units[at][3]
+        excluded = units[at][3]
         for device in open_tiers:
             nbytes = bytes_on[device][at]
-            if nbytes <= left[device] and (not barred or device not in barred):
+            if nbytes <= left[device] and (not excluded or device not in excluded):
                 if (
                     device is not open_tiers[0]
                     and bytes_on[open_tiers[0]][at] <= whole[open_tiers[0]]
-                    and open_tiers[0] not in barred
+                    and open_tiers[0] not in excluded
                 ):
                     open_tiers.pop(0)
                 homes[at] = device

@@ -62,7 +62,7 @@ def fits_by_bytes(problem: Problem) -> bool:
         return False
     if problem.one_strategy is not None:
         return max(least, default=0) <= max(problem.limits.values())
-    for (pin, _), members in problem.units_by_wish.items():
+    for (pin, _), members in problem.units_by_constraint.items():
         heaviest = (
             {
                 max(members, key=amounts.__getitem__)
@@ -82,14 +82,14 @@ def narrowest(problem: Problem) -> tuple[tuple[Device, ...], int] | None:
     And the bytes of these, if they are more than they may hold.
 
     Of several the fewest devices. Linear in units, with the square of the number of different sets of devices
-    that wishes leave.
+    that constraints leave.
     """
     wanted: dict[tuple[Device, ...], int] = {}
-    if len(problem.units_by_wish) == 1:  # the same is open to all
+    if len(problem.units_by_constraint) == 1:  # the same is open to all
         return None
-    for (pin, barred), members in problem.units_by_wish.items():
+    for (pin, excluded), members in problem.units_by_constraint.items():
         devices = tuple(
-            one for one in problem.limits if (one == pin if pin is not None else one not in barred)
+            one for one in problem.limits if (one == pin if pin is not None else one not in excluded)
         )
         amounts = (
             problem.resident_bytes if all(one.is_accelerator for one in devices) else problem.lower_bytes
@@ -104,11 +104,11 @@ def narrowest(problem: Problem) -> tuple[tuple[Device, ...], int] | None:
 
 def has_room(problem: Problem, at: int) -> bool:
     """Whether some device could hold a unit that is not pinned if nothing else lay there."""
-    barred = problem.units[at].barred
+    excluded = problem.units[at].excluded
     return any(
         _bytes_on(problem, device)[at] <= limit
         for device, limit in problem.limits.items()
-        if device not in barred
+        if device not in excluded
     )
 
 
@@ -167,11 +167,11 @@ class _Search:
                 self.left[place] -= self.bytes_on[place][at]
         self.to_come = [0, *accumulate(least[at] for at in reversed(self.free))][::-1]
         self.smallest = [least[at] for at in self.free[-1:]] or [0]
-        self.barred = [
-            frozenset(self.devices.index(one) for one in problem.units[at].barred if one in self.devices)
+        self.excluded = [
+            frozenset(self.devices.index(one) for one in problem.units[at].excluded if one in self.devices)
             for at in self.free
         ]
-        marked = {place for barred in self.barred for place in barred}
+        marked = {place for excluded in self.excluded for place in excluded}
         self.alike = [
             place
             for place, device in enumerate(self.devices)
@@ -237,11 +237,11 @@ class _Search:
             or self._state(depth) in self.dead
         ):
             return []
-        at, barred = self.free[depth], self.barred[depth]
+        at, excluded = self.free[depth], self.excluded[depth]
         fitting = [
             place
             for place, left in enumerate(self.left)
-            if self.bytes_on[place][at] <= left and place not in barred
+            if self.bytes_on[place][at] <= left and place not in excluded
         ]
         return sorted(fitting, key=lambda place: (-self.devices[place].tier, -self.left[place], -place))
 
@@ -258,7 +258,7 @@ def _by_size(problem: Problem, homes: Sequence[Device], *, backwards: bool) -> l
     alike: dict[tuple[object, ...], list[int]] = {}
     for at, unit in enumerate(problem.units):
         if unit.pin is None:
-            alike.setdefault((problem.resident_bytes[at], problem.lower_bytes[at], unit.barred), []).append(
+            alike.setdefault((problem.resident_bytes[at], problem.lower_bytes[at], unit.excluded), []).append(
                 at
             )
     found = list(homes)
@@ -292,7 +292,9 @@ def _beside(problem: Problem, homes: Sequence[Device], at: int) -> list[Device]:
         return []
     near = dict.fromkeys([*homes[max(0, at - 1) : at], *homes[at + 1 : at + 2]])
     return [
-        device for device in near if device != home and device.tier == home.tier and device not in unit.barred
+        device
+        for device in near
+        if device != home and device.tier == home.tier and device not in unit.excluded
     ]
 
 
@@ -306,7 +308,7 @@ def _traded(problem: Problem, homes: list[Device], left: dict[Device, int], one:
     others = [
         at
         for at, lies in enumerate(homes)
-        if lies == to and units[at].pin is None and home not in units[at].barred
+        if lies == to and units[at].pin is None and home not in units[at].excluded
     ]
     for other in (None, *others):
         returned = 0 if other is None else come[other]

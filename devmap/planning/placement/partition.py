@@ -2,7 +2,7 @@
 
 Pure, exact, on integers.
 
-A `Row` holds the loads of the units in order as prefix sums; a `Bin` is one device: what it may take, what
+A `LoadRow` holds the loads of the units in order as prefix sums; a `Bin` is one device: what it may take, what
 already lies on it, and which positions it must not hold. Everything rests on `_reach`: how far one device
 gets from a position, a bisection in the prefix sums. It grows with the position and with the device's limit,
 so that
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Bin", "Row", "balanced_split", "fill", "low_first_split"]
+__all__ = ["Bin", "LoadRow", "balanced_split", "fill", "low_first_split"]
 
 _MOST_POSITIONS = 20_000
 """Positions of cuts that are compared for evenness in one split; beyond it (a huge unit that leaves the
@@ -37,13 +37,13 @@ _MOST_CHOICES = 64
 
 
 @dataclass(frozen=True)
-class Row:
+class LoadRow:
     """Loads of units in order, as prefix sums: `sums[i]` bytes stand before position i."""
 
     sums: tuple[int, ...]
 
     @classmethod
-    def of(cls, loads: Iterable[int]) -> Row:
+    def of(cls, loads: Iterable[int]) -> LoadRow:
         """The row of these loads, none negative."""
         return cls((0, *accumulate(loads)))
 
@@ -64,7 +64,7 @@ class Bin:
 
     limit: int
     base: int = 0
-    barred: tuple[int, ...] = ()
+    excluded: tuple[int, ...] = ()
 
     @property
     def room(self) -> int:
@@ -73,10 +73,10 @@ class Bin:
 
     def capped(self, largest: int) -> Bin:
         """The same device, not above `largest` bytes with its base."""
-        return self if self.limit <= largest else Bin(largest, self.base, self.barred)
+        return self if self.limit <= largest else Bin(largest, self.base, self.excluded)
 
 
-def fill(row: Row, bins: Sequence[Bin], start: int = 0) -> list[int]:
+def fill(row: LoadRow, bins: Sequence[Bin], start: int = 0) -> list[int]:
     """The end of each device's run when each takes all that fits, in order.
 
     The last end is n if and only if a contiguous split fits.
@@ -88,7 +88,7 @@ def fill(row: Row, bins: Sequence[Bin], start: int = 0) -> list[int]:
     return ends
 
 
-def balanced_split(row: Row, bins: Sequence[Bin]) -> list[int] | None:
+def balanced_split(row: LoadRow, bins: Sequence[Bin]) -> list[int] | None:
     """The end of each device's run in the split with the smallest possible largest load (run and base together).
 
     Among equal optima the fewest cuts, then the most even (the smallest sum of squared loads), then devices in order.
@@ -111,7 +111,7 @@ def balanced_split(row: Row, bins: Sequence[Bin]) -> list[int] | None:
     return _most_even(row, [one.capped(high) for one in bins])
 
 
-def low_first_split(row: Row, bins: Sequence[Bin]) -> list[int] | None:
+def low_first_split(row: LoadRow, bins: Sequence[Bin]) -> list[int] | None:
     """The end of each run when the first device takes the fewest bytes that let the rest fit.
 
     And the rest is balanced.
@@ -130,41 +130,41 @@ def low_first_split(row: Row, bins: Sequence[Bin]) -> list[int] | None:
             high = middle
         else:
             low = middle + 1
-    tail = Row.of(row.load(i, i + 1) for i in range(low, len(row)))
-    shifted = [Bin(one.limit, one.base, tuple(at - low for at in one.barred if at >= low)) for one in rest]
+    tail = LoadRow.of(row.load(i, i + 1) for i in range(low, len(row)))
+    shifted = [Bin(one.limit, one.base, tuple(at - low for at in one.excluded if at >= low)) for one in rest]
     ends = balanced_split(tail, shifted)
     assert ends is not None, "the search ended where the rest fits"
     return [low, *(low + end for end in ends)]
 
 
-def _reach(row: Row, one: Bin, start: int) -> int:
-    """How far a device gets from a position: the longest run that fits and holds nothing barred.
+def _reach(row: LoadRow, one: Bin, start: int) -> int:
+    """How far a device gets from a position: the longest run that fits and holds nothing excluded.
 
     Units of no bytes go along.
     """
     if one.room < 0:
         return start
     end = bisect_right(row.sums, row.sums[start] + one.room, start) - 1
-    if one.barred:
-        at = bisect_left(one.barred, start)
-        if at < len(one.barred):
-            end = min(end, one.barred[at])
+    if one.excluded:
+        at = bisect_left(one.excluded, start)
+        if at < len(one.excluded):
+            end = min(end, one.excluded[at])
     return end
 
 
-def _back(row: Row, one: Bin, end: int) -> int:
+def _back(row: LoadRow, one: Bin, end: int) -> int:
     """The first position from which a device gets to `end`."""
     if one.room < 0:
         return end
     start = bisect_left(row.sums, row.sums[end] - one.room, 0, end + 1)
-    if one.barred:
-        at = bisect_left(one.barred, end) - 1
+    if one.excluded:
+        at = bisect_left(one.excluded, end) - 1
         if at >= 0:
-            start = max(start, one.barred[at] + 1)
+            start = max(start, one.excluded[at] + 1)
     return start
 
 
-def _most_even(row: Row, bins: Sequence[Bin]) -> list[int]:
+def _most_even(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
     """Of the splits that fit.
 
     The fewest runs, then the smallest sum of squared loads, then the first devices.
@@ -197,7 +197,7 @@ def _choices(bins: int, used: int, first: tuple[int, ...]) -> list[tuple[int, ..
     return found
 
 
-def _fewest(row: Row, bins: Sequence[Bin]) -> list[int]:
+def _fewest(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
     """The fewest devices whose runs reach the end, the earliest such devices.
 
     How far k of the first d devices get.
@@ -213,7 +213,7 @@ def _fewest(row: Row, bins: Sequence[Bin]) -> list[int]:
     return list(next(used for end, used in reached if end == n))
 
 
-def _cuts(row: Row, bins: Sequence[Bin]) -> list[int]:
+def _cuts(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
     """The ends of the most even split over exactly these devices, each of which is needed."""
     latest = fill(row, bins)
     earliest = [len(row)]
@@ -234,7 +234,7 @@ def _cuts(row: Row, bins: Sequence[Bin]) -> list[int]:
 
 
 def _layer(
-    row: Row, one: Bin, costs: dict[int, int], window: tuple[int, int]
+    row: LoadRow, one: Bin, costs: dict[int, int], window: tuple[int, int]
 ) -> tuple[dict[int, int], dict[int, int]]:
     """The least sum of squares at each end in the window, and the start it comes from.
 
@@ -263,7 +263,9 @@ def _layer(
     return best_cost, best_start
 
 
-def _near_even(row: Row, bins: Sequence[Bin], earliest: Sequence[int], latest: Sequence[int]) -> list[int]:
+def _near_even(
+    row: LoadRow, bins: Sequence[Bin], earliest: Sequence[int], latest: Sequence[int]
+) -> list[int]:
     ends: list[int] = []
     start = 0
     for at, one in enumerate(bins):
@@ -276,7 +278,7 @@ def _near_even(row: Row, bins: Sequence[Bin], earliest: Sequence[int], latest: S
     return ends
 
 
-def _squares(row: Row, bins: Sequence[Bin], ends: Sequence[int]) -> int:
+def _squares(row: LoadRow, bins: Sequence[Bin], ends: Sequence[int]) -> int:
     return sum(
         (one.base + row.load(start, end)) ** 2
         for one, start, end in zip(bins, [0, *ends], ends, strict=False)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from devmap.planning.problem.model import Problem
 
-__all__ = ["BlockCosts", "Cut", "Fitting", "best_cut", "cost_in_place", "fit_slots"]
+__all__ = ["BlockCosts", "Fitting", "SlotCut", "best_cut", "cost_in_place", "fit_slots"]
 
 _OVERLAPPED = 2
 _ALONE = 3
@@ -64,7 +64,7 @@ class BlockCosts:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class SlotCut:
     """How much of one device's run stays resident."""
 
     cost: int
@@ -83,7 +83,7 @@ def best_cut(
     *,
     smallest: int = 0,
     least: int = 0,
-) -> Cut | None:
+) -> SlotCut | None:
     """The cheapest way to make room for slots at the end of one device's run; None where none has room.
 
     `run` are the units that fill the device in order, `spilled` all others that are executed there, `room`
@@ -117,7 +117,7 @@ def _cuts(
     room: int,
     *,
     count: int,
-) -> Iterable[Cut]:
+) -> Iterable[SlotCut]:
     waiting: dict[int, list[int]] = {}
     looks = Counter(
         zip(
@@ -152,7 +152,9 @@ def _cuts(
         if loads[k] + count * size + beside_streamed > room:
             return
         if streamed:
-            yield Cut(_WEIGHTS[count] * streamed + _IN_PLACE * (in_place + never), in_place, loads[k], size)
+            yield SlotCut(
+                _WEIGHTS[count] * streamed + _IN_PLACE * (in_place + never), in_place, loads[k], size
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU, DISK
-from devmap.planning.placement.fill import Rooms, Run, place_on_accelerators
+from devmap.planning.placement.fill import FilledDevice, FreeCapacity, place_on_accelerators
 from devmap.planning.placement.packing import fits_by_bytes, pack
 from devmap.planning.placement.slot_sizing import BlockCosts, best_cut, cost_in_place
-from devmap.planning.placement.spill import over_pinned, settled, with_homes, without_place
+from devmap.planning.placement.spill import over_pinned, resolve_spill, with_homes, without_place
 from devmap.planning.problem.model import Overflow, Solution
 
 if TYPE_CHECKING:
@@ -49,19 +49,19 @@ def solve(problem: Problem) -> Solution | Overflow:
 
 
 def _in_order(problem: Problem) -> Solution | Overflow:
-    rooms = Rooms(problem, {})
+    rooms = FreeCapacity(problem, {})
     crowded = over_pinned(rooms)
     if crowded is not None:
         return crowded
     below = place_on_accelerators(rooms)
-    spills = below or any(home is CPU or home is DISK for home in rooms.homes)
+    spills = below or any(home in (CPU, DISK) for home in rooms.homes)
     if not spills or not problem.accelerators:
-        return settled(rooms, below)
+        return resolve_spill(rooms, below)
     promising, expected = _at_the_end(problem, rooms, below)
     best = None if promising is None else _planned(problem, promising)
     if isinstance(best, Solution) and best.streaming.cost <= expected and problem.one_strategy is not None:
         return best
-    plain = settled(rooms, below)
+    plain = resolve_spill(rooms, below)
     best = _cheaper(best, plain)
     if problem.one_strategy is None and isinstance(plain, Solution):
         for reserve in _anywhere(problem, plain):
@@ -77,15 +77,17 @@ def _cheaper(best: Solution | Overflow | None, other: Solution | Overflow) -> So
 
 
 def _planned(problem: Problem, reserve: Mapping[Device, int]) -> Solution | Overflow:
-    rooms = Rooms(problem, reserve)
-    return settled(rooms, place_on_accelerators(rooms))
+    rooms = FreeCapacity(problem, reserve)
+    return resolve_spill(rooms, place_on_accelerators(rooms))
 
 
 # --- choices of what to keep free
 # -------------------------------------------------------------------------------------------
 
 
-def _at_the_end(problem: Problem, rooms: Rooms, below: Sequence[int]) -> tuple[dict[Device, int] | None, int]:
+def _at_the_end(
+    problem: Problem, rooms: FreeCapacity, below: Sequence[int]
+) -> tuple[dict[Device, int] | None, int]:
     """Bytes to keep free at the end of the last accelerator in use, and the cost that is then expected.
 
     None where no slot has room.
@@ -94,7 +96,7 @@ def _at_the_end(problem: Problem, rooms: Rooms, below: Sequence[int]) -> tuple[d
     empty, and all that they give up must fit the slots.
     """
     costs = BlockCosts.of(problem)
-    spilled = sorted([*below, *(at for at, home in enumerate(rooms.homes) if home is CPU or home is DISK)])
+    spilled = sorted([*below, *(at for at, home in enumerate(rooms.homes) if home in (CPU, DISK))])
     offered = sum(problem.limits[device] for device in problem.lower_tiers)
     best: tuple[int, dict[Device, int]] | None = None
     without = cost_in_place(costs, spilled)
@@ -118,19 +120,23 @@ def _at_the_end(problem: Problem, rooms: Rooms, below: Sequence[int]) -> tuple[d
     return (None, 0) if best is None or best[0] > without else (best[1], best[0])
 
 
-def _by_device(rooms: Rooms) -> list[Run]:
+def _by_device(rooms: FreeCapacity) -> list[FilledDevice]:
     """The runs, with those of one device as one."""
-    found: dict[Device, Run] = {}
+    found: dict[Device, FilledDevice] = {}
     for run in rooms.runs:
         known = found.get(run.device)
-        found[run.device] = run if known is None else Run(run.device, [*known.units, *run.units], known.room)
+        found[run.device] = (
+            run if known is None else FilledDevice(run.device, [*known.units, *run.units], known.room)
+        )
     return [found[device] for device in rooms.problem.accelerators if device in found]
 
 
-def _nothing(rooms: Rooms) -> Run:
+def _nothing(rooms: FreeCapacity) -> FilledDevice:
     """The first accelerator, which executes everything where nothing is resident."""
     first = rooms.problem.accelerators[0]
-    return Run(first, (), next((run.room for run in rooms.runs if run.device == first), rooms.left(first)))
+    return FilledDevice(
+        first, (), next((run.room for run in rooms.runs if run.device == first), rooms.left(first))
+    )
 
 
 def _anywhere(problem: Problem, plain: Solution) -> Iterator[dict[Device, int]]:
@@ -138,7 +144,7 @@ def _anywhere(problem: Problem, plain: Solution) -> Iterator[dict[Device, int]]:
     nearest = problem.accelerators[0]
     queues: dict[Device, list[int]] = {}
     for at, home in enumerate(plain.homes):
-        if home is not CPU and home is not DISK:
+        if home not in (CPU, DISK):
             nearest = home
         elif problem.loads.frozen[at]:
             queues.setdefault(nearest, []).append(at)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU, DISK, device_names
 from devmap.planning.placement.execution import host_slots, is_within_budgets, stream, streamed
-from devmap.planning.placement.fill import LowerTiers, Rooms, fill_lower_tiers, place_on_accelerators
+from devmap.planning.placement.fill import FreeCapacity, LowerTiers, fill_lower_tiers, place_on_accelerators
 from devmap.planning.problem.model import NO_LIMIT, Overflow, Solution
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.planning.problem.model import Problem, Slots
 
-__all__ = ["over_pinned", "settled", "with_homes", "without_place"]
+__all__ = ["over_pinned", "resolve_spill", "with_homes", "without_place"]
 
 _MOST_ROUNDS = 8
 """Times that homes and what they need are brought into agreement; two are usual."""
 
 
-def over_pinned(rooms: Rooms) -> Overflow | None:
+def over_pinned(rooms: FreeCapacity) -> Overflow | None:
     """The accelerators to which more is pinned than they may hold, if there are any."""
     crowded = [device for device in rooms.problem.limits if device.is_accelerator and rooms.left(device) < 0]
     return _crowded(rooms, crowded) if crowded else None
@@ -33,7 +33,7 @@ def over_pinned(rooms: Rooms) -> Overflow | None:
 
 def without_place(problem: Problem) -> Overflow:
     """What a forward fill leaves without a place where all devices together hold too little."""
-    rooms = Rooms(problem, {})
+    rooms = FreeCapacity(problem, {})
     over = over_pinned(rooms)
     if over is not None:
         return over
@@ -43,7 +43,7 @@ def without_place(problem: Problem) -> Overflow:
     return _crowded(rooms, crowded, tiers.left) if crowded else _overflow(rooms, tiers)
 
 
-def settled(rooms: Rooms, below: Sequence[int]) -> Solution | Overflow:
+def resolve_spill(rooms: FreeCapacity, below: Sequence[int]) -> Solution | Overflow:
     """A solution in which the units `below` lie on cpu and disk and all others where `rooms` has them.
 
     Or what found no place.
@@ -80,7 +80,7 @@ class _Lower:
     gaps: tuple[int, ...] = ()
 
 
-def _lower(rooms: Rooms, below: Sequence[int], in_place: frozenset[int]) -> _Lower | Overflow:
+def _lower(rooms: FreeCapacity, below: Sequence[int], in_place: frozenset[int]) -> _Lower | Overflow:
     """Fill cpu and disk; the more goes to disk the more the CPU may need for slots.
 
     So that this takes some rounds.
@@ -104,9 +104,9 @@ def _lower(rooms: Rooms, below: Sequence[int], in_place: frozenset[int]) -> _Low
             )
             slots, needed = host_slots(problem, homes, in_place, most_slots=most_slots)
             if needed - kept <= tiers.left.get(CPU, 0):
-                settled = LowerTiers(tiers.homes, tiers.left, [])
+                resolve_spill = LowerTiers(tiers.homes, tiers.left, [])
                 return _Lower(
-                    settled,
+                    resolve_spill,
                     tuple(homes),
                     {CPU: slots} if slots else {},
                     {CPU: needed} if needed else {},
@@ -116,7 +116,7 @@ def _lower(rooms: Rooms, below: Sequence[int], in_place: frozenset[int]) -> _Low
             tiers = fill_lower_tiers(problem, below, pinned, on_cpu, kept)
     homeless = (
         [at for at in tiers.homeless if at not in tiers.homes]
-        or [at for at in below if tiers.homes.get(at) is CPU]
+        or [at for at in below if tiers.homes.get(at) == CPU]
         or list(below)
     )
     return _Lower(LowerTiers(tiers.homes, tiers.left, homeless))
@@ -136,7 +136,7 @@ def with_homes(problem: Problem, homes: Sequence[Device]) -> Solution | None:
     placed = _atom_homes(problem, homes)
     usual = stream(problem, placed, left)
     beside = problem.on_cpu(usual.in_place)
-    more = sum([beside[at] - problem.lower_bytes[at] for at, home in enumerate(homes) if home is CPU])
+    more = sum([beside[at] - problem.lower_bytes[at] for at, home in enumerate(homes) if home == CPU])
     for most_slots in (2, 1):
         slots, needed = host_slots(problem, placed, usual.in_place, most_slots=most_slots)
         if needed + more <= left.get(CPU, needed + more):
@@ -146,7 +146,7 @@ def with_homes(problem: Problem, homes: Sequence[Device]) -> Solution | None:
                 needs={**usual.needs, **({CPU: needed} if needed else {})},
             )
             return Solution(tuple(placed), executed, is_packed=True)
-    nearest = streamed(problem, placed, frozenset(), most_slots=1).executes
+    nearest = streamed(problem, placed, frozenset(), most_slots=1).execution_devices
     too_large = (
         at
         for at, device in enumerate(nearest)
@@ -159,13 +159,13 @@ def with_homes(problem: Problem, homes: Sequence[Device]) -> Solution | None:
     return None
 
 
-def _pinned_below(rooms: Rooms) -> dict[int, Device]:
+def _pinned_below(rooms: FreeCapacity) -> dict[int, Device]:
     if rooms.problem.one_strategy is not None:
         return {}
-    return {at: home for at, home in enumerate(rooms.homes) if home is CPU or home is DISK}
+    return {at: home for at, home in enumerate(rooms.homes) if home in (CPU, DISK)}
 
 
-def _overflow(rooms: Rooms, tiers: LowerTiers) -> Overflow:
+def _overflow(rooms: FreeCapacity, tiers: LowerTiers) -> Overflow:
     problem, homeless = rooms.problem, tuple(tiers.homeless)
     free = {**{device: rooms.left(device) for device in problem.limits}, **tiers.left}
     return Overflow(
@@ -173,7 +173,7 @@ def _overflow(rooms: Rooms, tiers: LowerTiers) -> Overflow:
     )
 
 
-def _gone_back(rooms: Rooms, homeless: Sequence[int], needs: Mapping[Device, int]) -> list[int]:
+def _gone_back(rooms: FreeCapacity, homeless: Sequence[int], needs: Mapping[Device, int]) -> list[int]:
     """Place units that nothing else has room for in the first gaps of the accelerators.
 
     Which of them found one.
@@ -186,9 +186,9 @@ def _gone_back(rooms: Rooms, homeless: Sequence[int], needs: Mapping[Device, int
         nbytes = problem.resident_bytes[at]
         if nbytes > most:
             continue
-        barred = problem.units[at].barred
+        excluded = problem.units[at].excluded
         device = next(
-            (device for device, room in left.items() if nbytes <= room and device not in barred), None
+            (device for device, room in left.items() if nbytes <= room and device not in excluded), None
         )
         if device is not None:
             rooms.homes[at] = device
@@ -209,7 +209,9 @@ def _atom_homes(problem: Problem, homes: Sequence[Device]) -> list[Device]:
     return found
 
 
-def _crowded(rooms: Rooms, devices: Sequence[Device], lower: Mapping[Device, int] | None = None) -> Overflow:
+def _crowded(
+    rooms: FreeCapacity, devices: Sequence[Device], lower: Mapping[Device, int] | None = None
+) -> Overflow:
     """What is pinned to a device is more than it may hold."""
     left = {**{device: rooms.left(device) for device in rooms.problem.limits}, **(lower or {})}
     missing = sum(-left[device] for device in devices)

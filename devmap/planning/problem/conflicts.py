@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from devmap.inventory.atoms import Atom
     from devmap.inventory.model import Inventory
 
-__all__ = ["Asked", "Conflict", "conflicts"]
+__all__ = ["Conflict", "Requested", "conflicts"]
 
 _MOST = 20
 """Groups that are told; a pattern that names many modules is at odds with each of them for one reason."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """What the config asks of atoms, by their place in the order."""
 
     pins: Mapping[int, Device]
-    barred: Mapping[int, frozenset[Device]]
+    excluded: Mapping[int, frozenset[Device]]
     """By `forbid`, and the disk for what is trained."""
     together: tuple[tuple[int, ...], ...]
     """The atoms of each group of `same_device`, in the config's order."""
@@ -56,7 +56,7 @@ class Conflict:
 class _Groups:
     """Atoms joined step by step; a class because joining needs all three tables at once."""
 
-    def __init__(self, asked: Asked, count: int) -> None:
+    def __init__(self, asked: Requested, count: int) -> None:
         self.parent = list(range(count))
         self.pins = {at: (device, at) for at, device in asked.pins.items()}
 
@@ -87,10 +87,10 @@ def conflicts(
     config: PlacementConfig,
     inventory: Inventory,
     atoms: Sequence[Atom],
-    asked: Asked,
+    asked: Requested,
     offered: Collection[Device],
 ) -> tuple[Conflict, ...]:
-    """The conflicts between the wishes of a config, each set of keys once.
+    """The conflicts between the constraints of a config, each set of keys once.
 
     Near linear in atoms and tied tensors.
     """
@@ -106,12 +106,12 @@ def conflicts(
         for name in group_of_names[1:]:
             groups.join(home[group_of_names[0]], home[name])
     members: dict[int, list[int]] = {}
-    for at in sorted(asked.barred):
+    for at in sorted(asked.excluded):
         members.setdefault(groups.root(at), []).append(at)
     at_odds = (
         conflict
-        for root, barred in members.items()
-        for conflict in names.barred(groups.pins.get(root), barred, offered)
+        for root, excluded in members.items()
+        for conflict in names.excluded(groups.pins.get(root), excluded, offered)
     )
     found += islice(at_odds, _MOST)
     return tuple({conflict.keys: conflict for conflict in reversed(found)}.values())[::-1]
@@ -120,11 +120,11 @@ def conflicts(
 class _Names:
     """Says which keys ask for what.
 
-    A class because every sentence needs the config, the atoms and the wishes.
+    A class because every sentence needs the config, the atoms and the constraints.
     """
 
     def __init__(
-        self, config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom], asked: Asked
+        self, config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom], asked: Requested
     ) -> None:
         self.config = config
         self.inventory = inventory
@@ -147,23 +147,23 @@ class _Names:
             keys, f"same_device {groups} {verb} device_map, which sends {where}", ("same_device", number)
         )
 
-    def barred(
+    def excluded(
         self, pin: tuple[Device, int] | None, members: Sequence[int], offered: Collection[Device]
     ) -> Iterator[Conflict]:
         """Conflicts of one group: its pin, if there is one, and its atoms that some device must not hold."""
         if pin is not None:
             device, pinned = pin
-            barred = [at for at in members if device in self.asked.barred[at]]
-            if barred:
-                at = pinned if pinned in barred else barred[0]
-                yield self._barred_pin(device, pinned, at)
+            excluded = [at for at in members if device in self.asked.excluded[at]]
+            if excluded:
+                at = pinned if pinned in excluded else excluded[0]
+                yield self._excluded_pin(device, pinned, at)
             return
-        held_off = {device: at for at in reversed(members) for device in self.asked.barred[at]}
+        held_off = {device: at for at in reversed(members) for device in self.asked.excluded[at]}
         if set(offered) <= set(held_off):
             yield self._nowhere({device: held_off[device] for device in sorted(offered)})
 
-    def _barred_pin(self, device: Device, pinned: int, at: int) -> Conflict:
-        why = self._why_barred(device, at)
+    def _excluded_pin(self, device: Device, pinned: int, at: int) -> Conflict:
+        why = self._why_excluded(device, at)
         link = "" if at == pinned else f", which shares a device with '{self.atoms[at].path}'"
         subject = "it" if at == pinned else f"'{self.atoms[at].path}'"
         message = f"device_map sends '{self.atoms[pinned].path}' to {device_name(device)}{link}, and {why.format(subject=subject)}"
@@ -176,7 +176,7 @@ class _Names:
         listed = " and ".join(f"'{path}'" for path in paths[:3])
         what = listed if len(paths) == 1 else f"{listed}, which share a device"
         reasons = ", ".join(
-            self._why_barred(device, at).format(subject=f"'{self.atoms[at].path}'")
+            self._why_excluded(device, at).format(subject=f"'{self.atoms[at].path}'")
             for device, at in held_off.items()
         )
         keys = dict.fromkeys(self._bar_key(device, at) for device, at in held_off.items())
@@ -190,7 +190,7 @@ class _Names:
             self._bar_path(*first),
         )
 
-    def _why_barred(self, device: Device, at: int) -> str:
+    def _why_excluded(self, device: Device, at: int) -> str:
         if self._forbids(device, at) is None:
             return "{subject} is trained, and changes are not written to disk"
         return f"'forbid' keeps {{subject}} off {device_name(device)}"

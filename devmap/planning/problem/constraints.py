@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import DISK, Device, device_name, device_names
 from devmap.errors import DeviceMapError, ResolutionError
 from devmap.inventory.patterns import PathIndex, expand_keys
-from devmap.planning.problem.conflicts import Asked, conflicts
+from devmap.planning.problem.conflicts import Requested, conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from devmap.inventory.patterns import Expansion
     from devmap.planning.problem.conflicts import Conflict
 
-__all__ = ["MapProblem", "Wishes", "atoms_named", "wishes_of"]
+__all__ = ["Constraints", "MapProblem", "atoms_named", "constraints_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class MapProblem:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Constraints:
     """For atoms by their place in the order.
 
     Where they are pinned, who places them, what must not hold them.
@@ -46,23 +46,23 @@ class Wishes:
 
     pins: Mapping[int, Device]
     strategies: Mapping[int, Strategy]
-    barred: Mapping[int, frozenset[Device]]
+    excluded: Mapping[int, frozenset[Device]]
     together: tuple[tuple[int, ...], ...]
 
 
-def wishes_of(
+def constraints_of(
     config: PlacementConfig,
     inventory: Inventory,
     atoms: Sequence[Atom],
     offered: Collection[Device],
     trained: Collection[int],
-) -> Wishes:
-    """The wishes of a config; `trained` are the atoms that training changes, which the disk cannot hold.
+) -> Constraints:
+    """The constraints of a config; `trained` are the atoms that training changes, which the disk cannot hold.
 
     Raises:
         DeviceMapError: listing keys that name nothing, tensors that no key names and classes that straddle
             devices.
-        ResolutionError: when wishes contradict each other, naming them; when one asks for a device that
+        ResolutionError: when constraints contradict each other, naming them; when one asks for a device that
             nobody offers.
     """
     whole_model = set(config.device_map) == {""}
@@ -78,18 +78,20 @@ def wishes_of(
     strategies = {at: target for at, target in targets.items() if not isinstance(target, Device)}
     _check_offered(atoms, pins, offered)
     together = tuple(atoms_named(keys, index, atoms, "same_device") for keys in config.same_device)
-    barred: dict[int, frozenset[Device]] = {}
+    excluded: dict[int, frozenset[Device]] = {}
     for device, keys in config.forbid.items():
         for at in atoms_named(keys, index, atoms, "forbid"):
-            barred[at] = barred.get(at, frozenset()) | {device}
+            excluded[at] = excluded.get(at, frozenset()) | {device}
     for at in trained:
-        barred[at] = barred.get(at, frozenset()) | {DISK}
-    wishes = Wishes(pins, strategies, barred, tuple(group for group in together if group))
-    if together or barred:
+        excluded[at] = excluded.get(at, frozenset()) | {DISK}
+    constraints = Constraints(pins, strategies, excluded, tuple(group for group in together if group))
+    if together or excluded:
         _refuse(
-            conflicts(config, inventory, atoms, Asked(pins, barred, together, frozenset(trained)), offered)
+            conflicts(
+                config, inventory, atoms, Requested(pins, excluded, together, frozenset(trained)), offered
+            )
         )
-    return wishes
+    return constraints
 
 
 def atoms_named(keys: Iterable[str], index: PathIndex, atoms: Sequence[Atom], where: str) -> tuple[int, ...]:
@@ -186,7 +188,7 @@ def _check_offered(atoms: Sequence[Atom], pins: Mapping[int, Device], offered: C
 def _refuse(found: Sequence[Conflict]) -> None:
     if found:
         raise ResolutionError(
-            f"wishes in conflict: {'; '.join(' and '.join(one.keys) for one in found)}",
+            f"constraints in conflict: {'; '.join(' and '.join(one.keys) for one in found)}",
             problems=[MapProblem("DM210", one.message, one.path) for one in found],
             help="take one of each back",
         )

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from devmap.config.values.strategy import Strategy
     from devmap.inventory.atoms import Atom
     from devmap.planning.problem.budgets import Budget
-    from devmap.planning.problem.units import AtomLoads, TieCopy, Unit
+    from devmap.planning.problem.units import AtomLoads, PlacementUnit, TieCopy
 
-__all__ = ["NO_LIMIT", "Overflow", "Problem", "Slots", "Solution", "Streaming", "stretches"]
+__all__ = ["NO_LIMIT", "Overflow", "Problem", "Slots", "Solution", "Streaming", "device_runs"]
 
 NO_LIMIT = 1 << 62
 """Bytes of a disk that nobody limits: more than any model has."""
@@ -29,7 +29,7 @@ class Problem:
     """One model to be placed on the offered devices."""
 
     atoms: tuple[Atom, ...]
-    units: Sequence[Unit]
+    units: Sequence[PlacementUnit]
     loads: AtomLoads
     budgets: tuple[Budget, ...]
     activation_bytes: int = 0
@@ -103,7 +103,7 @@ class Problem:
 
     @property
     def one_strategy(self) -> Strategy | None:
-        """Who places everything, where nothing is pinned, barred or joined."""
+        """Who places everything, where nothing is pinned, excluded or joined."""
         return self.units.strategy if isinstance(self.units, SingleUnits) else None
 
     @cached_property
@@ -112,8 +112,8 @@ class Problem:
         return len(self.units) == len(self.atoms)
 
     @cached_property
-    def units_by_wish(self) -> Mapping[tuple[Device | None, frozenset[Device]], Sequence[int]]:
-        """Units by their pin and what they are barred from."""
+    def units_by_constraint(self) -> Mapping[tuple[Device | None, frozenset[Device]], Sequence[int]]:
+        """Units by their pin and what they are excluded from."""
         if self.one_strategy is not None:
             return {(None, frozenset()): range(len(self.units))}
         found: dict[tuple[Device | None, frozenset[Device]], list[int]] = {}
@@ -124,12 +124,12 @@ class Problem:
                 plain.append(at)
             else:
                 found.setdefault((unit[1], unit[3]), []).append(at)
-        return {wish: members for wish, members in found.items() if members}
+        return {constraint: members for constraint, members in found.items() if members}
 
     def with_budgets(self, budgets: tuple[Budget, ...]) -> Problem:
         """The same model on other budgets; what was added up for its units is not added up again."""
         other = replace(self, budgets=budgets)
-        kept = ("resident_bytes", "lower_bytes", "beside_bytes", "is_plain", "units_by_wish")
+        kept = ("resident_bytes", "lower_bytes", "beside_bytes", "is_plain", "units_by_constraint")
         vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
         return other
 
@@ -154,7 +154,7 @@ class Problem:
         return tuple(map(add, self.lower_bytes, self.per_unit(more)))
 
 
-def stretches(devices: Sequence[Device]) -> list[tuple[Device, int, int]]:
+def device_runs(devices: Sequence[Device]) -> list[tuple[Device, int, int]]:
     """Runs of one device in a sequence, as device, start and end.
 
     There are few of them, so that what is told by device is cheap.
@@ -192,7 +192,7 @@ class Slots:
 class Streaming:
     """Where each atom is executed, and what that takes on each device beyond what lives there."""
 
-    executes: tuple[Device, ...]
+    execution_devices: tuple[Device, ...]
     slots: Mapping[Device, Slots]
     needs: Mapping[Device, int]
     """Slots, buffers that stay, what the workload keeps for streamed atoms. Bytes."""

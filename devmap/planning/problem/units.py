@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from devmap.inventory.atoms import Atom
     from devmap.inventory.model import Inventory
 
-__all__ = ["AtomLoads", "SingleUnits", "TieCopy", "Unit", "contract", "weigh"]
+__all__ = ["AtomLoads", "PlacementUnit", "SingleUnits", "TieCopy", "contract", "weigh"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TieCopy:
     nbytes: int
 
 
-class Unit(NamedTuple):
+class PlacementUnit(NamedTuple):
     """Atoms that must share a device. It stands in the order where its first atom stands.
 
     A named tuple, since most units are single atoms, of which models have 10^5.
@@ -60,12 +60,12 @@ class Unit(NamedTuple):
     pin: Device | None
     strategy: Strategy | None
     """Who places it, where it is not pinned."""
-    barred: frozenset[Device]
+    excluded: frozenset[Device]
     """Devices that must not hold it."""
 
 
-class SingleUnits(Sequence[Unit]):
-    """The units of a model of which nothing is pinned, barred or joined.
+class SingleUnits(Sequence[PlacementUnit]):
+    """The units of a model of which nothing is pinned, excluded or joined.
 
     Each atom by itself, made when somebody asks for it.
     """
@@ -78,13 +78,13 @@ class SingleUnits(Sequence[Unit]):
         return len(self._places)
 
     @overload
-    def __getitem__(self, at: int) -> Unit: ...
+    def __getitem__(self, at: int) -> PlacementUnit: ...
     @overload
-    def __getitem__(self, at: slice) -> tuple[Unit, ...]: ...
-    def __getitem__(self, at: int | slice) -> Unit | tuple[Unit, ...]:
+    def __getitem__(self, at: slice) -> tuple[PlacementUnit, ...]: ...
+    def __getitem__(self, at: int | slice) -> PlacementUnit | tuple[PlacementUnit, ...]:
         if isinstance(at, slice):
             return tuple(self[one] for one in self._places[at])
-        return Unit((self._places[at],), None, self.strategy, frozenset())
+        return PlacementUnit((self._places[at],), None, self.strategy, frozenset())
 
 
 def contract(
@@ -92,10 +92,10 @@ def contract(
     atoms: Sequence[Atom],
     pins: Mapping[int, Device],
     strategies: Mapping[int, Strategy],
-    barred: Mapping[int, frozenset[Device]],
+    excluded: Mapping[int, frozenset[Device]],
     together: Iterable[Sequence[int]],
     sizes: Mapping[str, int],
-) -> tuple[Sequence[Unit], tuple[TieCopy, ...]]:
+) -> tuple[Sequence[PlacementUnit], tuple[TieCopy, ...]]:
     """Join what `together` and ties hold on one device into units.
 
     Where pins keep a tie apart, say which copies that takes.
@@ -107,11 +107,11 @@ def contract(
     nowhere: frozenset[Device] = frozenset()
     if not together and not inventory.ties:
         everyone = set(strategies.values())
-        if not pins and not barred and len(everyone) == 1:
+        if not pins and not excluded and len(everyone) == 1:
             return SingleUnits(len(atoms), everyone.pop()), ()
         return tuple(
             [
-                Unit((at,), pins.get(at), strategies.get(at), barred.get(at, nowhere))
+                PlacementUnit((at,), pins.get(at), strategies.get(at), excluded.get(at, nowhere))
                 for at in range(len(atoms))
             ]
         ), ()
@@ -125,13 +125,13 @@ def contract(
     for at in range(len(atoms)):
         members.setdefault(at if parent[at] == at else _root(parent, at), []).append(at)
     units = tuple(
-        Unit((root,), pins.get(root), strategies.get(root), barred.get(root, nowhere))
+        PlacementUnit((root,), pins.get(root), strategies.get(root), excluded.get(root, nowhere))
         if len(group) == 1
-        else Unit(
+        else PlacementUnit(
             tuple(group),
             pin_of.get(root),
             next((strategies[at] for at in group if at in strategies), None),
-            nowhere.union(*(barred[at] for at in group if at in barred)),
+            nowhere.union(*(excluded[at] for at in group if at in excluded)),
         )
         for root, group in members.items()
     )

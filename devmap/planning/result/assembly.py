@@ -14,7 +14,7 @@ from devmap.inventory.fingerprint import fingerprint
 from devmap.plan.fingerprint import config_fingerprint
 from devmap.plan.fold import fold_device_map
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
-from devmap.planning.problem.model import stretches
+from devmap.planning.problem.model import device_runs
 from devmap.planning.problem.workload import per_device
 from devmap.planning.result.reasons import reasons
 
@@ -68,7 +68,7 @@ def plan_of(
 def _runs(problem: Problem, inventory: Inventory, solution: Solution) -> Iterator[tuple[int, int, int | str]]:
     """Homes by runs of tensors."""
     number = inventory.line.number
-    for home, start, end in stretches(solution.homes):
+    for home, start, end in device_runs(solution.homes):
         yield (
             number[problem.atoms[start].tensors[0]],
             number[problem.atoms[end - 1].tensors[-1]] + 1,
@@ -77,15 +77,15 @@ def _runs(problem: Problem, inventory: Inventory, solution: Solution) -> Iterato
 
 
 def _placements(problem: Problem, solution: Solution) -> tuple[Placement, ...]:
-    homes, executes = solution.homes, solution.streaming.executes
+    homes, execution_devices = solution.homes, solution.streaming.execution_devices
     stays = [0] * len(homes)
     if any(problem.loads.buffers):
         stays = [
             nbytes if home is not on and home != on else 0
-            for nbytes, home, on in zip(problem.loads.buffers, homes, executes, strict=True)
+            for nbytes, home, on in zip(problem.loads.buffers, homes, execution_devices, strict=True)
         ]
     paths = [atom.path for atom in problem.atoms]
-    return rows(Placement, paths, homes, executes, problem.loads.weight, stays)
+    return rows(Placement, paths, homes, execution_devices, problem.loads.weight, stays)
 
 
 def _device_uses(
@@ -95,12 +95,12 @@ def _device_uses(
     held: dict[Device, list[int]] = {}
     run: dict[Device, list[int]] = {}
     staying: dict[Device, int] = {}
-    for device, start, end in stretches(solution.homes):
+    for device, start, end in device_runs(solution.homes):
         weights[device] = weights.get(device, 0) + sum(
             [placement.home_bytes for placement in placements[start:end]]
         )
         held.setdefault(device, []).extend(range(start, end))
-    for device, start, end in stretches(solution.streaming.executes):
+    for device, start, end in device_runs(solution.streaming.execution_devices):
         staying[device] = staying.get(device, 0) + sum(
             [placement.resident_buffer_bytes for placement in placements[start:end]]
         )

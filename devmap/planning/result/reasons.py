@@ -1,6 +1,6 @@
 """Sentences on what a plan aimed at and reached.
 
-The strategy's figure, what binds, what streams where, copies, gaps.
+The strategy's figure, what limits it, what streams where, copies, gaps.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import CPU, DISK, device_names
 from devmap.config.values.size import format_bytes
 from devmap.config.values.strategy import Strategy
-from devmap.planning.problem.model import stretches
+from devmap.planning.problem.model import device_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
         return
     loads = {use.device: use.weight_bytes for use in held}
     used = [device for device, nbytes in loads.items() if nbytes]
-    fits = all(device.is_accelerator for device, _, _ in stretches(solution.homes))
+    fits = all(device.is_accelerator for device, _, _ in device_runs(solution.homes))
     if solution.is_packed:
         return
     if strategy == Strategy.BALANCED and fits and used:
@@ -78,7 +78,7 @@ def _spill(problem: Problem, solution: Solution) -> Iterator[str]:
     for tier in (CPU, DISK):
         spilled = [
             at
-            for device, start, end in stretches(solution.homes)
+            for device, start, end in device_runs(solution.homes)
             if device == tier
             for at in range(start, end)
         ]
@@ -136,5 +136,5 @@ def _gaps(problem: Problem, solution: Solution) -> Iterator[str]:
 def _packed(problem: Problem, solution: Solution) -> Iterator[str]:
     if solution.is_packed:
         offered = len(problem.limits)
-        runs = len(stretches(solution.homes))
+        runs = len(device_runs(solution.homes))
         yield f"No split of the model's order over the {offered} devices offered fits: blocks are packed out of order, in {runs:,} runs."

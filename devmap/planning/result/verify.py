@@ -1,7 +1,7 @@
 """A plan proven before it is returned, from the plan, the inventory and the config alone.
 
 Nothing here shares code with the algorithms, but for the line that a model's tensors stand in: homes are read
-from the folded map, sizes are worked out again from shapes, wishes from the keys of the config. `proof_bytes`
+from the folded map, sizes are worked out again from shapes, constraints from the keys of the config. `verify_bytes`
 adds up every device again. What a plan says of many tensors is read by runs of the line, so that proving
 costs what the plan does: n log n in keys and placements.
 """
@@ -53,11 +53,11 @@ def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iter
         yield from (f"nothing places '{inventory.line.tensors[at]}'" for at in missing)
         return
     yield from _wrong_names(plan, inventory)
-    yield from _two_stories(plan, inventory, homes, placed)
+    yield from _contradicting_homes(plan, inventory, homes, placed)
     yield from _wrong_tiers(plan, config)
     yield from _straddling(plan, inventory, homes)
-    yield from _broken_pins(config, inventory, homes)
-    yield from _broken_wishes(config, inventory, homes)
+    yield from _violated_pins(config, inventory, homes)
+    yield from _broken_constraints(config, inventory, homes)
     yield from _parted_ties(plan, inventory, homes)
     yield from wrong_bytes(plan, inventory, homes, placed)
     yield from wrong_charges(plan, inventory, config)
@@ -115,7 +115,7 @@ def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
             yield f"the key '{key}' names nothing"
 
 
-def _two_stories(
+def _contradicting_homes(
     plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]
 ) -> Iterator[str]:
     """Placements that say another home than the map."""
@@ -150,7 +150,7 @@ def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str
             yield f"'{path}' ({inventory.modules[path]}) straddles {', '.join(sorted(devices))}"
 
 
-def _broken_pins(
+def _violated_pins(
     config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]
 ) -> Iterator[str]:
     """Pins, read again from the keys of the map and carried down to every tensor below them."""
@@ -168,7 +168,7 @@ def _broken_pins(
                     yield from (f"'{name}' is pinned to {target} and lies on {home}" for name in names)
 
 
-def _broken_wishes(
+def _broken_constraints(
     config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]
 ) -> Iterator[str]:
     """`forbid` and `same_device`, read again from their keys and carried down to every tensor below them."""
@@ -189,7 +189,7 @@ def _broken_wishes(
 def _homes_below(
     inventory: Inventory, keys: Iterable[str], homes: Sequence[Said[int | str]]
 ) -> Iterator[tuple[int, int | str | None]]:
-    """The tensors at and below what the keys of a wish name, in order, by number, with their homes."""
+    """The tensors at and below what the keys of a constraint name, in order, by number, with their homes."""
     named = {path for key in keys for path in inventory.index.match(key)}
     for start, end, path in inventory.line.runs(named):
         if path is not None:

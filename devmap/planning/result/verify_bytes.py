@@ -40,7 +40,7 @@ def wrong_bytes(
     """
     up_to = _bytes_up_to(plan, inventory)
     owned = _added_up(placed, up_to, len(plan.placements))
-    for at, size in _told_before(inventory, homes, up_to):
+    for at, size in _counted_before(inventory, homes, up_to):
         owned[said_at(placed, at) or 0] -= size
     for placement, nbytes in zip(plan.placements, owned, strict=True):
         if placement.nbytes != nbytes:
@@ -66,7 +66,7 @@ def _added_up(placed: Sequence[Said[int]], up_to: Sequence[int], count: int) -> 
     return found
 
 
-def _told_before(
+def _counted_before(
     inventory: Inventory, places: Sequence[Said[Value]], up_to: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
     """The tied tensors that are in the same place as another of their group before them: number and bytes."""
@@ -173,21 +173,24 @@ def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Said[int]
     nearest: Device | None = None
     before: tuple[Device, Device] | None = None
     streams = False
-    for number, (path, home, executes, _, _) in enumerate(plan.placements):
-        if before is not None and home is before[0] and executes is before[1]:
+    for number, (path, home, execution_devices, _, _) in enumerate(plan.placements):
+        if before is not None and home is before[0] and execution_devices is before[1]:
             if streams:
                 streamed.append(number)
             continue  # nothing to be said that was not said of the one before it
-        before, streams = (home, executes), executes in able and executes not in {home, DISK}
+        before, streams = (
+            (home, execution_devices),
+            execution_devices in able and execution_devices not in {home, DISK},
+        )
         nearest = home if home.is_accelerator else nearest
-        if executes not in able or executes == DISK:
-            yield f"'{path}' is executed on {executes}"
+        if execution_devices not in able or execution_devices == DISK:
+            yield f"'{path}' is executed on {execution_devices}"
         elif streams:
             streamed.append(number)
             if home.is_accelerator:
-                yield f"'{path}' lives on {home} and is executed on {executes}"
-            elif executes.is_accelerator and nearest not in {None, executes}:
-                yield f"'{path}' is streamed to {executes}; the nearest resident module before it is on {nearest}"
+                yield f"'{path}' lives on {home} and is executed on {execution_devices}"
+            elif execution_devices.is_accelerator and nearest not in {None, execution_devices}:
+                yield f"'{path}' is streamed to {execution_devices}; the nearest resident module before it is on {nearest}"
     for device, nbytes in sorted(_largest_slots(plan, inventory, placed, streamed).items()):
         use = plan.use_of(device)
         slots = (
@@ -210,7 +213,7 @@ def _largest_slots(
         return {}
     up_to = _bytes_up_to(plan, inventory, moved_only=True)
     brought = _added_up(placed, up_to, len(plan.placements))
-    for at, size in _told_before(inventory, placed, up_to):
+    for at, size in _counted_before(inventory, placed, up_to):
         brought[said_at(placed, at) or 0] -= size
     found: dict[Device, int] = {}
     for device, members in groupby(streamed, key=lambda number: plan.placements[number].executes_on):

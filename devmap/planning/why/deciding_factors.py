@@ -1,6 +1,6 @@
 """What decides where an atom goes.
 
-What each device had left when its turn came, and the wish, budget or reserve that binds.
+What each device had left when its turn came, and the constraint, budget or reserve that decides.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from devmap.plan.model import Plan
     from devmap.planning.problem.model import Problem
-    from devmap.planning.problem.units import Unit
+    from devmap.planning.problem.units import PlacementUnit
     from devmap.planning.resolve import Question
 
-__all__ = ["Bind", "BindKind", "Left", "Rooms", "binds", "left_before"]
+__all__ = ["BytesLeft", "DecidingFactor", "FactorKind", "FreeCapacity", "deciding_factors", "left_before"]
 
-BindKind = Literal[
+FactorKind = Literal[
     "pin",
     "no-split",
     "tie",
@@ -43,17 +43,17 @@ BindKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Bind:
+class DecidingFactor:
     """One thing that decided, in a sentence."""
 
-    kind: BindKind
+    kind: FactorKind
     device: Device | None
     """The device that it is about, if it is about one."""
     sentence: str
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class BytesLeft:
     """What a device had left when something was to be placed, and what that takes there. Bytes."""
 
     device: Device
@@ -65,7 +65,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Rooms:
+class FreeCapacity:
     """A solved problem, as far as what is left on its devices goes."""
 
     problem: Problem
@@ -79,7 +79,7 @@ class Rooms:
     """Bytes that each device keeps free to stream and compute, beyond what lives there."""
 
     @classmethod
-    def of(cls, problem: Problem, plan: Plan) -> Rooms:
+    def of(cls, problem: Problem, plan: Plan) -> FreeCapacity:
         """The rooms of a plan. Linear in atoms."""
         unit_of = {member: at for at, unit in enumerate(problem.units) for member in unit.members}
         kept: dict[Device, int] = {}
@@ -125,27 +125,29 @@ class Rooms:
         return limit - sum(self.needed(at, device) for at in before)
 
 
-def left_before(rooms: Rooms, atom: int) -> tuple[Left, ...]:
+def left_before(rooms: FreeCapacity, atom: int) -> tuple[BytesLeft, ...]:
     """What each offered device had left when an atom was to be placed."""
     unit = rooms.unit_of[atom]
-    barred = rooms.problem.units[unit].barred
+    excluded = rooms.problem.units[unit].excluded
     found = []
     for budget in rooms.problem.budgets:
         left, needed = rooms.left(unit, budget.device), rooms.needed(unit, budget.device)
         unlimited = rooms.problem.limit(budget.device) >= NO_LIMIT
         found.append(
-            Left(
+            BytesLeft(
                 budget.device,
                 None if unlimited else max(0, left),
                 needed,
-                needed <= left and budget.device not in barred,
+                needed <= left and budget.device not in excluded,
             )
         )
     return tuple(found)
 
 
-def binds(question: Question, plan: Plan, rooms: Rooms, atom: int) -> Iterator[Bind]:
-    """What decided about an atom, wishes first."""
+def deciding_factors(
+    question: Question, plan: Plan, rooms: FreeCapacity, atom: int
+) -> Iterator[DecidingFactor]:
+    """What decided about an atom, constraints first."""
     unit = question.problem.units[rooms.unit_of[atom]]
     yield from _pin(question, unit, atom)
     yield from _whole(question, plan, atom)
@@ -155,7 +157,7 @@ def binds(question: Question, plan: Plan, rooms: Rooms, atom: int) -> Iterator[B
     yield from _execution(question, plan, atom)
 
 
-def _pin(question: Question, unit: Unit, atom: int) -> Iterator[Bind]:
+def _pin(question: Question, unit: PlacementUnit, atom: int) -> Iterator[DecidingFactor]:
     if unit.pin is None:
         return
     expansion = expand_keys(question.config.device_map, question.inventory.index)
@@ -168,21 +170,21 @@ def _pin(question: Question, unit: Unit, atom: int) -> Iterator[Bind]:
         if key is not None:
             what = "it" if at == atom else f"'{atoms[at].path}', which it shares a device with,"
             where = f"device_map['{key}']" if key else "device_map"
-            yield Bind("pin", unit.pin, f"{where} pins {what} to {_name(unit.pin)}.")
+            yield DecidingFactor("pin", unit.pin, f"{where} pins {what} to {_name(unit.pin)}.")
             return
 
 
-def _whole(question: Question, plan: Plan, atom: int) -> Iterator[Bind]:
+def _whole(question: Question, plan: Plan, atom: int) -> Iterator[DecidingFactor]:
     one = question.problem.atoms[atom]
     if one.class_name in plan.no_split_module_classes and len(one.tensors) > 1:
-        yield Bind(
+        yield DecidingFactor(
             "no-split",
             None,
             f"'{one.path}' is a {one.class_name}, which may not be split: it goes whole to one device.",
         )
 
 
-def _joined(question: Question, unit: Unit, atom: int) -> Iterator[Bind]:
+def _joined(question: Question, unit: PlacementUnit, atom: int) -> Iterator[DecidingFactor]:
     if len(unit.members) == 1:
         return
     atoms, config = question.problem.atoms, question.config
@@ -191,7 +193,7 @@ def _joined(question: Question, unit: Unit, atom: int) -> Iterator[Bind]:
     for group in question.inventory.ties:
         if mine & set(group) and (len(here & set(group)) > len(mine & set(group))):
             names = "' = '".join(group[:4])
-            yield Bind("tie", None, f"Tied weights share a device: '{names}'.")
+            yield DecidingFactor("tie", None, f"Tied weights share a device: '{names}'.")
     inside = [atoms[at].path for at in unit.members]
     for number, keys in enumerate(config.same_device):
         listed = " and ".join(f"'{key}'" for key in keys)
@@ -201,30 +203,30 @@ def _joined(question: Question, unit: Unit, atom: int) -> Iterator[Bind]:
             for path in inside
             for name in named
         ):
-            yield Bind("same-device", None, f"same_device[{number}] keeps {listed} on one device.")
+            yield DecidingFactor("same-device", None, f"same_device[{number}] keeps {listed} on one device.")
 
 
-def _devices(question: Question, rooms: Rooms, atom: int) -> Iterator[Bind]:
+def _devices(question: Question, rooms: FreeCapacity, atom: int) -> Iterator[DecidingFactor]:
     """Why it is not on each of the devices that come before its own."""
     at = rooms.unit_of[atom]
     unit, home = question.problem.units[at], rooms.homes[at]
     for budget in question.problem.budgets:
-        if budget.device in unit.barred:
+        if budget.device in unit.excluded:
             trained = budget.device == DISK and any(
                 not question.problem.loads.frozen[member] for member in unit.members
             )
             forbidden = any(device == budget.device for device in question.config.forbid)
             if trained and not forbidden:
-                yield Bind("training", DISK, "It is trained, and changes are not written to disk.")
+                yield DecidingFactor("training", DISK, "It is trained, and changes are not written to disk.")
             else:
-                yield Bind(
+                yield DecidingFactor(
                     "forbid", budget.device, f"forbid.{budget.device} keeps it off {_name(budget.device)}."
                 )
         elif budget.device < home:
             yield _why_not(question, rooms, at, budget.device)
 
 
-def _why_not(question: Question, rooms: Rooms, at: int, device: Device) -> Bind:
+def _why_not(question: Question, rooms: FreeCapacity, at: int, device: Device) -> DecidingFactor:
     """Why a unit is not on one device that comes before its own."""
     left, needed = rooms.left(at, device), rooms.needed(at, device)
     if needed <= left:
@@ -233,23 +235,27 @@ def _why_not(question: Question, rooms: Rooms, at: int, device: Device) -> Bind:
     name, limit, kept = _name(device), rooms.problem.limit(device), rooms.kept.get(device, 0)
     short = f"{name} had {_size(left)} left, it takes {_size(needed)}: {_size(needed - max(0, left))} short"
     if needed <= left + kept:
-        return Bind(
+        return DecidingFactor(
             "reserve", device, f"{short}. What is kept there to stream ({_size(kept)}) is what binds."
         )
     if needed <= left + budget.headroom_bytes:
-        return Bind(
+        return DecidingFactor(
             "headroom", device, f"{short}. The headroom of {_size(budget.headroom_bytes)} is what binds."
         )
     if needed > limit:
-        return Bind("budget", device, f"{name} may hold {_size(limit)} in all, and it takes {_size(needed)}.")
-    return Bind("budget", device, f"{short}. Its budget of {_size(budget.capacity or 0)} is what binds.")
+        return DecidingFactor(
+            "budget", device, f"{name} may hold {_size(limit)} in all, and it takes {_size(needed)}."
+        )
+    return DecidingFactor(
+        "budget", device, f"{short}. Its budget of {_size(budget.capacity or 0)} is what binds."
+    )
 
 
-def _passed_over(rooms: Rooms, at: int, device: Device) -> Bind:
+def _passed_over(rooms: FreeCapacity, at: int, device: Device) -> DecidingFactor:
     """Why a unit is not on a device that had room for it."""
     strategy, name = rooms.problem.units[at].strategy, _name(device)
     if strategy is Strategy.FASTEST:
-        return Bind(
+        return DecidingFactor(
             "time", device, f"{name} had room for it; a pass is predicted to take no less with it there."
         )
     if rooms.homes[at].is_accelerator and strategy in {Strategy.BALANCED, Strategy.BALANCED_LOW_0}:
@@ -258,7 +264,7 @@ def _passed_over(rooms: Rooms, at: int, device: Device) -> Bind:
             if strategy is Strategy.BALANCED
             else "the first device holds as little as can be"
         )
-        return Bind(
+        return DecidingFactor(
             "balance", device, f"{name} had room for it; {strategy} ended its run before, so that {aim}."
         )
     placed = [
@@ -267,19 +273,19 @@ def _passed_over(rooms: Rooms, at: int, device: Device) -> Bind:
         if unit.pin is None and home.is_accelerator
     ]
     if placed != sorted(placed):
-        return Bind(
+        return DecidingFactor(
             "order",
             device,
             f"{name} had room for it, but nothing fits in the model's order: blocks are packed as they fit.",
         )
-    return Bind(
+    return DecidingFactor(
         "order",
         device,
         f"{name} had room for it, but a later device had taken over: filling goes forward only.",
     )
 
 
-def _execution(question: Question, plan: Plan, atom: int) -> Iterator[Bind]:
+def _execution(question: Question, plan: Plan, atom: int) -> Iterator[DecidingFactor]:
     """Where a spilled atom runs, and why there."""
     placement = plan.placements[atom]
     if placement.home.is_accelerator or not question.problem.accelerators:
@@ -296,18 +302,20 @@ def _execution(question: Question, plan: Plan, atom: int) -> Iterator[Bind]:
         sentence = (
             f"It is copied to {_name(placement.executes_on)} for its forward{near}; room there: {slots}."
         )
-        yield Bind("stream", placement.executes_on, sentence)
+        yield DecidingFactor("stream", placement.executes_on, sentence)
     elif not question.problem.loads.frozen[atom]:
-        yield Bind("in-place", CPU, "The CPU computes it where it lies: trained weights are not streamed.")
+        yield DecidingFactor(
+            "in-place", CPU, "The CPU computes it where it lies: trained weights are not streamed."
+        )
     elif Strategy.FASTEST in question.config.device_map.values():
-        yield Bind(
+        yield DecidingFactor(
             "in-place",
             CPU,
             "The CPU computes it where it lies: a pass is predicted to take less time so than with a copy.",
         )
     else:
         slot = question.problem.loads.slot[atom]
-        yield Bind(
+        yield DecidingFactor(
             "in-place",
             CPU,
             f"The CPU computes it where it lies: no accelerator has a slot of {_size(slot)} for it.",

@@ -1,6 +1,6 @@
 """Why a module lives where it does.
 
-What it weighs, what was left when it was placed, what binds, what a little more would change.
+What it weighs, what was left when it was placed, what limits it, what a little more would change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from devmap.planning.placement.solve import solve
 from devmap.planning.problem.budgets import budgets_of
 from devmap.planning.problem.model import Overflow
 from devmap.planning.resolve import problem_of, resolve
-from devmap.planning.why.deciding_factors import Bind, Left, Rooms, binds, left_before
+from devmap.planning.why.deciding_factors import (
+    BytesLeft,
+    DecidingFactor,
+    FreeCapacity,
+    deciding_factors,
+    left_before,
+)
 from devmap_validators.checks.suggestion import explain_miss, near_path
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from devmap.planning.problem.model import Problem
     from devmap.planning.resolve import Question
 
-__all__ = ["Explanation", "Part", "WithMore", "why"]
+__all__ = ["ExplainedPart", "Explanation", "WithMore", "why"]
 
 ONE_MORE = 1_000_000_000
 """Bytes that each device gets more, one after the other."""
@@ -39,7 +45,7 @@ _MOST_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExplainedPart:
     """Neighbouring atoms of what was asked about that live and run on the same devices."""
 
     first: str
@@ -48,9 +54,9 @@ class Part:
     home: Device
     executes_on: Device
     nbytes: int
-    left: tuple[Left, ...] = ()
+    left: tuple[BytesLeft, ...] = ()
     """What each device had left when the first of them was to be placed."""
-    binds: tuple[Bind, ...] = ()
+    factors: tuple[DecidingFactor, ...] = ()
     """What decided about the first of them, the hardest first."""
 
 
@@ -61,8 +67,8 @@ class WithMore:
     device: Device
     more_bytes: int
     fits: bool
-    parts: tuple[Part, ...] = ()
-    """Of what was asked about; without what was left and what binds."""
+    parts: tuple[ExplainedPart, ...] = ()
+    """Of what was asked about; without what was left and what decided."""
     moves: bool = False
     """Whether what was asked about lives or runs elsewhere then."""
     others_moved: int = 0
@@ -90,7 +96,7 @@ class Explanation:
     strategy: str
     fits: bool
     """Whether the config has a plan."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ExplainedPart, ...] = ()
     more_parts: int = 0
     """Parts past the first few, which are left out of `parts`."""
     with_more: tuple[WithMore, ...] = ()
@@ -100,7 +106,7 @@ class Explanation:
     """Why there is no plan."""
     homeless: bool = False
     """Whether it is among what found no place."""
-    left: tuple[Left, ...] = ()
+    left: tuple[BytesLeft, ...] = ()
     """Without a plan: what each device had left for it at the end."""
     changes: tuple[str, ...] = ()
     """Without a plan: the cheapest changes that fit, each tried."""
@@ -120,7 +126,7 @@ def why(
 
     Raises:
         UsageError: when the model has no such module or tensor; says which one may be meant.
-        ResolutionError: when wishes contradict each other or the budgets are unknown.
+        ResolutionError: when constraints contradict each other or the budgets are unknown.
         DeviceMapError: when a manual map does not fit the model.
     """
     if path not in inventory.modules and path not in inventory.tensors:
@@ -141,9 +147,13 @@ def why(
             tuple(_with_more(config, inventory, machine, question, asked, None, more_bytes)),
         )
     parts = list(_parts(question.problem, _layout(plan), asked))
-    rooms = Rooms.of(question.problem, plan)
+    rooms = FreeCapacity.of(question.problem, plan)
     explained = [
-        replace(part, left=left_before(rooms, start), binds=tuple(binds(question, plan, rooms, start)))
+        replace(
+            part,
+            left=left_before(rooms, start),
+            factors=tuple(deciding_factors(question, plan, rooms, start)),
+        )
         for start, part in parts[:_MOST_PARTS]
     ]
     return replace(
@@ -208,7 +218,7 @@ def _without_plan(
 ) -> Explanation:
     found = solve(question.problem)
     homeless = False
-    left: tuple[Left, ...] = ()
+    left: tuple[BytesLeft, ...] = ()
     if isinstance(found, Overflow):
         at = next((at for at, unit in enumerate(question.problem.units) if asked[0] in unit.members), 0)
         unit, needed = question.problem.units[at], question.problem.resident_bytes[at]
@@ -216,7 +226,7 @@ def _without_plan(
             member in asked for place in found.units for member in question.problem.units[place].members
         )
         left = tuple(
-            Left(device, max(0, free), needed, fits=needed <= free and device not in unit.barred)
+            BytesLeft(device, max(0, free), needed, fits=needed <= free and device not in unit.excluded)
             for device, free in sorted(found.free_bytes.items())
         )
     return replace(
@@ -231,18 +241,18 @@ def _without_plan(
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Places:
     """Where each atom lives and runs."""
 
     places: tuple[tuple[Device, Device], ...]
     streamed_bytes: int
 
 
-def _layout(plan: Plan) -> _Layout:
-    return _Layout(tuple((one.home, one.executes_on) for one in plan.placements), _streamed(plan))
+def _layout(plan: Plan) -> _Places:
+    return _Places(tuple((one.home, one.executes_on) for one in plan.placements), _streamed(plan))
 
 
-def _parts(problem: Problem, layout: _Layout, asked: Sequence[int]) -> Iterator[tuple[int, Part]]:
+def _parts(problem: Problem, layout: _Places, asked: Sequence[int]) -> Iterator[tuple[int, ExplainedPart]]:
     """Runs of the atoms asked about, each with the place of its first."""
     start = 0
     while start < len(asked):
@@ -252,7 +262,7 @@ def _parts(problem: Problem, layout: _Layout, asked: Sequence[int]) -> Iterator[
             end += 1
         nbytes = sum(problem.loads.weight[at] for at in asked[start:end])
         first, last = problem.atoms[asked[start]].path, problem.atoms[asked[end - 1]].path
-        yield asked[start], Part(first, last, *place, nbytes)
+        yield asked[start], ExplainedPart(first, last, *place, nbytes)
         start = end
 
 
@@ -291,7 +301,7 @@ def _with_more(
 
 def _planned(
     config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None, question: Question
-) -> _Layout | None:
+) -> _Places | None:
     """The same question with other budgets, planned; None where nothing fits.
 
     `fastest` plans anew, since more than budgets hangs on the machine there; for the rest the problem stays
@@ -306,9 +316,9 @@ def _planned(
     found = solve(problem)
     if isinstance(found, Overflow):
         return None
-    places = tuple(zip(found.homes, found.streaming.executes, strict=True))
-    moving = (at for at, (home, executes) in enumerate(places) if home != executes)
-    return _Layout(places, sum(problem.loads.weight[at] - problem.loads.buffers[at] for at in moving))
+    places = tuple(zip(found.homes, found.streaming.execution_devices, strict=True))
+    moving = (at for at, (home, execution_devices) in enumerate(places) if home != execution_devices)
+    return _Places(places, sum(problem.loads.weight[at] - problem.loads.buffers[at] for at in moving))
 
 
 def _raised(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.planning.resolve import resolved
-from devmap.planning.why.deciding_factors import Rooms, binds, left_before
+from devmap.planning.why.deciding_factors import FreeCapacity, deciding_factors, left_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devmap.plan.model import Plan
     from devmap.planning.fastest.timeline import Timeline
     from devmap.planning.resolve import Resolved
-    from devmap.planning.why.deciding_factors import Bind, Left
+    from devmap.planning.why.deciding_factors import BytesLeft, DecidingFactor
 
 __all__ = ["ExplainedRun", "PlanOverview", "overview"]
 
@@ -35,9 +35,9 @@ class ExplainedRun:
     """The number of the first placement after it."""
     home: Device
     executes_on: Device
-    left: tuple[Left, ...] = ()
+    left: tuple[BytesLeft, ...] = ()
     """What each device had left when its first atom was to be placed."""
-    binds: tuple[Bind, ...] = ()
+    factors: tuple[DecidingFactor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def overview(
 
 def _runs(found: Resolved) -> Iterator[ExplainedRun]:
     placements = found.plan.placements
-    rooms = Rooms.of(found.question.problem, found.plan)
+    rooms = FreeCapacity.of(found.question.problem, found.plan)
     start = count = 0
     for end in range(1, len(placements) + 1):
         first = placements[start]
@@ -86,6 +86,6 @@ def _runs(found: Resolved) -> Iterator[ExplainedRun]:
             first.home,
             first.executes_on,
             left_before(rooms, start) if explained else (),
-            tuple(binds(found.question, found.plan, rooms, start)) if explained else (),
+            tuple(deciding_factors(found.question, found.plan, rooms, start)) if explained else (),
         )
         start, count = end, count + 1

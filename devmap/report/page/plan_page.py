@@ -137,7 +137,7 @@ def _run_row(run: ExplainedRun, plan: Plan) -> list[str]:
         format_bytes(sum(placement.nbytes for placement in members)),
         unbroken(home),
         unbroken(device),
-        "<br>".join(text(bind.sentence) for bind in run.binds),
+        "<br>".join(text(factor.sentence) for factor in run.factors),
     ]
 
 

@@ -134,4 +134,4 @@ def _way(root: _Node, path: str, inventory: Inventory) -> list[_Node]:
 
 
 def _sentences(run: ExplainedRun) -> Iterable[str]:
-    return [bind.sentence for bind in run.binds]
+    return [factor.sentence for factor in run.factors]

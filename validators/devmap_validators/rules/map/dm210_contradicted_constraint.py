@@ -25,11 +25,11 @@ def _check(context: Context) -> Iterator[Report]:
     for report in _by_map(context):
         told.add(report.path)
         yield report
-    # What the map alone does not show: wishes that leave no device between them, found when a plan was made.
+    # What the map alone does not show: constraints that leave no device between them, found when a plan was made.
     for problem in context.plan_error.problems if context.plan_error is not None else ():
         path = getattr(problem, "path", ())
         if problem.code == RULE.code and path not in told:
-            yield Report(problem.message, path, help="take one of the wishes back")
+            yield Report(problem.message, path, help="remove one of these constraints")
 
 
 def _by_map(context: Context) -> Iterator[Report]:
