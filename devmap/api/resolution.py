@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.api.gate import refuse_errors
 from devmap.api.machine import machine_of
 from devmap.api.sources import inventory_of
 from devmap.config.document import read_config
@@ -52,8 +53,11 @@ def resolve_file(
     """The plan of a config file, and the inventory it is for.
 
     Raises:
-        ConfigError: the file is wrong; lists every fault. Otherwise as `resolve`.
+        ConfigError: the file is wrong, or `devmap validate` finds an error in it; lists every one. Otherwise
+            as `resolve`.
     """
     config = read_config(path, profile, overrides=overrides)
     inventory = inventory_of(config, allow_code=allow_code)
-    return resolve(config, inventory), inventory
+    plan = resolve(config, inventory)
+    refuse_errors(path, plan, inventory, profile=profile, overrides=overrides, allow_code=allow_code)
+    return plan, inventory

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.api.gate import refuse_errors
 from devmap.api.machine import machine_of
 from devmap.api.overview import ConfigOverview
 from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
@@ -101,6 +102,7 @@ def simulated_overview(
     built = None if config.model.factory is None else build_with_factory(config, allow_code=allow_code)
     inventory = inventory_of(config, allow_code=allow_code, built=built)
     found = overview(config, inventory, machine=machine_of(config, probe=True))
+    refuse_errors(path, found.plan, inventory, profile=profile, overrides=overrides, allow_code=allow_code)
     model = _model(config, model_config) if built is None else built
     simulation = simulate(model, found.plan, batch_size=batch_size, sequence_length=sequence_length)
     name = (

@@ -74,6 +74,11 @@ def resolved(
     Raises:
         ResolutionError, DeviceMapError: as `resolve`.
     """
+    if config.model.dtype is not None and config.model.dtype.startswith(("int", "uint")):
+        raise ResolutionError(
+            f"weights cannot be converted to {config.model.dtype} by a cast",
+            help="leave model.dtype out: a quantised checkpoint keeps its own dtypes; or use bfloat16",
+        )
     question = problem_of(config, inventory, machine)
     costs = _costs(config, inventory, question.problem, machine)
     fastest: Fastest | None = None

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.wording import exact_bytes
 from devmap_validators.rules.budget import dm402_over_budget_map, dm406_headroom_takes_all
-from devmap_validators.rules.devices import dm301_device_without_budget, dm304_tier_not_offered
+from devmap_validators.rules.devices import (
+    dm301_device_without_budget,
+    dm304_tier_not_offered,
+    dm306_integer_dtype,
+)
 from devmap_validators.rules.map import dm210_contradicted_constraint
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ _MORE_EXACT = (
     dm210_contradicted_constraint.RULE,
     dm301_device_without_budget.RULE,
     dm304_tier_not_offered.RULE,
+    dm306_integer_dtype.RULE,
     dm402_over_budget_map.RULE,
     dm406_headroom_takes_all.RULE,
 )
@@ -30,7 +35,7 @@ _MORE_EXACT = (
 
 def _check(context: Context) -> Iterator[Report]:
     error, config = context.plan_error, context.document.config
-    if error is None or config is None or any(True for rule in _MORE_EXACT for _ in rule.check(context)):
+    if error is None or config is None or _is_named(context):
         return
     message = error.message
     if error.shortfall_bytes and f"{error.shortfall_bytes:,}" not in message:
@@ -42,6 +47,15 @@ def _check(context: Context) -> Iterator[Report]:
     )
     path = ("max_memory",) if config.max_memory is not None else ("device_map",)
     yield Report(message, path, on_key=True, help=hint)
+
+
+def _is_named(context: Context) -> bool:
+    """Whether a rule that names the key to blame has an error of its own."""
+    return any(
+        (report.severity or rule.severity) is Severity.ERROR
+        for rule in _MORE_EXACT
+        for report in rule.check(context)
+    )
 
 
 RULE = Rule(
