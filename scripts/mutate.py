@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
         shutil.copytree(ROOT / name, SCRATCH / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "validators", SCRATCH / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", SCRATCH)
-    mutated = [f"src/devmap_validators/{word}*.py" for word in words or [""]]
+    mutated = [f"src/devmap_validators/rules/*/{word}*.py" for word in words or [""]]
     lists = {"mutated": mutated, "copied": [name for name in BESIDE if name != "tests"]}
     config = CONFIG.format(**{key: "\n    ".join(names) for key, names in lists.items()})
     (SCRATCH / "setup.cfg").write_text(config, encoding="utf-8")

@@ -72,7 +72,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rule:
-    """One check. A frozen object in its own module of the pack, listed in the pack's registry."""
+    """One check: a frozen object of a rule pack, listed in the pack's registry."""
 
     code: str
     name: str

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap_validators.rules import ALL_RULES
+from devmap_validators.rules.config import reader_rules as config
+from devmap_validators.rules.file import reader_rules as file
 
 if TYPE_CHECKING:
     from devmap.findings.model import Rule
     from tests.validators.conftest import ContextOf, FindingsOf
 
-READER_RULES = [rule for rule in ALL_RULES if rule.code < "DM2" and rule.code not in {"DM020", "DM021"}]
+READER_RULES = (*file.READER_RULES, *config.READER_RULES)
 
 
 @pytest.mark.parametrize("rule", READER_RULES, ids=lambda rule: rule.code)
