@@ -8,6 +8,7 @@ import click
 
 from devmap.cli import options
 from devmap.cli.files import write_text
+from devmap.cli.terminal import wrapped
 
 __all__ = ["command"]
 
@@ -47,7 +48,7 @@ def command(folder: str, *, seconds: float, output: str | None, quiet: bool) -> 
     measured = measure(Path(folder), seconds=seconds)
     if not quiet:
         for sentence in measured.sentences:
-            click.echo(sentence, err=True)
+            click.echo(wrapped(sentence, hanging=2, error=True), err=True)
     text = machine_text(measured.profile)
     if output is None:
         click.echo(text, nl=False)

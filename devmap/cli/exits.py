@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from devmap.cli.terminal import wrapped
 from devmap.config.values.words import escaped
 from devmap.errors import ConfigError, DeviceMapError, DevmapError, LoadError, LockError, ResolutionError
 
@@ -64,14 +65,18 @@ def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911
 
 
 def _show(error: DevmapError) -> None:
-    click.echo(f"error: {_shown(error.message)}", err=True)
+    _say(f"error: {_shown(error.message)}")
     for problem in error.problems:
-        click.echo(f"  {_shown(_place(problem))}{problem.code} {_shown(problem.message)}", err=True)
+        _say(f"  {_shown(_place(problem))}{problem.code} {_shown(problem.message)}")
     if isinstance(error, ResolutionError):
         for change in error.changes:
-            click.echo(f"  fits with: {_shown(change)}", err=True)
+            _say(f"  fits with: {_shown(change)}")
     if error.help:
-        click.echo(f"help: {_shown(error.help)}", err=True)
+        _say(f"help: {_shown(error.help)}")
+
+
+def _say(text: str) -> None:
+    click.echo(wrapped(text, hanging=4, error=True), err=True)
 
 
 def _place(problem: object) -> str:

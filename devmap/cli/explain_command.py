@@ -11,6 +11,7 @@ from devmap.checking.registry import explained_rules
 from devmap.checking.settings import find_settings
 from devmap.cli import options
 from devmap.cli.completion import complete_rules
+from devmap.cli.terminal import wrapped
 from devmap.errors import UsageError
 
 __all__ = ["command"]
@@ -34,7 +35,8 @@ def command(rule: str, *, allow_code: bool) -> int:
             f"there is no rule '{rule}'",
             help=f"did you mean {', '.join(near)}?" if near else "devmap rules lists them all",
         )
-    click.echo(f"{found.code} {found.name} ({found.severity.value})\n\n{found.summary}\n\n{found.why}\n")
+    head = f"{found.code} {found.name} ({found.severity.value})\n\n{found.summary}\n\n{found.why}\n"
+    click.echo(wrapped(head))
     for title, example in (("Bad:", found.bad), ("Good:", found.good)) if found.good else ():
         body = "\n".join(f"    {line}" if line else "" for line in example.strip().splitlines())
         click.echo(f"{title}\n\n{body}\n")

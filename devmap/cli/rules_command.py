@@ -10,8 +10,12 @@ import click
 from devmap.checking.registry import load_rules
 from devmap.checking.settings import find_settings
 from devmap.cli import options
+from devmap.cli.terminal import width, wrapped
 
 __all__ = ["command"]
+
+_NARROWEST = 30
+"""Columns that a summary needs to stand beside a rule's name."""
 
 
 @click.command("rules")
@@ -36,5 +40,11 @@ def command(output_format: str, *, allow_code: bool) -> int:
         return 0
     name_width = max(len(rule.name) for rule in rules)
     for rule in rules:
-        click.echo(f"{rule.code}  {rule.name:<{name_width}}  {rule.severity.value:<7}  {rule.summary}")
+        head = f"{rule.code}  {rule.name:<{name_width}}  {rule.severity.value:<7}  "
+        # Where the terminal leaves the summaries too little room beside the names, they stand below them.
+        if len(head) + _NARROWEST > width():
+            click.echo(head.rstrip())
+            click.echo(wrapped(f"    {rule.summary}"))
+        else:
+            click.echo(wrapped(head + rule.summary, hanging=len(head)))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["speaks_unicode", "use_color", "width"]
+__all__ = ["speaks_unicode", "use_color", "width", "wrapped", "wraps"]
 
 _NARROWEST = 40
 
@@ -38,3 +38,22 @@ def speaks_unicode() -> bool:
     except (LookupError, UnicodeEncodeError):
         return False
     return True
+
+
+def wrapped(text: str, *, hanging: int = 0, error: bool = False) -> str:
+    """Break a text's lines between words where a terminal, or COLUMNS, says how wide they may be.
+
+    What goes to a file or a pipe keeps its lines whole, for programs that search them; `error` asks for standard
+    error. Later lines of each begin `hanging` blanks further to the right than it does. A word, a path for example,
+    is never broken, and a figure stays beside its unit.
+    """
+    if not wraps(error=error):
+        return text
+    from devmap.report.wrapping import wrap_words  # noqa: PLC0415 - only for a terminal
+
+    return "\n".join("\n".join(wrap_words(line, width(), hanging=hanging)) for line in text.split("\n"))
+
+
+def wraps(*, error: bool = False) -> bool:
+    """Whether lines for standard output, or error, are to fit a terminal; in a file or a pipe they stay whole."""
+    return bool(os.environ.get("COLUMNS")) or (sys.stderr if error else sys.stdout).isatty()

@@ -15,7 +15,7 @@ from devmap.checking.settings import find_settings
 from devmap.checking.status import exit_status
 from devmap.cli import options
 from devmap.cli.completion import complete_configs, complete_rules
-from devmap.cli.terminal import use_color, width
+from devmap.cli.terminal import use_color, width, wraps
 from devmap.errors import UsageError
 from devmap.findings.registry import without_meaning
 from devmap.report.findings import FORMATS, render, statistics
@@ -166,7 +166,9 @@ def command(
             jobs=jobs,
         )
     _tell_of_selectors(select, (*ignore, *extend_select), result.brought, settings)
-    show = partial(render, result.findings, files=result.files, rules=load_rules(settings), width=width())
+    show = partial(
+        render, result.findings, files=result.files, rules=load_rules(settings), width=width(), wraps=wraps()
+    )
     if output_file is not None:
         from devmap.cli.files import write_text  # noqa: PLC0415 - as above
 

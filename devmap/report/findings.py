@@ -27,11 +27,12 @@ def render(
     rules: Sequence[Rule] = (),
     color: bool = False,
     width: int = 100,
+    wraps: bool = False,
 ) -> str:
     """The findings in one of `FORMATS`, with a line end; empty where a format says nothing about nothing.
 
-    `files` are all that were checked, `rules` the metadata for SARIF. `color` and `width` (columns) count for
-    text alone.
+    `files` are all that were checked, `rules` the metadata for SARIF. `color`, `width` (columns) and `wraps`
+    (whether sentences are broken to fit it) count for text alone.
 
     Raises:
         ValueError: when there is no such format.
@@ -39,7 +40,7 @@ def render(
     if format not in FORMATS:
         raise ValueError(f"no format '{format}'; there are {', '.join(FORMATS)}")
     module = importlib.import_module(f"devmap.report.format_{format}")
-    text = module.render(Results(tuple(map(safe, findings)), tuple(files), tuple(rules), color, width))
+    text = module.render(Results(tuple(map(safe, findings)), tuple(files), tuple(rules), color, width, wraps))
     assert isinstance(text, str)
     return text
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.config.values.size import format_bytes
+from devmap.report.plan import shortened
+from devmap.report.wrapping import wrap_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
 
 __all__ = ["render_inventory"]
+
+
+_NARROWEST_CLASS = 20
+"""Columns that a class or a tensor's shape may always take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +41,26 @@ def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, 
     dim, plain = ("\x1b[2m", "\x1b[0m") if color else ("", "")
     lines = [
         f"{'  ' * row.indent + row.label:<{name_width}}  {format_bytes(row.nbytes):>9}  "
-        f"{dim}{row.class_name}{plain}".rstrip()
+        f"{dim}{shortened(row.class_name, max(_NARROWEST_CLASS, width - name_width - 13))}{plain}".rstrip()
         for row in rows
     ]
     kinds = Counter(tensor.kind for tensor in inventory.tensors.values())
     dtypes = Counter(tensor.dtype for tensor in inventory.tensors.values())
     lines.append("")
-    lines.append(
+    lines += wrap_words(
         f"{len(inventory.tensors):,} tensors ({kinds['parameter']:,} parameters, {kinds['buffer']:,} "
         f"buffers), "
         f"{format_bytes(inventory.nbytes)}; "
-        f"{', '.join(f'{dtype} x {count:,}' for dtype, count in dtypes.most_common())}"
+        f"{', '.join(f'{dtype} x {count:,}' for dtype, count in dtypes.most_common())}",
+        width,
+        hanging=2,
     )
     if inventory.no_split_module_classes:
         lines.append(f"never split: {', '.join(inventory.no_split_module_classes)}")
-    lines += [f"tied: {' = '.join(group)}" for group in inventory.ties]
-    lines += [f"note: {note}" for note in inventory.notes]
+    tail = [f"tied: {' = '.join(group)}" for group in inventory.ties]
+    tail += [f"note: {note}" for note in inventory.notes]
+    for sentence in tail:
+        lines += wrap_words(sentence, width, hanging=2)
     return "\n".join(lines) + "\n"
 
 
@@ -87,7 +97,8 @@ def _rows_below(
     for tensor in inventory.own_tensors[path]:
         nbytes = tensor.nbytes if owner.get(tensor.name, tensor.name) == tensor.name else 0
         shape = ", ".join(map(str, tensor.shape))
-        yield _Row(indent, tensor.name.rpartition(".")[2], f"{tensor.dtype}[{shape}]", nbytes)
+        tied = "" if owner.get(tensor.name, tensor.name) == tensor.name else f", tied to {owner[tensor.name]}"
+        yield _Row(indent, tensor.name.rpartition(".")[2], f"{tensor.dtype}[{shape}]{tied}", nbytes)
     for run in _runs(inventory, sizes, inventory.children[path]):
         first, last = run[0], run[-1]
         if first == last:

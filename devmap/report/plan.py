@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU
+from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
 from devmap.plan.document import plan_document
 from devmap.report.plan_bars import device_name, render_bars
 from devmap.report.plan_runs import runs_of
+from devmap.report.wrapping import wrap_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ NARROWEST = 60
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 _MOST_ROWS = 80
 _MOST_CUTS = 8
+_LONGEST_TIE = 24
 
 
 def render_plan(
@@ -45,16 +47,14 @@ def render_plan(
         *render_bars(plan, width, color=color, ascii_only=ascii_only),
         "",
     ]
-    lines += [titled("in the model's order", color=color), *_rows(runs[:_MOST_ROWS], plan, width)]
+    lines += [titled("in the model's order", color=color), *_rows(runs[:_MOST_ROWS], plan, inventory, width)]
     if len(runs) > _MOST_ROWS:
         lines.append(f"  and {len(runs) - _MOST_ROWS:,} more runs; --format json has every module")
     lines += [*_cuts(plan, width), *_charges(plan, width, color=color)]
     if plan.reasons:
         lines += ["", titled("why", color=color)]
         for reason in plan.reasons:
-            lines += wrap(
-                reason, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
-            )
+            lines += wrap_words(f"  {reason}", width, hanging=2, whole=False)
     lines += _time(plan, width)
     text = "\n".join(lines) + "\n"
     return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
@@ -81,12 +81,14 @@ def _head(plan: Plan, inventory: Inventory, width: int) -> list[str]:
     name = inventory.architecture.class_name if inventory.architecture else "model"
     nbytes = sum(placement.nbytes for placement in plan.placements)
     dtype = plan.dtype or "the checkpoint's dtypes"
-    return wrap(f"{name}: {format_bytes(nbytes)} in {dtype}, placed by {plan.strategy}", width)
+    return wrap_words(
+        f"{name}: {format_bytes(nbytes)} in {dtype}, placed by {plan.strategy}", width, whole=False
+    )
 
 
-def _rows(runs: Sequence[Run], plan: Plan, width: int) -> Iterator[str]:
-    """A line a run: which modules, how many bytes, where they live and run."""
-    places = [_place(run, plan) for run in runs]
+def _rows(runs: Sequence[Run], plan: Plan, inventory: Inventory, width: int) -> Iterator[str]:
+    """A line a run: which modules, how many bytes, where they live and run; what it is tied to, where it owns none."""
+    places = [_place(run, plan) + _tied(run, inventory) for run in runs]
     labels = [
         f"{run.first} to {run.last}" if run.last != run.first else run.first or "(whole model)"
         for run in runs
@@ -110,6 +112,18 @@ def _place(run: Run, plan: Plan) -> str:
     )
 
 
+def _tied(run: Run, inventory: Inventory) -> str:
+    """What the weights of a run without bytes of its own are tied to: a language model's head to its embedding."""
+    if run.nbytes:
+        return ""
+    owners = dict.fromkeys(
+        inventory.owner[name].rpartition(".")[0]
+        for name in inventory.tensors
+        if name in inventory.owner and (name == run.first or name.startswith(f"{run.first}."))
+    )
+    return f", tied to {shortened(next(iter(owners)), _LONGEST_TIE)}" if owners else ""
+
+
 def _cuts(plan: Plan, width: int) -> Iterator[str]:
     """Where the activations change devices."""
     cuts = [
@@ -122,11 +136,8 @@ def _cuts(plan: Plan, width: int) -> Iterator[str]:
         more = [f"and {len(cuts) - _MOST_CUTS:,} more"] if len(cuts) > _MOST_CUTS else []
         count = f"{len(cuts):,} cut{'s' if len(cuts) > 1 else ''}"
         yield ""
-        yield from wrap(
-            f"{count}: {'; '.join([*cuts[:_MOST_CUTS], *more])}",
-            width,
-            subsequent_indent="  ",
-            break_on_hyphens=False,
+        yield from wrap_words(
+            f"{count}: {'; '.join([*cuts[:_MOST_CUTS], *more])}", width, hanging=2, whole=False
         )
 
 
@@ -140,9 +151,7 @@ def _charges(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
         for charge in use.charges:
             arithmetic = f" = {charge.arithmetic}" if charge.arithmetic else ""
             text = f"{device_name(use.device, plan)}: {charge.what} {format_bytes(charge.nbytes)}{arithmetic}"
-            yield from wrap(
-                text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
-            )
+            yield from wrap_words(f"  {text}", width, hanging=2, whole=False)
 
 
 def _time(plan: Plan, width: int) -> Iterator[str]:
@@ -151,10 +160,10 @@ def _time(plan: Plan, width: int) -> Iterator[str]:
     bound = ""
     if plan.bound_seconds:
         above = plan.predicted_seconds / plan.bound_seconds - 1
-        bound = f"; no placement beats {plan.bound_seconds:.3g} s" + (
+        bound = f"; no placement beats {format_duration(plan.bound_seconds)}" + (
             f" ({above:.0%} above it)" if above >= 0.005 else " (reached)"
         )
     yield ""
-    yield from wrap(
-        f"one pass: {plan.predicted_seconds:.3g} s predicted{bound}", width, subsequent_indent="  "
+    yield from wrap_words(
+        f"one pass: {format_duration(plan.predicted_seconds)} predicted{bound}", width, hanging=2, whole=False
     )

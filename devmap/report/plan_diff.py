@@ -94,7 +94,10 @@ def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
         f"{place_words(move.before, move.executed_before)} -> {place_words(move.after, move.executes_after)}"
         for move in moves
     ]
-    sizes = ["" if move.nbytes is None else format_bytes(move.nbytes) for move in moves]
+    # What owns no bytes and yet moves is tied to what owns them.
+    sizes = [
+        "" if move.nbytes is None else format_bytes(move.nbytes) if move.nbytes else "tied" for move in moves
+    ]
     wide, digits = max(map(len, changes)), max(map(len, sizes))
     room = width - wide - (digits + 2 if digits else 0) - 2
     if room >= min(_NARROWEST_NAME, max(map(len, labels))):

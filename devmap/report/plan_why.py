@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
 from devmap.config.values.size import format_bytes
 from devmap.report.plan import NARROWEST, shortened, titled
+from devmap.report.wrapping import wrap_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,11 @@ def render_explanation(explanation: Explanation, *, width: int = 100, color: boo
     if explanation.with_more:
         more = format_bytes(explanation.with_more[0].more_bytes)
         lines += ["", titled(f"with {more} more, tried one device at a time", color=color)]
-        for one in explanation.with_more:
+        helping = [one for one in explanation.with_more if _changes_something(one, explanation)]
+        if not helping:
+            nothing = "nothing moves" if explanation.fits else "still no plan fits"
+            lines += _paragraph(f"on any of them {nothing}.", width)
+        for one in helping:
             lines += _paragraph(f"on {device_name(one.device)}: {_outcome(one, explanation)}", width)
     return "\n".join(lines) + "\n"
 
@@ -113,7 +117,7 @@ def _part(part: ExplainedPart, explanation: Explanation, width: int, *, color: b
     verb = "lives" if whole or part.first == part.last else "live"
     yield from (
         titled(line, color=color)
-        for line in wrap(f"{it} {verb} on {device_name(part.home)} and {runs}", width)
+        for line in wrap_words(f"{it} {verb} on {device_name(part.home)} and {runs}", width, whole=False)
     )
     whose = "its turn" if part.first == part.last else f"the turn of '{part.first}'"
     yield from _paragraph(f"When {whose} came:", width)
@@ -156,6 +160,13 @@ def _without_plan(explanation: Explanation, width: int, *, color: bool) -> Itera
         yield from _paragraph(f"fits with: {change}", width)
 
 
+def _changes_something(one: WithMore, explanation: Explanation) -> bool:
+    """Whether more bytes on a device are worth a line: something fits, moves or streams otherwise with them."""
+    if not explanation.fits or not one.fits:
+        return one.fits or explanation.fits
+    return one.moves or bool(one.others_moved) or one.streamed_bytes != explanation.streamed_bytes
+
+
 def _outcome(one: WithMore, explanation: Explanation) -> str:
     if not one.fits:
         return "still no plan fits." if not explanation.fits else "no plan is found then."
@@ -181,7 +192,7 @@ def _places(parts: Sequence[ExplainedPart]) -> str:
 
 
 def _paragraph(text: str, width: int) -> list[str]:
-    return wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    return wrap_words(f"  {text}", width, hanging=2, whole=False)
 
 
 def _part_document(part: ExplainedPart) -> dict[str, object]:

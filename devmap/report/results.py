@@ -31,6 +31,8 @@ class Results:
     """Metadata for SARIF; those of the findings' codes are enough."""
     color: bool = False
     width: int = 100
+    wraps: bool = False
+    """Whether sentences are broken to fit the width; in a file or a pipe each stays one line."""
 
     @cached_property
     def open(self) -> tuple[Finding, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ __all__ = ["render_ledgers", "render_run", "render_stats"]
 
 def render_run(run: Run) -> str:
     """Where the plan came from, loading, each pass, what moved, and what simulated devices held."""
-    passes = ", ".join(_seconds(seconds) for seconds in run.pass_seconds)
+    passes = ", ".join(format_duration(seconds) for seconds in run.pass_seconds)
     lines = [
         *_origin(run),
-        f"loaded in {_seconds(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}",
+        f"loaded in {format_duration(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}",
     ]
     return "\n".join(lines) + "\n" + render_stats(run.stats) + render_ledgers(run.ledgers)
 
@@ -61,7 +62,7 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
     )
     yield f"moved:     {format_bytes(stats.streamed_bytes)} in {stats.passes} passes{files}{disk}"
     waited = (
-        f"{stats.stalls} calls waited {_seconds(stats.stall_seconds)}{_causes(stats)}"
+        f"{stats.stalls} calls waited {format_duration(stats.stall_seconds)}{_causes(stats)}"
         if stats.stalls
         else "no call waited"
     )
@@ -70,7 +71,8 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
         yield f"order:     {stats.order_misses:,} calls came in another order than recorded"
     if stats.bound_seconds is not None and stats.last_pass_seconds is not None:
         ratio = stats.last_pass_seconds / stats.bound_seconds if stats.bound_seconds else float("inf")
-        yield f"bound:     {_seconds(stats.bound_seconds)} a pass; the last took {_seconds(stats.last_pass_seconds)} ({ratio:.2f}x)"
+        bound, last = format_duration(stats.bound_seconds), format_duration(stats.last_pass_seconds)
+        yield f"bound:     {bound} a pass; the last took {last} ({ratio:.2f}x)"
 
 
 _CAUSES = {"disk": "for reads", "host": "for copies into pinned memory", "copy": "for copies to a device"}
@@ -78,7 +80,7 @@ _CAUSES = {"disk": "for reads", "host": "for copies into pinned memory", "copy":
 
 def _causes(stats: Stats) -> str:
     found = [
-        f"{_seconds(seconds)} {_CAUSES[cause]}"
+        f"{format_duration(seconds)} {_CAUSES[cause]}"
         for cause, seconds in stats.stall_seconds_by_cause.items()
         if seconds > 0
     ]
@@ -94,7 +96,3 @@ def _by_device(figures: Mapping[int | str, int]) -> str:
 
 def _named(device: int | str) -> str:
     return device if isinstance(device, str) else f"device {device}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

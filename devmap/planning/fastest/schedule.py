@@ -18,6 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU, DISK, Device
+from devmap.config.values.duration import format_duration
 from devmap.planning.fastest.costs import FEMTOSECONDS
 
 if TYPE_CHECKING:
@@ -106,10 +107,7 @@ def format_seconds(femtoseconds: int) -> str:
     >>> format_seconds(3_100_000_000)
     '3.1 us'
     """
-    for unit, scale in (("s", FEMTOSECONDS), ("ms", 10**12), ("us", 10**9)):
-        if femtoseconds >= scale:
-            return f"{float(f'{femtoseconds / scale:.3g}'):,g} {unit}"
-    return f"{femtoseconds / 10**6:.3g} ns"
+    return format_duration(femtoseconds / FEMTOSECONDS)
 
 
 _Run = tuple[Device, Device, int, int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
 from devmap.report.page.frame import color_of, text
 from devmap.report.plan_bars import bytes_by_kind, device_name
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from devmap.plan.model import Plan
     from devmap.planning.fastest.timeline import Interval, Timeline
 
-__all__ = ["device_bars", "format_duration", "stacked_bar", "timeline_lanes"]
+__all__ = ["device_bars", "stacked_bar", "timeline_lanes"]
 
 _LABELS = {"streaming": "room to stream"}
 _WIDTH = 1000
@@ -96,18 +97,6 @@ def timeline_lanes(timeline: Timeline, plan: Plan) -> Iterator[str]:
         f'<div class="lane"><span></span><div class="axis"><span>{format_duration(begins)}</span>'
         f"<span>{format_duration(timeline.seconds)}</span></div></div>"
     )
-
-
-def format_duration(seconds: float) -> str:
-    """Return a time for people, three digits.
-
-    >>> format_duration(0.1182), format_duration(2.5), format_duration(-0.0000031)
-    ('118 ms', '2.5 s', '-3.1 us')
-    """
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if abs(seconds) >= scale:
-            return f"{float(f'{seconds / scale:.3g}'):,g} {unit}"
-    return f"{seconds * 1e9:.3g} ns" if seconds else "0 s"
 
 
 def _rectangles(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
-from devmap.report.page.charts import device_bars, format_duration, timeline_lanes
+from devmap.report.page.charts import device_bars, timeline_lanes
 from devmap.report.page.frame import color_of, document, section, swatch, table, text, unbroken
 from devmap.report.page.memory import memory_lanes
 from devmap.report.page.tree import treemap_data
