@@ -41,6 +41,15 @@ def plan_document(plan: Plan) -> dict[str, object]:
         "placements": [_placement(placement) for placement in plan.placements],
         "no_split_module_classes": list(plan.no_split_module_classes),
         "ties": [list(group) for group in plan.ties],
+        "tied_copies": [
+            {
+                "tensor": copy.tensor,
+                "original": copy.original,
+                "device": copy.device.plain,
+                "bytes": copy.nbytes,
+            }
+            for copy in plan.tied_copies
+        ],
         "streamed_bytes": sum(placement.home_bytes for placement in plan.streamed),
         "predicted_seconds": plan.predicted_seconds,
         "bound_seconds": plan.bound_seconds,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from devmap.config.values.device import Device
 
-__all__ = ["Charge", "DeviceUse", "Placement", "Plan"]
+__all__ = ["Charge", "DeviceUse", "Placement", "Plan", "TiedCopy"]
 
 
 class Placement(NamedTuple):
@@ -77,6 +77,18 @@ class DeviceUse:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TiedCopy:
+    """A tied tensor that lies on a second device too, because the config pins its modules apart."""
+
+    tensor: str
+    """The name under which the second device holds it."""
+    original: str
+    """The first name of its tie group."""
+    device: Device
+    nbytes: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """A concrete plan.
@@ -96,6 +108,8 @@ class Plan:
     """The run dtype; None where each tensor keeps the checkpoint's."""
     no_split_module_classes: tuple[str, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
+    tied_copies: tuple[TiedCopy, ...] = ()
+    """One for each further device that holds a tied tensor."""
     reasons: tuple[str, ...] = ()
     """Sentences: what the strategy aimed at and reached, what binds, what streams where."""
     backends: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -43,7 +43,7 @@ def planned(asked: PlacementConfig, inventory: Inventory, profile: MachineProfil
     try:
         return resolve(asked, inventory, machine=profile)
     except ResolutionError as error:
-        if "broke" in error.message:
+        if "failed verification" in error.message:
             raise
         return None
 

@@ -209,7 +209,7 @@ def test_a_plan_as_json_has_the_keys_of_its_page() -> None:
     document = json.loads(render_plan_json(PLAN))
     assert list(document) == [
         "version", "kind", "strategy", "dtype", "inventory", "config", "device_map", "executes_on", "devices", "placements",
-        "no_split_module_classes", "ties", "streamed_bytes", "predicted_seconds", "bound_seconds", "reasons",
+        "no_split_module_classes", "ties", "tied_copies", "streamed_bytes", "predicted_seconds", "bound_seconds", "reasons",
     ]  # fmt: skip
     assert document["executes_on"] == {"model.layers.5": 1, "model.layers.7": 1}
     assert document["devices"][3] == {

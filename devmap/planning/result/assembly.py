@@ -13,7 +13,7 @@ from devmap.inventory.bulk import rows
 from devmap.inventory.fingerprint import fingerprint
 from devmap.plan.fingerprint import config_fingerprint
 from devmap.plan.fold import fold_device_map
-from devmap.plan.model import Charge, DeviceUse, Placement, Plan
+from devmap.plan.model import Charge, DeviceUse, Placement, Plan, TiedCopy
 from devmap.planning.problem.model import device_runs
 from devmap.planning.problem.workload import per_device
 from devmap.planning.result.reasons import reasons
@@ -55,6 +55,10 @@ def plan_of(
         dtype=config.model.dtype,
         no_split_module_classes=tuple(whole),
         ties=inventory.ties,
+        tied_copies=tuple(
+            TiedCopy(copy.tensor, copy.original, solution.homes[copy.atom], copy.nbytes)
+            for copy in problem.copies
+        ),
         reasons=reasons(problem, workload, solution, devices, strategy=strategy),
         backends=_backends(config),
         offload_buffers=config.offload.buffers,

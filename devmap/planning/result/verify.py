@@ -38,8 +38,9 @@ def prove(plan: Plan, inventory: Inventory, config: PlacementConfig) -> None:
     faults = list(faults_of(plan, inventory, config))
     if faults:
         raise ResolutionError(
-            f"the plan broke {len(faults)} of its own promises; first: {faults[0]}",
-            help="this is a defect of devmap: please report it with the config and the manifest",
+            f"internal error: the computed plan failed verification "
+            f"({len(faults)} check{'' if len(faults) == 1 else 's'}); first: {faults[0]}",
+            help="this is a bug in devmap: please report it with the config and the manifest",
         )
 
 
@@ -198,21 +199,22 @@ def _homes_below(
 
 
 def _parted_ties(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
-    """Ties over several devices, unless a reason names the copy that each further device takes.
+    """Yield the ties over several devices of which the plan does not list the copy on a further device.
 
-    `wrong_bytes` sees that it is paid for.
+    `wrong_bytes` sees that the copy is paid for.
     """
     if len(homes) < 2:
         return
     number = inventory.line.number
+    listed = {(copy.tensor, copy.original, copy.device.plain) for copy in plan.tied_copies}
     for group in inventory.ties:
         home_of = {name: said_at(homes, number[name]) for name in group}
-        told = {home_of[group[0]]}
+        seen = {home_of[group[0]]}
         for name in group[1:]:
-            if home_of[name] not in told:
-                told.add(home_of[name])
-                if not any(
-                    reason.startswith(f"'{name}' is tied to '{group[0]}' and pinned apart")
-                    for reason in plan.reasons
-                ):
-                    yield f"the tie {' = '.join(group)} is on several devices, and no reason names the copy of '{name}'"
+            if home_of[name] not in seen:
+                seen.add(home_of[name])
+                if (name, group[0], home_of[name]) not in listed:
+                    yield (
+                        f"the tie {' = '.join(group)} is on several devices, and the plan lists no copy of "
+                        f"'{name}' on {home_of[name]}"
+                    )
