@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,18 +97,20 @@ class Handle:
 
         A model that was wholly on one device stays there. Otherwise everything comes to the CPU, where the
         module runs as one that was loaded plainly; weights on disk are read into memory, those on the CPU
-        stay views of their file.
+        stay views of their file. A call of another thread that is under way ends with an error, unless the
+        module as it is then serves it.
 
         Raises:
             StreamError: when a weight cannot be read; the model is as before then.
         """
-        if self.hooks is not None:
-            true_values = self._true_values()
-            self.hooks.remove()
-            for spot, tensor in true_values:
-                spot.table[spot.key] = tensor
-        if self.engine is not None:
-            self.engine.close()
+        with self.engine.exclusive() if self.engine is not None else nullcontext():
+            if self.hooks is not None:
+                true_values = self._true_values()
+                self.hooks.remove()
+                for spot, tensor in true_values:
+                    spot.table[spot.key] = tensor
+            if self.engine is not None:
+                self.engine.close()
         self.hooks, self.engine, self.units = None, None, ()
         self.model.__dict__.pop("devmap", None)
         return self.model

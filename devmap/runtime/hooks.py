@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from devmap.errors import UsageError
+from devmap.runtime.call_guard import Pass, Passes, guard
 from devmap.runtime.inputs import CACHES, Moves, first_device
 from devmap.runtime.streaming.streamed_weight import StreamedWeight
 
@@ -64,8 +65,9 @@ def install(
     """
     modules = dict(model.named_modules())
     hooks = Hooks()
-    moves = Moves(CACHES | set(getattr(model, "_skip_keys_device_placement", None) or ()))
-    _hook_root(model, engine, moves, hooks)
+    passes = Passes()
+    moves = Moves(CACHES | set(getattr(model, "_skip_keys_device_placement", None) or ()), passes)
+    _hook_root(model, engine, moves, passes, hooks)
     for path, device in regions.items():
         hooks.handles.append(modules[path].register_forward_pre_hook(_mover(moves, device), with_kwargs=True))
     for path, unit in units.items():
@@ -76,32 +78,29 @@ def install(
             # The one hook that may replace values.
             hooks.handles.append(module._register_state_dict_hook(_true_values(values)))  # noqa: SLF001
     if values:
+        for path in {"", *units}:
+            modules[path].__dict__["_call_impl"] = guard(modules[path], engine, passes)
+            hooks.attributes.append((modules[path], "_call_impl"))
         hooks.handles.append(model.register_load_state_dict_pre_hook(_no_state))  # type: ignore[no-untyped-call]
     _refuse(model, modules, [*regions, *units], hooks, streams=bool(values))
     _tell(model, executes, hooks)
     return hooks
 
 
-def _hook_root(model: nn.Module, engine: Engine, moves: Moves, hooks: Hooks) -> None:
+def _hook_root(model: nn.Module, engine: Engine, moves: Moves, passes: Passes, hooks: Hooks) -> None:
     """Outputs go back to the device that the first input came from, as callers and `generate` expect."""
-    under_way: list[tuple[float, torch.device | None]] = []
 
     # Torch's signature.
-    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001
-        moves.begin()
+    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:  # noqa: ARG001
         engine.read_ahead()
-        under_way.append((time.perf_counter(), first_device(args, kwargs)))
+        passes.begin(Pass(time.perf_counter(), first_device(args, kwargs or {})))
 
     def end(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001 - torch's signature
-        if not under_way:
+        ended = passes.end()
+        if ended is None or output is None:  # None is also how torch calls this hook when the forward raised
             return None
-        started, device = under_way.pop()
-        moves.end()
-        if output is None:  # also how torch calls this hook when the forward raised
-            return None
-        engine.counters.passes += 1
-        engine.counters.last_pass_seconds = time.perf_counter() - started
-        return output if device is None else moves.output(output, device)
+        engine.counters.end_pass(time.perf_counter() - ended.started)
+        return output if ended.device is None else moves.output(output, ended.device)
 
     hooks.handles.append(model.register_forward_pre_hook(begin, prepend=True, with_kwargs=True))
     hooks.handles.append(model.register_forward_hook(end, always_call=True))
@@ -111,8 +110,10 @@ def _mover(moves: Moves, device: torch.device) -> Callable[..., Any]:
     def move(
         module: nn.Module,  # noqa: ARG001
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: dict[str, Any] | None = None,
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if kwargs is None:  # torch leaves them out while another thread takes this hook off
+            return None
         return moves.arguments(device, args, kwargs)
 
     return move

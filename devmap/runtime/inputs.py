@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from devmap.runtime.call_guard import Passes
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -31,20 +33,8 @@ class Moves:
     """
 
     caches: Collection[str] = CACHES
-    _moved: dict[tuple[int, torch.device], tuple[torch.Tensor, int, torch.Tensor]] = field(
-        default_factory=dict
-    )
-    _passes: int = 0
-
-    def begin(self) -> None:
-        """A forward of the whole model starts."""
-        self._passes += 1
-
-    def end(self) -> None:
-        """It has ended; forget what was moved when it was the outermost."""
-        self._passes -= 1
-        if self._passes == 0:
-            self._moved.clear()
+    passes: Passes = field(default_factory=Passes)
+    """Each call of the model remembers for itself, in its thread."""
 
     def arguments(
         self, device: torch.device, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -99,14 +89,15 @@ class Moves:
         return values
 
     def _tensor(self, tensor: torch.Tensor, device: torch.device, *, remember: bool) -> torch.Tensor:
-        if not remember or self._passes == 0 or tensor.is_inference():
+        current = self.passes.current
+        if not remember or current is None or tensor.is_inference():
             return tensor.to(device)
-        known = self._moved.get((id(tensor), device))
+        known = current.moved.get((id(tensor), device))
         # Torch's counter of writes.
         if known is not None and known[0] is tensor and known[1] == tensor._version:  # noqa: SLF001
             return known[2]
         moved = tensor.to(device)
-        self._moved[id(tensor), device] = (tensor, tensor._version, moved)  # noqa: SLF001 - as above
+        current.moved[id(tensor), device] = (tensor, tensor._version, moved)  # noqa: SLF001 - as above
         return moved
 
 

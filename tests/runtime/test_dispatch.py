@@ -261,9 +261,10 @@ def test_inputs_move_once_per_device_change_and_caches_never(
     to = Moves._tensor
 
     def count(self: Moves, tensor: torch.Tensor, device: torch.device, *, remember: bool) -> torch.Tensor:
-        before = len(self._moved)
+        current = self.passes.current
+        before = len(current.moved) if current is not None else 0
         result = to(self, tensor, device, remember=remember)
-        if not remember or self._passes == 0 or len(self._moved) > before:
+        if not remember or current is None or len(current.moved) > before:
             moved.append((tensor.device, device))
         return result
 

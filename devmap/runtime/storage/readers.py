@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import product
 from typing import TYPE_CHECKING
@@ -127,6 +128,19 @@ class Readers:
     def release(self, recipe: Recipe, pages: Mapping[Path, Pages], *, forget: bool = False) -> Reading:
         """Let go of pages in the background; of the system's cache too where it is to `forget` them."""
         return Reading([self._pool.submit(_release, recipe, pages, forget)])
+
+    def quiesce(self) -> None:
+        """Wait until everything that was asked for so far is done, also what nobody waits for.
+
+        Every thread comes to one meeting, and so has ended what it was at; what was asked for earlier has been begun
+        earlier.
+        """
+        meeting = threading.Barrier(self._threads)
+        try:
+            wait([self._pool.submit(meeting.wait) for _ in range(self._threads)])
+        except BaseException:
+            meeting.abort()  # an interrupt: no thread may wait for others that will never be asked
+            raise
 
     def close(self) -> None:
         """End the threads and close the files."""

@@ -112,6 +112,12 @@ class Counters:
         with self.lock:
             self.before_pass = dict(self.stalls_by_cause)
 
+    def end_pass(self, seconds: float) -> None:
+        """A forward of the whole model has ended well."""
+        with self.lock:
+            self.passes += 1
+            self.last_pass_seconds = seconds
+
     @property
     def disk_bytes(self) -> int | None:
         """What disks have given to this process since these counters began."""

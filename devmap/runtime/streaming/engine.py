@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from devmap.runtime.streaming.saved_tensors import saved_weights
+from devmap.errors import StreamError
+from devmap.runtime.streaming.held_signals import HeldSignals
+from devmap.runtime.streaming.saved_tensors import is_innermost, saved_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from devmap.config.values.device import Device
     from devmap.runtime.storage.homes import DiskHome, HostHome
@@ -46,7 +50,12 @@ class Engine:
     """Weights without a block of their own."""
     _is_checked: bool = True
     """Whether files that weights stay mapped from have been looked at since the pass began."""
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: Any = field(default_factory=threading.RLock)
+    _process: int = field(default_factory=os.getpid)
+    """The one that the threads run in."""
+    _is_closed: bool = False
+    _is_broken: bool = False
+    """Whether an interrupt left things half done; they are put right by whoever has the lock next."""
     _inside: list[tuple[Unit, torch.autograd.graph.saved_tensors_hooks | None, int]] = field(
         default_factory=list
     )
@@ -60,8 +69,15 @@ class Engine:
         Raises:
             StreamError: when it cannot be read. Nothing is held then, and the next call tries again.
         """
+        with HeldSignals():
+            self._enter(unit)
+
+    def _enter(self, unit: Unit) -> None:
+        self._require_own_process()
         self._lock.acquire()
         try:
+            self._require_open()
+            self._recover_if_broken()
             if not self._is_checked:  # once a pass, and where an error can be raised
                 self.readers.files.require_maps()
                 self._is_checked = True
@@ -71,13 +87,14 @@ class Engine:
         except BaseException:
             self._lock.release()
             raise
-        unit.depth += 1
         hooks = None
         if torch.is_grad_enabled():
             device = self.lanes[unit.device].backend.torch_device
             hooks = saved_weights(unit, device, lambda name: self.fetch(unit.home, name, device))
-            hooks.__enter__()
+        unit.depth += 1
         self._inside.append((unit, hooks, threading.get_ident()))
+        if hooks is not None:
+            hooks.__enter__()
 
     def leave(self, unit: Unit, *, failed: bool = False) -> None:
         """Let a block go after its forward, whether that went well or not.
@@ -89,22 +106,100 @@ class Engine:
         Raises:
             StreamError: when the forward wrote to a streamed weight.
         """
+        with HeldSignals():
+            self._leave(unit, failed=failed)
+
+    def _leave(self, unit: Unit, *, failed: bool) -> None:
         if (
             not self._inside
             or self._inside[-1][0] is not unit
             or self._inside[-1][2] != threading.get_ident()
         ):
             return
-        _, hooks, _ = self._inside.pop()
+        hooks = self._inside[-1][1]
         try:
             if hooks is not None:
                 hooks.__exit__()
+            self._inside.pop()  # not before: what an interrupt finds here, it lets go of
             unit.depth -= 1
             if unit.depth == 0:
                 self.lanes[unit.device].free(unit, failed=failed)
                 self._tell_others(unit)
-        finally:
+        except Exception:
+            self._release()
+            raise
+        self._release()  # not after an interrupt, which `unwind` follows
+
+    def held_by_this_thread(self) -> int:
+        """How many blocks this thread has in."""
+        return sum(thread == threading.get_ident() for _, _, thread in self._inside)
+
+    def unwind(self, held: int) -> None:
+        """Let go of the blocks of this thread beyond the first `held`: a call was interrupted, wherever it was.
+
+        May itself be interrupted, and called again.
+        """
+        with HeldSignals():
+            self._unwind(held)
+
+    def _unwind(self, held: int) -> None:
+        self._is_broken = True
+        if not self._lock._is_owned():  # noqa: SLF001 - what Condition asks of a lock
+            return
+        while self.held_by_this_thread() > held:
+            unit, hooks, _ = self._inside[-1]
+            if hooks is not None and is_innermost(hooks):
+                hooks.__exit__()
+            self._inside.pop()
+            unit.depth -= 1
+        if held == 0:
+            try:
+                self._recover_if_broken()
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        """Let other threads in, once no block of this one is in: wholly, whatever an interrupt kept from being counted."""
+        if self.held_by_this_thread():
             self._lock.release()
+        elif self._lock._is_owned():  # noqa: SLF001 - as above
+            self._lock._release_save()  # noqa: SLF001 - as above
+
+    def _recover_if_broken(self) -> None:
+        """Bring lanes and ring back to how they began, if an interrupt may have left one of their steps half done."""
+        if not self._is_broken or self._inside:
+            return
+        for lane in self.lanes.values():
+            lane.quiesce()
+        self.readers.quiesce()
+        if self.ring is not None:
+            self.ring.reset()
+        for lane in self.lanes.values():
+            lane.reset()
+        self._is_broken = False
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep every thread from bringing a block in; begins when the block that is in, if there is one, has run."""
+        with self._lock:
+            self._recover_if_broken()
+            yield
+
+    def _require_open(self) -> None:
+        self._require_own_process()
+        if self._is_closed:
+            raise StreamError(
+                "the plain module was given back while this call ran",
+                help="call the model again: it is a plain one now",
+            )
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._process:
+            raise StreamError(
+                "this process was forked from one that streams this model, and the threads that stream it have "
+                "stayed there",
+                help="load the model in the process that runs it, or start processes with 'spawn'",
+            )
 
     def _tell_others(self, unit: Unit) -> None:
         """Other accelerators may have been waiting for their turn in the ring."""
@@ -119,6 +214,11 @@ class Engine:
         Raises:
             StreamError: when it cannot be read.
         """
+        with HeldSignals():
+            return self._fetch(home, name, device)
+
+    def _fetch(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
+        self._require_open()
         with torch.no_grad():
             tensor = home.tensor(name)
             self.counters.add(fetched=tensor.nbytes)
@@ -144,6 +244,11 @@ class Engine:
         Raises:
             StreamError: when it cannot be read.
         """
+        with HeldSignals():
+            return self._value(home, name)
+
+    def _value(self, home: DiskHome | HostHome, name: str) -> torch.Tensor:
+        self._require_open()
         known = self._values.get(name)
         if known is None:
             known = self._values[name] = home.tensor(name)
@@ -151,9 +256,15 @@ class Engine:
 
     def read_ahead(self) -> None:
         """Start on the first blocks of a pass, where they are not under way since the last one."""
+        with HeldSignals():
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        self._require_own_process()
         self.counters.begin_pass()
         self._is_checked = False
         with self._lock:
+            self._recover_if_broken()
             for lane in self.lanes.values():
                 lane.read_ahead()
 
@@ -166,6 +277,11 @@ class Engine:
 
     def trim(self) -> None:
         """Let go of memory that no block uses now."""
+        with HeldSignals():
+            self._trim()
+
+    def _trim(self) -> None:
+        self._require_own_process()
         if self.direct is not None:
             self.direct.clear()
         with self._lock:
@@ -174,15 +290,19 @@ class Engine:
 
     def close(self) -> None:
         """Stop the threads, close the files, free the slots."""
-        for lane in self.lanes.values():
-            lane.close()
-        if self.ring is not None:
-            self.ring.close()
-        self.lanes, self.ring = (
-            {},
-            None,
-        )  # the engine may outlive its use: a finalizer of the model refers to it
-        self.kept.clear()
-        if self.direct is not None:
-            self.direct.clear()
-        self.readers.close()
+        if os.getpid() != self._process:
+            return  # a fork: the threads are the parent's, and so is what they write to
+        with self._lock:
+            self._is_closed = True
+            for lane in self.lanes.values():
+                lane.close()
+            if self.ring is not None:
+                self.ring.close()
+            self.lanes, self.ring = (
+                {},
+                None,
+            )  # the engine may outlive its use: a finalizer of the model refers to it
+            self.kept.clear()
+            if self.direct is not None:
+                self.direct.clear()
+            self.readers.close()

@@ -145,6 +145,24 @@ class Lane:
     def trim(self) -> None:
         """Slots are made once and stay."""
 
+    def quiesce(self) -> None:
+        """Wait until nothing is under way into a slot, whether this lane knows of it or not."""
+        if self._feeder is not None:
+            self._feeder.quiesce()
+
+    def reset(self) -> None:
+        """Take every block out and empty every slot. Nothing may be under way, and no block in."""
+        for slot in self.slots:
+            if slot.filling is not None:
+                slot.filling.settle()
+            self._empty(slot)
+            slot.in_use = False
+            self.backend.record(slot.computed)
+        for unit in self.units:
+            unit.depth = 0
+            unit.unbind()
+            unit.forget_all()  # with the tensors over slots that were made for one call
+
     def close(self) -> None:
         """Let what is under way end, and drop the slots."""
         for slot in self.slots:

@@ -151,6 +151,17 @@ class MappedLane:
                     window.filling.settle()
                 self._release(window).wait()
 
+    def quiesce(self) -> None:
+        """The readers do all that is under way."""
+
+    def reset(self) -> None:
+        """Take every block out and let go of its pages. Nothing may be under way, and no block in."""
+        for unit in self._units:
+            unit.depth = 0
+            unit.unbind()
+        for window in self._windows.values():
+            self._release(window).wait()
+
     def close(self) -> None:
         """Let what is under way end, and drop the windows."""
         for window in self._windows.values():

@@ -138,6 +138,18 @@ class Ring:
             self._refill()
             self._free.notify_all()
 
+    def reset(self) -> None:
+        """Forget what the slabs hold and which blocks wait for them. Nothing may be under way."""
+        with self._free:
+            for each in self.slabs:
+                if each.reading is not None:
+                    each.reading.settle()
+                each.unit = each.reading = None
+                each.taken = False
+            self._under_way.clear()
+            self._taken.clear()
+            self._free.notify_all()
+
     def close(self) -> None:
         """Wait until no reader writes into a slab, and drop them."""
         with self._free:

@@ -9,7 +9,7 @@ is saved is therefore where the weight lies in its block, and backward fetches i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from devmap.runtime.streaming.streamed_block import Unit
 
-__all__ = ["saved_weights"]
+__all__ = ["is_innermost", "saved_weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +55,10 @@ def saved_weights(
             return torch.as_strided(weight, saved.size, saved.stride, weight.storage_offset() + saved.offset)
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
+def is_innermost(hooks: torch.autograd.graph.saved_tensors_hooks) -> bool:
+    """Whether hooks are in force in this thread, and none that came after them."""
+    # The only way to ask; the argument says to do so while tracing too.
+    top: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)  # noqa: SLF001
+    return top is not None and top[0] is hooks.pack_hook

@@ -123,6 +123,10 @@ class Feeder:
         )  # queueing, and what has not come to its end yet
         return found
 
+    def quiesce(self) -> None:
+        """Wait until all that was asked for has come to an end, well or not, and all slabs are given back."""
+        self._thread.submit(self._let_go).exception()
+
     def close(self) -> None:
         """Let what is under way end, on the device too, and stop the thread.
 
