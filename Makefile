@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := HF_HUB_OFFLINE=1 $(BIN)/
 
-.PHONY: help demo test sweep lint examples bench accelerator-check clean
+.PHONY: help demo test sweep lint examples bench accelerator-check docs package clean
 
 help:  ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -45,5 +45,12 @@ bench: $(VENV)/.ready  ## Every benchmark, with a peer and the bound beside us
 accelerator-check: $(VENV)/.ready  ## Prove the runtime on this machine's accelerators (SIMULATED=1 rehearses it)
 	$(RUN)python scripts/accelerator_check $(if $(SIMULATED),--simulated)
 
+docs: $(VENV)/.ready  ## The documentation as a site, in site/; every link is checked
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+
+package: $(VENV)/.ready  ## The wheel and the source archive in dist/, checked in a clean environment
+	$(BIN)/python scripts/check_package.py
+
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist site *.egg-info
