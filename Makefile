@@ -50,6 +50,7 @@ docs: $(VENV)/.ready  ## The documentation as a site, in site/; every link is ch
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 
 package: $(VENV)/.ready  ## The wheel and the source archive in dist/, checked in a clean environment
+	@$(BIN)/python -m pip install --quiet build twine
 	$(BIN)/python scripts/check_package.py
 
 clean:  ## Remove what the other targets made

@@ -103,7 +103,14 @@ def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'devmap' has no attribute '{name}'")
-    value = getattr(importlib.import_module(home), name)
+    try:
+        module = importlib.import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name not in {"torch", "transformers"}:
+            raise
+        needs = f"devmap.{name} needs {error.name}: pip install 'torch-devmap[{error.name}]'"
+        raise ModuleNotFoundError(needs, name=error.name) from None
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

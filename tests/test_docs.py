@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
+from devmap.config.yaml.reader import read_yaml
 
 if TYPE_CHECKING:
     import pytest
@@ -27,11 +27,19 @@ def run_shown(command: str, folder: Path) -> str:
     """What a shown command prints, stdout and stderr, with 100 columns and no colours; `| grep WORD` is known."""
     shown, _, wanted = command.partition(" | grep ")
     words = shlex.split(shown)
-    assert words[0] == "devmap", f"the tutorial shows {command!r}, and only devmap's own commands are run here"
+    assert words[0] == "devmap", (
+        f"the tutorial shows {command!r}, and only devmap's own commands are run here"
+    )
     outcome = subprocess.run(
         [sys.executable, "-m", "devmap", *words[1:]],
         cwd=folder,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1"},
+        env={
+            **os.environ,
+            "COLUMNS": "100",
+            "NO_COLOR": "1",
+            "PYTHONIOENCODING": "utf-8",
+            "HF_HUB_OFFLINE": "1",
+        },
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -39,7 +47,9 @@ def run_shown(command: str, folder: Path) -> str:
     )
     assert outcome.returncode in {0, 1}, outcome.stderr
     printed = outcome.stdout + outcome.stderr
-    return "".join(line for line in printed.splitlines(keepends=True) if wanted in line) if wanted else printed
+    return (
+        "".join(line for line in printed.splitlines(keepends=True) if wanted in line) if wanted else printed
+    )
 
 
 def fresh_tutorial(text: str, folder: Path) -> str:
@@ -88,6 +98,7 @@ def test_every_page_has_a_place_in_the_site() -> None:
         assert not isinstance(below, (int, float))
         return [page for entry in below for page in pages(entry)]  # type: ignore[attr-defined]  # a list or its values
 
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    settings = read_yaml((ROOT / "mkdocs.yml").read_bytes(), "mkdocs.yml").data
+    assert settings is not None
     there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path.parent.name != "rules"}
     assert set(pages(settings["nav"])) == there
