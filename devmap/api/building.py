@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.api.sources import build_with_factory, inventory_of
+from devmap.errors import LoadError
+from devmap.inventory.quantization import quantization_of
 from devmap.inventory.through_transformers import describe_built
 from devmap.plan.lock import lock_path
 from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, initialise_missing
@@ -51,6 +53,13 @@ def build(
         LoadError: when transformers cannot build the model.
         UsageError: when a factory is named and code is not allowed, or it makes no module.
     """
+    quantization = quantization_of(checkpoint.config)
+    if quantization is not None:
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}); devmap plans it and does not load it yet",
+            help="load it with transformers' from_pretrained, with the map that `devmap resolve --format json` "
+            "prints as device_map; or give devmap the checkpoint that is not quantised",
+        )
     if model is not None:
         if hasattr(model, "initialize_weights"):  # what no checkpoint holds is computed by its own code
             fill_computed_buffers(model)

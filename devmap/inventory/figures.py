@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.inventory.expression import evaluate
 from devmap.inventory.model import Architecture
+from devmap.inventory.quantization import quantization_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,9 @@ def architecture_of(config: Mapping[str, object], class_name: str) -> Architectu
             if isinstance(value, list) and all(isinstance(item, int | str) for item in value):
                 figures[key] = value
                 break
+    quantization = quantization_of(config)
+    if quantization is not None:
+        figures["quantization"] = quantization.label
     return Architecture(str(config.get("model_type") or ""), class_name, figures)
 
 

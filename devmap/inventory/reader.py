@@ -17,6 +17,7 @@ from devmap.inventory.generic import guess_modules, plain_tensors
 from devmap.inventory.instance import instantiate
 from devmap.inventory.mapping import Piece, WeightMapping
 from devmap.inventory.model import Inventory
+from devmap.inventory.quantization import quantization_of, restore, split
 from devmap.inventory.repeated_blocks import repeated_blocks
 from devmap.inventory.skeleton import family_of
 
@@ -48,6 +49,14 @@ def read_checkpoint(path: str | PathLike[str], *, through_transformers: bool = F
         InventoryError: when transformers is asked for and is absent, or cannot build the model.
     """
     checkpoint = read_headers(path)
+    quantization = quantization_of(checkpoint.config)
+    if quantization is None:
+        return _described(checkpoint, through_transformers=through_transformers)
+    whole, parts = split(checkpoint, quantization)
+    return restore(_described(whole, through_transformers=through_transformers), checkpoint, parts)
+
+
+def _described(checkpoint: Checkpoint, *, through_transformers: bool) -> Inventory:
     if through_transformers:
         # Imports torch.
         from devmap.inventory.through_transformers import read_through_transformers  # noqa: PLC0415

@@ -47,6 +47,9 @@ def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, 
     kinds = Counter(tensor.kind for tensor in inventory.tensors.values())
     dtypes = Counter(tensor.dtype for tensor in inventory.tensors.values())
     lines.append("")
+    quantization = inventory.architecture.figures.get("quantization") if inventory.architecture else None
+    if quantization:
+        lines.append(f"quantised: {quantization}")
     lines += wrap_words(
         f"{len(inventory.tensors):,} tensors ({kinds['parameter']:,} parameters, {kinds['buffer']:,} "
         f"buffers), "

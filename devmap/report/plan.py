@@ -81,6 +81,9 @@ def _head(plan: Plan, inventory: Inventory, width: int) -> list[str]:
     name = inventory.architecture.class_name if inventory.architecture else "model"
     nbytes = sum(placement.nbytes for placement in plan.placements)
     dtype = plan.dtype or "the checkpoint's dtypes"
+    quantization = inventory.architecture.figures.get("quantization") if inventory.architecture else None
+    if quantization:
+        dtype += f" ({quantization})"
     return wrap_words(
         f"{name}: {format_bytes(nbytes)} in {dtype}, placed by {plan.strategy}", width, whole=False
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.config_map import quoted
 from devmap_validators.checks.groups import counted
+from devmap_validators.checks.wording import exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,23 +22,29 @@ def _check(context: Context) -> Iterator[Report]:
         return
     unmapped = context.inventory.mapping.unmapped
     if unmapped:
-        message = f"the checkpoint holds {counted(len(unmapped), 'tensor')} that no part of the model comes from: {quoted(unmapped)}"
+        held = context.inventory.checkpoint.tensors if context.inventory.checkpoint is not None else {}
+        nbytes = sum(held[name].nbytes for name in unmapped if name in held)
+        message = (
+            f"the checkpoint holds {counted(len(unmapped), 'tensor')} ({exact_bytes(nbytes)}) that no part of the "
+            f"model comes from: {quoted(unmapped)}"
+        )
         yield Report(
             message,
             ("model", "checkpoint"),
-            help="is it the checkpoint of this model? devmap inspect shows what it holds",
+            help="is it the checkpoint of this model? if the model holds them, the plan is short of these bytes: "
+            "devmap inspect --through-transformers tells; if it does not, ignore DM220 with the reason",
         )
 
 
 RULE = Rule(
     code="DM220",
     name="unmapped-tensors",
-    severity=Severity.WARNING,
+    severity=Severity.ERROR,
     summary="Tensors of the checkpoint that belong to no part of the model",
     why=(
-        "Weights that nothing loads are read for nothing, or the model is another than its checkpoint: an "
-        "adapter, a head for "
-        "another task, a renamed module."
+        "What is stored and has no place in the inventory is counted nowhere. If the model holds it, every budget "
+        "is too small by its bytes; if it does not, the checkpoint is another model's, or has an adapter or a head "
+        "that is never loaded. Tensors that the model's own code ignores are not reported."
     ),
     good="""\
 version: 1
