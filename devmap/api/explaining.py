@@ -11,8 +11,8 @@ from devmap.planning.why.explanation import why
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
+    from devmap.config.overrides import Overrides
     from devmap.planning.why.explanation import Explanation
 
 __all__ = ["explain_file"]
@@ -23,7 +23,7 @@ def explain_file(
     module: str,
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
 ) -> Explanation:
     """Explain where the plan of a config file puts one module or tensor, or why there is no plan.

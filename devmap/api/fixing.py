@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.validation import Validation, checker
+from devmap.api.validation import checker, gathered, named, settings_of
 from devmap.checking.discovery import find_configs
 from devmap.checking.fixing import apply_edits, edited_file, fixable, introduces
-from devmap.checking.settings import Settings, find_settings
 from devmap.config.regular_files import read_regular, real_path
 from devmap.errors import UsageError
 from devmap.plan.lock import write_atomically
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
 
+    from devmap.api.validation import Validation
     from devmap.checking.fixing import Checked
+    from devmap.checking.settings import NearestSettings, Settings
+    from devmap.config.overrides import Overrides
     from devmap.findings.model import Finding
 
 __all__ = ["Change", "Fixes", "fix"]
@@ -52,11 +55,11 @@ class Fixes:
 
 
 def fix(
-    paths: Sequence[str],
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
-    settings: Settings | None = None,
+    settings: Settings | NearestSettings | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
     locked: bool = False,
     write: bool = True,
@@ -70,10 +73,10 @@ def fix(
     Raises:
         UsageError: when a path does not exist, nothing under it is a config, or a file cannot be written.
     """
-    settings = (settings or find_settings(Path.cwd())).with_options(allow_code=allow_code)
-    files = find_configs(paths, excluded=settings.is_excluded)
-    check_file = checker(settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
-    mending = _Mending(files, check_file, limit_bytes=settings.limits.size_bytes)
+    nearest = settings_of(settings, allow_code=allow_code)
+    files = find_configs(named(paths), excluded=lambda file: nearest.of(file).is_excluded(file))
+    check_file = checker(nearest, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
+    mending = _Mending(files, check_file, nearest)
     before = mending.validation()
     mending.run()
     changes = mending.changes()
@@ -98,8 +101,7 @@ class _Mending:
         self,
         files: Sequence[str],
         check_file: Callable[[str, Mapping[Path, bytes]], Checked],
-        *,
-        limit_bytes: int,
+        nearest: NearestSettings,
     ) -> None:
         self.names = {real_path(file): file for file in files}
         self.drafts: dict[Path, bytes] = {}
@@ -107,14 +109,11 @@ class _Mending:
         self._check_file = check_file
         self._checked = {file: check_file(file, {}) for file in files}
         self._refused: set[tuple[Path, str, str]] = set()
-        self._limit_bytes = limit_bytes
+        self._nearest = nearest
 
     def validation(self) -> Validation:
         """What the checks say of the texts now."""
-        findings = [finding for checked in self._checked.values() for finding in checked.findings]
-        brought = {rule.code: rule for checked in self._checked.values() for rule in checked.brought}
-        found = tuple(sorted(findings, key=lambda finding: finding.sort_key()))
-        return Validation(found, tuple(self.names.values()), tuple(brought.values()))
+        return gathered(list(self._checked.values()), self._nearest)
 
     def changes(self) -> tuple[Change, ...]:
         """The files whose text is another now."""
@@ -135,7 +134,7 @@ class _Mending:
 
     def _content(self, path: Path) -> bytes:
         """What stands in the file now."""
-        return read_regular(path, limit_bytes=self._limit_bytes)
+        return read_regular(path, limit_bytes=self._nearest.of(self.names[path]).limits.size_bytes)
 
     def _files_to_mend(self) -> list[Path]:
         edited = {

@@ -20,11 +20,11 @@ from devmap.runtime.dispatch import load_model
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from torch import nn
 
     from devmap.api.building import Built
+    from devmap.config.overrides import Overrides
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.plan.model import Plan
     from devmap.runtime.residents import Progress
@@ -36,7 +36,7 @@ def load(
     config: str | os.PathLike[str] | PlacementConfig,
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     plan: Plan | None = None,
     use_lock: bool = True,
     model: nn.Module | None = None,

@@ -14,8 +14,8 @@ from devmap.planning.why.overview import overview
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
+    from devmap.config.overrides import Overrides
     from devmap.findings.model import Finding
     from devmap.inventory.model import Inventory
     from devmap.planning.why.overview import PlanOverview
@@ -39,7 +39,7 @@ def overview_of(
     path: str | os.PathLike[str],
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
 ) -> ConfigOverview:
     """Resolve a config file, explain the runs of its plan, and check it.

@@ -12,9 +12,9 @@ from devmap.planning.resolve import resolve as plan_for
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
+    from devmap.config.overrides import Overrides
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
@@ -47,7 +47,7 @@ def resolve_file(
     path: str | os.PathLike[str],
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
 ) -> tuple[Plan, Inventory]:
     """The plan of a config file, and the inventory it is for.

@@ -25,9 +25,10 @@ from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from devmap.config.overrides import Overrides
     from devmap.plan.model import Plan
     from devmap.runtime.streaming.counters import Stats
 
@@ -68,7 +69,7 @@ def run(
     path: str | os.PathLike[str],
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     use_lock: bool = True,
     simulated: bool = False,
     batch_size: int = 1,

@@ -22,11 +22,11 @@ from devmap.simulate.fake import Simulation, simulate
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from torch import nn
 
     from devmap.config.model.placement_config import PlacementConfig
+    from devmap.config.overrides import Overrides
 
 __all__ = ["SimulatedOverview", "machine_of_devices", "simulate_config", "simulated_overview"]
 
@@ -37,7 +37,7 @@ def simulate_config(
     devices: str | None = None,
     model_config: str | os.PathLike[str] | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     batch_size: int = 1,
     sequence_length: int = 2048,
     allow_code: bool = False,
@@ -86,7 +86,7 @@ def simulated_overview(
     devices: str | None = None,
     model_config: str | os.PathLike[str] | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     batch_size: int = 1,
     sequence_length: int = 2048,
     allow_code: bool = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,12 @@ from devmap.api.workers import in_workers, workers_for
 from devmap.checking.discovery import find_configs
 from devmap.checking.engine import brought_rules, check
 from devmap.checking.fixing import Checked, reached_by
+from devmap.checking.inherited import once_for_all
 from devmap.checking.registry import load_rules
-from devmap.checking.settings import Settings, find_settings
+from devmap.checking.settings import NearestSettings, Settings
+from devmap.checking.status import exit_status
 from devmap.config.document import Document, load_document, parse_document
+from devmap.config.overrides import override_texts
 from devmap.config.regular_files import is_there, real_path
 from devmap.config.repository import repository_of, without_content
 from devmap.errors import DevmapError, InventoryError, LockError, ResolutionError
@@ -29,10 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
+    from devmap.config.overrides import Overrides
     from devmap.findings.model import Finding, Rule
     from devmap.inventory.model import Inventory
 
-__all__ = ["Validation", "checker", "validate", "validate_text"]
+__all__ = ["Validation", "checker", "gathered", "named", "settings_of", "validate", "validate_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +50,80 @@ class Validation:
     """The configs that were checked."""
     brought: tuple[Rule, ...] = ()
     """The rules of the policies that they name."""
+    known: tuple[Rule, ...] = ()
+    """The rules that their settings know, selected or not."""
+    fails: bool = False
+    """Whether a finding is at or above what its config's settings fail on."""
 
 
 def validate(
-    paths: Sequence[str],
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
-    settings: Settings | None = None,
+    settings: Settings | NearestSettings | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
     locked: bool = False,
     jobs: int = 1,
 ) -> Validation:
-    """Check config files, and every config below the folders among `paths`.
+    """Check config files, and every config below the folders among `paths`; one path may stand alone.
 
     Without `profile` each config is checked as it stands and with each of its profiles. `settings` default to
-    those of the nearest `devmap.toml` or `pyproject.toml`. `locked` asks for a fresh lock beside each config.
-    Imports no torch, unless a config has a factory and `allow_code` is set. `jobs` processes share the files,
-    as many as pay with 0; what they find is the same, in the same order. With `allow_code` there is one: the
-    code of a config may start threads.
+    those of the `devmap.toml` or `pyproject.toml` nearest to each config. `overrides` change keys for this
+    call: texts `key.path=value`, or a mapping from key paths to values. `locked` asks for a fresh lock beside
+    each config. Imports no torch, unless a config has a factory and `allow_code` is set. `jobs` processes
+    share the files, as many as pay with 0; what they find is the same, in the same order. With `allow_code`
+    there is one: the code of a config may start threads.
 
     Raises:
         UsageError: when a path does not exist, or nothing under it is a config.
     """
-    settings = (settings or find_settings(Path.cwd())).with_options(allow_code=allow_code)
-    files = find_configs(paths, excluded=settings.is_excluded)
-    check_file = checker(settings, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
+    nearest = settings_of(settings, allow_code=allow_code)
+    files = find_configs(named(paths), excluded=lambda file: nearest.of(file).is_excluded(file))
+    check_file = checker(nearest, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
     count = 1 if allow_code else workers_for(len(files), jobs=jobs)
     found: dict[str, Checked] = in_workers(files, check_file, count=count) if count > 1 else {}
-    checked = [found.get(file) or check_file(file) for file in files]
-    findings = [finding for each in checked for finding in each.findings]
-    brought = {rule.code: rule for each in checked for rule in each.brought}
+    return gathered([found.get(file) or check_file(file) for file in files], nearest)
+
+
+def named(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return one path, or several, as a tuple of texts."""
+    if isinstance(paths, str | os.PathLike):
+        return (os.fspath(paths),)
+    return tuple(os.fspath(path) for path in paths)
+
+
+def settings_of(settings: Settings | NearestSettings | None, *, allow_code: bool) -> NearestSettings:
+    """Return where each config's settings come from: the ones given, or those nearest to it."""
+    if isinstance(settings, NearestSettings):
+        return settings
+    return NearestSettings(fixed=settings, allow_code=allow_code)
+
+
+def gathered(checked: Sequence[Checked], nearest: NearestSettings) -> Validation:
+    """Return what the checks of several configs found together.
+
+    A file without a model that another of them extends is no config by itself, and is not asked for one.
+    """
+    parents = {real_path(name) for each in checked for name in each.sources[1:]}
+    by_file = {
+        each.file: tuple(
+            finding
+            for finding in each.findings
+            if not (
+                finding.code == "DM102" and finding.path == ("model",) and real_path(each.file) in parents
+            )
+        )
+        for each in checked
+    }
+    fails = any(exit_status(findings, nearest.of(file).fail_on) for file, findings in by_file.items())
+    known = {rule.code: rule for file in by_file for rule in load_rules(nearest.of(file))}
     return Validation(
-        tuple(sorted(findings, key=lambda finding: finding.sort_key())), tuple(files), tuple(brought.values())
+        tuple(sorted(once_for_all(by_file), key=lambda finding: finding.sort_key())),
+        tuple(by_file),
+        tuple({rule.code: rule for each in checked for rule in each.brought}.values()),
+        tuple(known.values()),
+        fails=fails,
     )
 
 
@@ -89,10 +135,10 @@ class FileCheck(Protocol):
 
 
 def checker(
-    settings: Settings,
+    settings: Settings | NearestSettings,
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
     locked: bool = False,
 ) -> FileCheck:
@@ -102,10 +148,10 @@ def checker(
     """
     return partial(
         _check_file,
-        settings=settings,
+        nearest=settings_of(settings, allow_code=allow_code),
         sources=_Sources(allow_code=allow_code),
         profile=profile,
-        overrides=tuple(overrides),
+        overrides=override_texts(overrides),
         locked=locked,
     )
 
@@ -114,12 +160,14 @@ def _check_file(
     file: str,
     drafts: Mapping[Path, bytes] | None = None,
     *,
-    settings: Settings,
+    nearest: NearestSettings,
     sources: _Sources,
     profile: str | None,
     overrides: tuple[str, ...],
     locked: bool,
 ) -> Checked:
+    settings = nearest.of(file)
+
     def read(chosen: str | None) -> Document:
         return load_document(file, profile=chosen, overrides=overrides, limits=settings.limits, drafts=drafts)
 
@@ -130,20 +178,21 @@ def validate_text(
     content: bytes,
     name: str,
     *,
-    settings: Settings | None = None,
+    settings: Settings | NearestSettings | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
     locked: bool = False,
 ) -> Validation:
     """Check a config that is not read from its file, as an editor has it; `name` says where it would be."""
-    settings = (settings or find_settings(Path(name).parent)).with_options(allow_code=allow_code)
+    nearest = settings_of(settings, allow_code=allow_code)
+    settings = nearest.of(name)
 
     def read(chosen: str | None) -> Document:
         return parse_document(content, name, profile=chosen, overrides=overrides, limits=settings.limits)
 
     checked = _check(read, settings, _Sources(allow_code=allow_code), profile=profile, locked=locked)
-    return Validation(checked.findings, (name,), checked.brought)
+    return gathered([checked], nearest)
 
 
 def _check(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from devmap.checking.inherited import at_child
 from devmap.checking.registry import load_rules
 from devmap.checking.suppression import suppressed, unused
 from devmap.config.repository import withheld
@@ -65,6 +66,7 @@ def check(
             dataclasses.replace(finding, message=f"with profile '{profile}': {finding.message}")
             for finding in more
         ]
+    found = at_child(found, context.document)
     found, used = suppressed(found, context.document.sources or (context.document.source,), known)
     running = {rule.code for rule in picked}
     found += [
@@ -149,7 +151,7 @@ def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def _place(finding: Finding) -> tuple[object, ...]:
-    position = finding.position
+    position = finding.origin or finding.position
     return () if position is None else (position.file, position.start, position.end)
 
 

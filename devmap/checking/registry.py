@@ -16,7 +16,7 @@ from devmap.findings.registry import verified
 if TYPE_CHECKING:
     from devmap.checking.settings import Settings
 
-__all__ = ["BUILT_IN_PACK", "explained_rules", "load_rules"]
+__all__ = ["BUILT_IN_PACK", "explained_rules", "load_rules", "with_policies"]
 
 BUILT_IN_PACK = "devmap_validators.rules"
 
@@ -39,7 +39,11 @@ def explained_rules(settings: Settings) -> tuple[Rule, ...]:
 
     It run only where a config names their policy.
     """
-    rules = load_rules(settings)
+    return with_policies(load_rules(settings))
+
+
+def with_policies(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Return the rules and those of the policies that come with devmap."""
     whole = next((rule for rule in rules if rule.code == _POLICY_VIOLATED), None)
     if whole is None:
         return rules

@@ -1,14 +1,15 @@
 """Settings of the checks.
 
-`[tool.devmap]` of pyproject.toml, or devmap.toml, found upwards from where one stands.
+`[tool.devmap]` of pyproject.toml, or devmap.toml, found upwards from each config's folder.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from devmap.config.regular_files import is_file, is_there, read_regular, real_path
 from devmap.config.values.size import parse_size
@@ -20,7 +21,7 @@ from devmap.findings.model import Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["FailOn", "Settings", "find_settings", "parse_settings"]
+__all__ = ["FailOn", "NearestSettings", "Settings", "find_settings", "parse_settings"]
 
 FailOn: TypeAlias = Severity | Literal["never"]
 """The least severity that makes the exit status 1."""
@@ -111,15 +112,60 @@ def find_settings(start: Path) -> Settings:
     """
     folder = real_path(start)
     for place in (folder, *folder.parents):
-        own = place / "devmap.toml"
-        if is_there(own):
-            return parse_settings(_toml(own), own)
-        project = place / "pyproject.toml"
-        if is_file(project):
-            table = _toml(project).get("tool", {})
-            if isinstance(table, dict) and "devmap" in table:
-                return parse_settings(table["devmap"], project)
+        found = _settings_in(place)
+        if found is not None:
+            return found
     return Settings(root=folder)
+
+
+def _settings_in(folder: Path) -> Settings | None:
+    own = folder / "devmap.toml"
+    if is_there(own):
+        return parse_settings(_toml(own), own)
+    project = folder / "pyproject.toml"
+    if is_file(project):
+        table = _toml(project).get("tool", {})
+        if isinstance(table, dict) and "devmap" in table:
+            return parse_settings(table["devmap"], project)
+    return None
+
+
+class NearestSettings:
+    """The settings of each file: those nearest to it, with a command line's options on top.
+
+    A class because folders are looked at once. It can be pickled.
+    """
+
+    def __init__(self, *, fixed: Settings | None = None, **options: Any) -> None:
+        """Take options as `Settings.with_options` does; `fixed` settings stand in for those of every file."""
+        self._fixed = None if fixed is None else fixed.with_options(**options)
+        self._options = options
+        self._by_name: dict[str, Settings] = {}
+        self._by_folder: dict[Path, Settings | None] = {}
+
+    def of(self, file: str) -> Settings:
+        """Return the settings for a file.
+
+        Raises:
+            UsageError: when the nearest settings file cannot be read or holds a key that there is not.
+        """
+        if self._fixed is not None:
+            return self._fixed
+        folder = os.path.dirname(file)  # noqa: PTH120 - of a thousand files most share it: a text is a cheap key
+        found = self._by_name.get(folder)
+        if found is None:
+            real = real_path(folder or ".")
+            nearest = self._nearest(real) or Settings(root=real)
+            found = self._by_name[folder] = nearest.with_options(**self._options)
+        return found
+
+    def _nearest(self, folder: Path) -> Settings | None:
+        if folder not in self._by_folder:
+            found = _settings_in(folder)
+            if found is None and folder.parent != folder:
+                found = self._nearest(folder.parent)
+            self._by_folder[folder] = found
+        return self._by_folder[folder]
 
 
 def parse_settings(table: object, path: Path) -> Settings:

@@ -15,7 +15,7 @@ from devmap.findings.model import Report
 from devmap.findings.registry import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from devmap.config.document import Document
     from devmap.config.yaml.source import Source
@@ -43,15 +43,24 @@ def suppressed(
     for finding in findings:
         rule = by_code.get(finding.code)
         reasons: list[str] = []
-        if rule is not None and rule.suppressible and finding.position is not None:
-            name, line = finding.position.file, finding.position.start.line
-            for comment in (*by_place.get((name, None), ()), *by_place.get((name, line), ())):
-                for selector in comment.selectors:
-                    if matches(rule, selector.word):
-                        used.add(selector)
-                        reasons.append(comment.reason)
+        for selector, comment in _comments_about(finding, by_place):
+            if rule is not None and rule.suppressible and matches(rule, selector.word):
+                used.add(selector)
+                reasons.append(comment.reason)
         marked.append(dataclasses.replace(finding, suppressed=reasons[0]) if reasons else finding)
     return marked, used
+
+
+def _comments_about(
+    finding: Finding, by_place: Mapping[tuple[str, int | None], Sequence[Suppression]]
+) -> Iterator[tuple[Selector, Suppression]]:
+    """Every word that may suppress a finding: where it is shown, and where its value stands in a parent."""
+    for place in (finding.position, finding.origin):
+        if place is None:
+            continue
+        name, line = place.file, place.start.line
+        for comment in (*by_place.get((name, None), ()), *by_place.get((name, line), ())):
+            yield from ((selector, comment) for selector in comment.selectors)
 
 
 def unused(

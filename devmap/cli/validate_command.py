@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from devmap.api.validation import validate, validate_text
-from devmap.checking.registry import explained_rules, load_rules
-from devmap.checking.settings import find_settings
-from devmap.checking.status import exit_status
+from devmap.checking.registry import with_policies
+from devmap.checking.settings import NearestSettings
 from devmap.cli import options
 from devmap.cli.completion import complete_configs, complete_rules
 from devmap.cli.terminal import use_color, width, wraps
@@ -21,8 +20,7 @@ from devmap.findings.registry import without_meaning
 from devmap.report.findings import FORMATS, render, statistics
 
 if TYPE_CHECKING:
-    from devmap.checking.settings import Settings
-    from devmap.findings.model import Rule
+    from devmap.api.validation import Validation
 
 __all__ = ["command"]
 
@@ -115,8 +113,7 @@ def command(
         raise UsageError(
             "no config was named", help="devmap validate PATH..., for example: devmap validate ."
         )
-    start = Path(stdin_filename or ".").parent if paths == ("-",) else Path.cwd()
-    settings = find_settings(start).with_options(
+    settings = NearestSettings(
         select=select,
         ignore=ignore,
         extend_select=extend_select,
@@ -153,7 +150,7 @@ def command(
         if show_diff:
             click.echo(render_diff(fixes), nl=False)
             click.echo(summary, nl=False, err=True)
-            return exit_status(fixes.before.findings, settings.fail_on)
+            return int(fixes.before.fails)
         result = fixes.after
     else:
         result = validate(
@@ -165,9 +162,9 @@ def command(
             locked=locked,
             jobs=jobs,
         )
-    _tell_of_selectors(select, (*ignore, *extend_select), result.brought, settings)
+    _tell_of_selectors(select, (*ignore, *extend_select), result)
     show = partial(
-        render, result.findings, files=result.files, rules=load_rules(settings), width=width(), wraps=wraps()
+        render, result.findings, files=result.files, rules=result.known, width=width(), wraps=wraps()
     )
     if output_file is not None:
         from devmap.cli.files import write_text  # noqa: PLC0415 - as above
@@ -180,12 +177,10 @@ def command(
         click.echo(text, nl=False, color=True)
     if not quiet:
         click.echo(summary, nl=False, err=output_format != "text" and output_file is None)
-    return exit_status(result.findings, settings.fail_on)
+    return int(result.fails)
 
 
-def _tell_of_selectors(
-    select: tuple[str, ...], others: tuple[str, ...], brought: tuple[Rule, ...], settings: Settings
-) -> None:
+def _tell_of_selectors(select: tuple[str, ...], others: tuple[str, ...], result: Validation) -> None:
     """Say which words of the command line are no rule, neither of a pack nor of a policy.
 
     What devmap's own files say may be for others.
@@ -195,9 +190,9 @@ def _tell_of_selectors(
     """
     for words, ends in ((select, True), (others, False)):
         selectors = [word.strip() for given in words for word in given.split(",") if word.strip()]
-        unknown = without_meaning(selectors, (*load_rules(settings), *brought))
+        unknown = without_meaning(selectors, (*result.known, *result.brought))
         if unknown:  # a policy that comes with devmap and that no config names is no slip
-            unknown = without_meaning(unknown, (*explained_rules(settings), *brought))
+            unknown = without_meaning(unknown, (*with_policies(result.known), *result.brought))
         for word, near in unknown.items():
             message = f"no rule is called '{word}', and no policy of these configs has one"
             hint = f"did you mean '{near}'?" if near else "`devmap rules` lists codes and names"

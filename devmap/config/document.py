@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from devmap.config.layers import Layer, Reading, content_of, profile_faults, with_parents, with_profile
 from devmap.config.model.shape import validate_shape
-from devmap.config.overrides import apply_override
+from devmap.config.overrides import Overrides, apply_override, override_texts
 from devmap.config.repository import is_outside, withheld
 from devmap.config.yaml.positions import locate
 from devmap.config.yaml.reader import read_yaml
 from devmap.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.config.yaml.faults import DocumentPath, Fault
@@ -43,6 +43,8 @@ class Document:
     config: PlacementConfig | None
     sources: tuple[Source, ...] = ()
     """Every file that was read, this one first, then its parents."""
+    is_abstract: bool = False
+    """Whether it is there only for others to extend; `config` is None then."""
 
     def position(self, path: DocumentPath, *, key: bool = False) -> Position:
         """The place of a node, of its key if asked, or of the nearest node above it."""
@@ -52,17 +54,23 @@ class Document:
 
 
 def read_config(
-    path: str | os.PathLike[str], profile: str | None = None, *, overrides: Sequence[str] = ()
+    path: str | os.PathLike[str], profile: str | None = None, *, overrides: Overrides = ()
 ) -> PlacementConfig:
     """Read a config file.
 
-    `profile` picks one of its profiles; each override is `key.path=value`, the value in YAML.
+    `profile` picks one of its profiles; `overrides` change keys for this call: texts
+    `key.path=value` with the value in YAML, or a mapping from key paths to values.
 
     Raises:
         ConfigError: listing every fault of the file with its place.
         UsageError: when the file cannot be read at all.
     """
     document = load_document(path, profile=profile, overrides=overrides)
+    if document.is_abstract:
+        raise UsageError(
+            f"{document.source.name} is abstract: it is there for others to extend",
+            help="name a config that extends it, or take 'abstract: true' out of it",
+        )
     errors = [fault for fault in document.faults if fault.severity == "error"]
     if document.config is None or errors:
         count = f"{len(errors)} problem{'s' if len(errors) != 1 else ''}"
@@ -78,7 +86,7 @@ def load_document(
     path: str | os.PathLike[str],
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     limits: Limits | None = None,
     drafts: Mapping[Path, bytes] | None = None,
 ) -> Document:
@@ -104,7 +112,7 @@ def parse_document(
     name: str,
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     limits: Limits | None = None,
     drafts: Mapping[Path, bytes] | None = None,
 ) -> Document:
@@ -120,7 +128,7 @@ def parse_document(
     whole = layer
     if profile is not None:
         layer = with_profile(layer, profile, reading)
-    for override in overrides:
+    for override in override_texts(overrides):
         layer = Layer(*apply_override(layer.data, layer.positions, override))
     config, faults = validate_shape(layer.data, layer.positions)
     unread = {fault.path for fault in reading.faults if fault.code in _UNREAD}
@@ -128,13 +136,16 @@ def parse_document(
         fault for fault in faults if not (fault.path in unread and fault.code in _ABOUT_VALUES)
     ]
     reading.faults += profile_faults(whole, faults)
-    found = _each_once(
-        fault for fault in reading.faults if not (reading.incomplete and fault.code == "DM102")
-    )
-    if any(fault.severity == "error" for fault in found):
+    is_abstract = layer.data.get("abstract") is True
+    may_lack = reading.incomplete or is_abstract
+    found = _each_once(fault for fault in reading.faults if not (may_lack and fault.code == "DM102"))
+    if is_abstract or any(fault.severity == "error" for fault in found):
         config = None
     placed = None if config is None else config.placed_in(folder)
-    return Document(parsed.source, folder, layer.data, layer.positions, found, placed, tuple(reading.sources))
+    sources = tuple(reading.sources)
+    return Document(
+        parsed.source, folder, layer.data, layer.positions, found, placed, sources, is_abstract=is_abstract
+    )
 
 
 _UNREAD = ("DM003", "DM007", "DM016", "DM018")

@@ -31,7 +31,8 @@ __all__ = ["Layer", "Reading", "content_of", "profile_faults", "rebased", "with_
 _LONGEST_CHAIN = 16
 _MOST_WITH_PROFILES = 200_000
 """Profiles times values: each profile is laid over the whole config and checked with it."""
-_NOT_IN_PROFILES = ("version", "extends", "profiles")
+_NOT_IN_PROFILES = ("version", "extends", "abstract", "profiles")
+_NOT_INHERITED = ("extends", "abstract")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Pat
         reading.incomplete = True
         return child
     parent = with_parents(parent, parent_path, reading, chain=chain)
-    data = {key: value for key, value in parent.data.items() if key != "extends"}
+    data = {key: value for key, value in parent.data.items() if key not in _NOT_INHERITED}
     return _merged(child, Layer(rebased(data, parent_path.parent, path.parent), parent.positions))
 
 
@@ -113,10 +114,16 @@ def _read_parent(
         )
         return None
     hidden = is_outside(path, reading.folder)
-    parsed = read_yaml(content, os.fspath(path), limits=reading.limits, hidden=hidden)
+    parsed = read_yaml(content, _shortest(path), limits=reading.limits, hidden=hidden)
     reading.sources.append(parsed.source)
     reading.faults += parsed.faults
     return None if parsed.data is None else Layer(parsed.data, parsed.positions)
+
+
+def _shortest(path: Path) -> str:
+    """Return the path without `x/..`, as it leads there from where one stands; as it is where a link is on the way."""
+    short = os.path.normpath(path)
+    return short if real_path(short) == real_path(path) else os.fspath(path)
 
 
 def content_of(path: Path, drafts: Mapping[Path, bytes], *, limits: Limits | None = None) -> bytes:

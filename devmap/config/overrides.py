@@ -1,9 +1,11 @@
-"""`--set key.path=value`: changes to a config from the command line."""
+"""Changes to a config for one run: `--set key.path=value` on the command line, a list or a mapping in a program."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from devmap.config.yaml.positions import NodePosition
 from devmap.config.yaml.reader import read_yaml
@@ -11,14 +13,45 @@ from devmap.config.yaml.source import Source
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devmap.config.yaml.faults import DocumentPath
     from devmap.config.yaml.reader import Plain
 
-__all__ = ["apply_override"]
+__all__ = ["Overrides", "apply_override", "override_texts"]
+
+Overrides: TypeAlias = Sequence[str] | Mapping[str, object]
+"""Texts such as `max_memory.cpu=64GB`, or a mapping such as `{"max_memory.cpu": "64GB"}`."""
 
 _TOO_LATE = ("extends", "profiles")
+
+
+def override_texts(overrides: Overrides) -> tuple[str, ...]:
+    """Return overrides as `--set` takes them; a mapping's keys are paths, its values plain Python values.
+
+    >>> override_texts({"max_memory.cpu": "64GB", "headroom": None})
+    ('max_memory.cpu="64GB"', 'headroom=null')
+
+    Raises:
+        UsageError: when they are one text rather than several, or a key is no text.
+    """
+    if isinstance(overrides, str):
+        raise UsageError(
+            f"overrides={overrides!r} is one text", help=f"pass a list, [{overrides!r}], or a mapping"
+        )
+    if not isinstance(overrides, Mapping):
+        return tuple(overrides)
+    for key in overrides:
+        if not isinstance(key, str):
+            raise UsageError(
+                f"the key {key!r} of overrides is no text", help="write {'max_memory.0': '20GB'}"
+            )
+    # JSON is YAML. What is no JSON (a path, a torch.dtype) is meant by its name.
+    return tuple(
+        f"{key}={json.dumps(value, ensure_ascii=False, default=_word)}" for key, value in overrides.items()
+    )
+
+
+def _word(value: object) -> str:
+    return str(value).removeprefix("torch.")
 
 
 def apply_override(

@@ -64,6 +64,9 @@ class Finding:
     suppressed: str | None = field(default=None)
     """The reason of the comment that suppresses it (may be empty); None if nothing does."""
 
+    origin: Position | None = None
+    """Where the value stands in a config that this one extends; `position` is then this one's `extends`."""
+
     def sort_key(self) -> tuple[str, int, int, str, str]:
         """File, line, column, code, message."""
         place = self.position.sort_key() if self.position else ("", 0, 0)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["config_fingerprint"]
 
-_NOT_FOR_PLANNING = {"version", "extends", "profiles", "policies"}
+_NOT_FOR_PLANNING = {"version", "extends", "abstract", "profiles", "policies"}
 
 
 def config_fingerprint(config: PlacementConfig) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.checking.settings import Settings, find_settings
+from devmap.checking.settings import NearestSettings, Settings, find_settings
 from devmap.config.yaml.reader import Limits
 from devmap.errors import UsageError
 from devmap.findings.model import Severity
@@ -85,3 +85,17 @@ def test_options_replace_or_add() -> None:
     assert settings.extend_select == ("DM3", "DM7", "DM8")
     assert settings.fail_on == "never"
     assert Settings(select=("DM1",)).with_options() == Settings(select=("DM1",))
+
+
+def test_each_config_has_the_settings_nearest_to_it(tmp_path: Path) -> None:
+    (tmp_path / "team" / "jobs").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text("[tool.devmap]\nfail-on = 'warning'\nignore = ['DM4']\n")
+    (tmp_path / "team" / "devmap.toml").write_text("ignore = ['DM404']\n")
+    nearest = NearestSettings(extend_select=["DM307"])
+    above, below = (
+        nearest.of(str(tmp_path / "x.devmap.yaml")),
+        nearest.of(str(tmp_path / "team" / "jobs" / "y.devmap.yaml")),
+    )
+    assert (above.ignore, above.fail_on, above.extend_select) == (("DM4",), "warning", ("DM307",))
+    assert (below.ignore, below.fail_on, below.extend_select) == (("DM404",), "error", ("DM307",))
+    assert below.root == (tmp_path / "team").resolve()

@@ -186,6 +186,33 @@ def test_overrides_change_values_at_any_depth() -> None:
     assert document.config.workload.batch_size == 4
 
 
+def test_a_mapping_of_overrides_means_what_its_texts_mean(tmp_path: Path) -> None:
+    path = write(tmp_path, "c.devmap.yaml", BASE)
+    texts = [
+        "max_memory.cpu=64GB",
+        "headroom=null",
+        "device_map={lm_head: 1, '': auto}",
+        "model.dtype=float16",
+    ]
+    mapping = {
+        "max_memory.cpu": "64GB",
+        "headroom": None,
+        "device_map": {"lm_head": 1, "": "auto"},
+        "model.dtype": "float16",
+    }
+    assert read_config(path, overrides=mapping) == read_config(path, overrides=texts)
+    assert read_config(path, overrides={"max_memory": {0: "5GB"}}).max_memory == {GPU: 5 * 10**9}
+
+
+@pytest.mark.parametrize("overrides", ["max_memory.cpu=64GB", {0: "5GB"}])
+def test_overrides_that_are_neither_texts_nor_a_mapping_of_paths_are_a_usage_error(
+    tmp_path: Path, overrides: object
+) -> None:
+    path = write(tmp_path, "c.devmap.yaml", BASE)
+    with pytest.raises(UsageError, match="overrides"):
+        read_config(path, overrides=overrides)  # type: ignore[arg-type]  # what a user may pass
+
+
 def test_a_wrong_override_is_placed_in_the_override() -> None:
     (fault,) = parse_document(b"version: 1\nmodel: {}\n", "x", overrides=["max_memory.cpu=8gb"]).faults
     assert (fault.code, fault.position.file) == ("DM104", "--set max_memory.cpu=8gb")

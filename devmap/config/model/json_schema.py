@@ -25,7 +25,7 @@ CONFIG_ID = "urn:torch-devmap:devmap.schema.json"
 
 Node: TypeAlias = dict[str, Any]
 
-_NOT_IN_PROFILES = ("version", "extends", "profiles")
+_NOT_IN_PROFILES = ("version", "extends", "abstract", "profiles")
 
 
 def config_schema() -> Node:
@@ -52,8 +52,16 @@ def config_schema() -> Node:
         "$id": CONFIG_ID,
         "title": "devmap config",
         **schema,
-        # A config that extends another may leave to it what a config of its own needs.
-        "if": {"not": {"required": ["extends"]}},
+        # A config that extends another may leave to it what a config of its own needs, and an abstract one to
+        # those that extend it.
+        "if": {
+            "not": {
+                "anyOf": [
+                    {"required": ["extends"]},
+                    {"required": ["abstract"], "properties": {"abstract": {"const": True}}},
+                ]
+            }
+        },
         "then": needed,
     }
 

@@ -258,6 +258,10 @@ class PlacementConfig(Shape):
     extends: str | None = Field(default=None, examples=["../base.devmap.yaml"])
     """One config to start from. Mappings are merged, and what stands here wins."""
 
+    abstract: bool = False
+    """Whether this file is there only for others to extend. It may then leave out what they say, `model` too;
+    it is no config by itself."""
+
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict, examples=[{"laptop": {"max_memory": {"cpu": "12GB"}}}]
     )

@@ -80,12 +80,13 @@ def _fault(
         name = str(location[-1])
         where = f"'{_dotted(path)}'" if path else "the config"
         wanted = "version: 1" if name == "version" else f"{name}:"
+        base = ", or 'abstract: true' where others extend this file" if path == () and name == "model" else ""
         return Fault(
             "DM102",
             f"{where} lacks '{name}'",
             locate(path, positions, key=True),
             (*path, name),
-            help=f"add '{wanted}'",
+            help=f"add '{wanted}'{base}",
         )
     position = locate(path, positions, key=about_key)
     value = path[-1] if about_key else _value_at(path, data)
