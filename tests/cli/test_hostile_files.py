@@ -85,6 +85,7 @@ def test_a_config_that_is_no_regular_file_ends_the_run_with_its_name(folder: Pat
 def test_settings_that_are_no_regular_file_do_not_hold_up_the_run(folder: Path, settings: str) -> None:
     (folder / settings).symlink_to("zero")
     if settings == "devmap.toml":
+        (folder / "x.devmap.yaml").write_text(MANIFEST)
         with pytest.raises(UsageError, match="it is a device"):
             validate(["."])
     else:
