@@ -16,9 +16,9 @@ from devmap.findings.model import Severity
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
+    from devmap.config.overrides import Overrides
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
@@ -31,7 +31,7 @@ def refuse_errors(
     inventory: Inventory,
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_code: bool = False,
 ) -> None:
     """Refuse a config whose file `devmap validate` finds errors in, although it could be planned.
@@ -55,7 +55,7 @@ def refuse_errors(
         allow_code=allow_code,
         repository=repository_of(document.folder),
     )
-    findings = check(context, settings=find_settings(Path.cwd()))
+    findings = check(context, settings=find_settings(Path(path).parent))
     errors = [each for each in findings if each.severity is Severity.ERROR and each.suppressed is None]
     if errors:
         count = f"{len(errors)} problem{'s' if len(errors) != 1 else ''}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.api.gate import refuse_errors
 from devmap.api.machine import machine_of, needs_machine
 from devmap.api.resolution import resolve
 from devmap.api.sources import inventory_of
@@ -119,6 +120,7 @@ def _lock(
         return LockState.MISSING
     machine = _fixed_machine(content, path, config, inventory) if check and content is not None else None
     plan = resolve(config, inventory, machine=machine, allow_code=allow_code)
+    refuse_errors(file, plan, inventory, profile=profile, overrides=overrides, allow_code=allow_code)
     if content == render_lock(plan).encode():
         return LockState.UNCHANGED
     if check:

@@ -87,3 +87,14 @@ def test_one_map_is_printed_at_a_time() -> None:
     assert devmap_command("resolve", "x.devmap.yaml", "team/y.devmap.yaml").status == 2
     assert devmap_command("resolve").status == 2
     assert devmap_command("resolve", "--check", "-o", "z.lock.yaml", "x.devmap.yaml").status == 2
+
+
+@pytest.mark.usefixtures("repo")
+def test_what_validate_refuses_is_not_locked() -> None:
+    Path("x.devmap.yaml").write_text("extends: base.devmap.yaml\nno_split_module_classes: [BertLayr]\n")
+    assert devmap_command("validate", "x.devmap.yaml").status == 1
+    ((state, error),) = [(each.state, each.error) for each in lock_files("x.devmap.yaml")]
+    assert state is LockState.FAILED
+    assert error is not None
+    assert [problem.code for problem in error.problems] == ["DM208"]
+    assert locks(Path()) == []
