@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.api.resolution import resolve, resolve_file
+from devmap.api.revisions import content_at, revision_and_path
 from devmap.api.sources import inventory_of
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.config.regular_files import read_regular
 from devmap.errors import LockError, UsageError
 from devmap.plan.diff import PlanDiff, diff_locks
 from devmap.plan.document import lock_of_document
-from devmap.plan.lock import LOCK_SUFFIXES, Lock, lock_of, read_lock
+from devmap.plan.lock import LOCK_SUFFIXES, Lock, lock_of, parse_lock, read_lock
 from devmap.plan.model import Plan
 
 if TYPE_CHECKING:
-    import os
-
     from devmap.inventory.model import Inventory
 
     Side = str | os.PathLike[str] | PlacementConfig | Lock | Plan
@@ -37,7 +37,8 @@ def compare(
     """What moves from one config, lock or plan to another.
 
     Each side is an object, or the path of a config, of a lock (`*.devmap.lock.yaml`) or of what `devmap plan
-    --format json` printed (`*.json`). A profile is for a side that is the path of a config.
+    --format json` printed (`*.json`). A lock or a plan may be one of a git revision:
+    `HEAD~1:x.devmap.lock.yaml`. A profile is for a side that is the path of a config.
 
     Raises:
         UsageError: when a profile is given for something else than a config's path.
@@ -57,6 +58,9 @@ def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, I
     if isinstance(side, PlacementConfig):
         inventory = inventory_of(side, allow_code=allow_code)
         return lock_of(resolve(side, inventory)), inventory
+    at = revision_and_path(os.fspath(side))
+    if at is not None:
+        return _lock_at(*at, os.fspath(side)), None
     path = Path(side)
     is_lock = path.name.endswith(LOCK_SUFFIXES)
     if is_lock or path.suffix == ".json":
@@ -70,20 +74,38 @@ def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, I
     return lock_of(plan), inventory
 
 
+def _lock_at(revision: str, path: str, name: str) -> Lock:
+    """A lock, or a plan as JSON, as git has it."""
+    if path.endswith(LOCK_SUFFIXES):
+        return parse_lock(content_at(revision, path), name)
+    if path.endswith(".json"):
+        return _parse_document(content_at(revision, path), name)
+    raise UsageError(
+        f"{name}: of a revision only locks and plans can be compared",
+        help="name its lock: a config of another revision needs that revision's parents, manifest and checkpoint",
+    )
+
+
 _LIMIT_BYTES = 1 << 26
 """As a lock file's own."""
 
 
 def _read_document(path: Path) -> Lock:
     try:
-        document = json.loads(read_regular(path, limit_bytes=_LIMIT_BYTES))
+        content = read_regular(path, limit_bytes=_LIMIT_BYTES)
     except OSError as error:
         raise LockError(
             f"{path}: cannot be read: {error.strerror or error}",
             help="write it with `devmap plan CONFIG --format json`",
         ) from error
+    return _parse_document(content, str(path))
+
+
+def _parse_document(content: bytes, name: str) -> Lock:
+    try:
+        document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise LockError(
-            f"{path}: no JSON: {error}", help="write it with `devmap plan CONFIG --format json`"
+            f"{name}: no JSON: {error}", help="write it with `devmap plan CONFIG --format json`"
         ) from error
-    return lock_of_document(document if isinstance(document, dict) else {}, str(path))
+    return lock_of_document(document if isinstance(document, dict) else {}, name)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from devmap.plan.diff import DeviceChange, Move, PlanDiff
 
-__all__ = ["device_words", "place_words", "ranges", "render_diff", "render_diff_json"]
+__all__ = ["device_words", "diff_document", "place_words", "ranges", "render_diff", "render_diff_json"]
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _MOST_NAMES = 40
@@ -37,6 +37,11 @@ def render_diff(diff: PlanDiff, *, width: int = 100, color: bool = False) -> str
 
 def render_diff_json(diff: PlanDiff) -> str:
     """The diff as JSON, ending in a line end; `docs/plan.md` describes its keys."""
+    return json.dumps(diff_document(diff), indent=2) + "\n"
+
+
+def diff_document(diff: PlanDiff) -> dict[str, object]:
+    """Return the diff as plain values, for JSON."""
     moves = [
         {
             "first": move.path,
@@ -47,7 +52,7 @@ def render_diff_json(diff: PlanDiff) -> str:
         }
         for move in diff.moves
     ]
-    document = {
+    return {
         "version": 1,
         "kind": "devmap diff",
         "same_model": diff.same_model,
@@ -57,7 +62,6 @@ def render_diff_json(diff: PlanDiff) -> str:
         "only_before": list(diff.only_before),
         "only_after": list(diff.only_after),
     }
-    return json.dumps(document, indent=2) + "\n"
 
 
 def _only(names: Sequence[str], sign: str, side: str, width: int) -> Iterator[str]:
