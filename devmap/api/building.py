@@ -14,6 +14,7 @@ from devmap.inventory.through_transformers import describe_built
 from devmap.plan.lock import lock_path
 from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, initialise_missing
 from devmap.runtime.meta_build import build_on_meta
+from devmap.runtime.untying import untie_what_differs
 
 if TYPE_CHECKING:
     import os
@@ -68,6 +69,8 @@ def build(
     else:
         model = build_on_meta(checkpoint, dtype=config.model.dtype)
     inventory = describe_built(model, checkpoint)
+    if untie_what_differs(model, inventory):
+        inventory = describe_built(model, checkpoint)
     assert inventory.mapping is not None
     empty_stored(model, inventory.mapping.pieces)
     initialised = initialise_missing(model, inventory.mapping.missing)

@@ -54,6 +54,7 @@ def register() -> None:
         factories.impl("empty.memory_format", _empty, "PrivateUse1")
         factories.impl("empty_strided", _empty_strided, "PrivateUse1")
         factories.impl("_copy_from", _copy_from, "PrivateUse1")
+        factories.impl("_local_scalar_dense", _number, "PrivateUse1")
         factories.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
         others = library("_", "IMPL")
         others.fallback(_without_kernel, "PrivateUse1")
@@ -130,6 +131,12 @@ def _copy_from(source: torch.Tensor, destination: torch.Tensor, non_blocking: bo
     """What `copy_` becomes where torch has put subclasses aside, as `torch.tensor(..., device="sim:0")` does."""
     run_operation(torch.ops.aten.copy_.default, (destination, source), {})
     return destination
+
+
+def _number(tensor: torch.Tensor) -> Any:
+    """The number of one element, where torch has put subclasses aside: `torch.tensor([a, b])` of such tensors."""
+    assert isinstance(tensor, SimulatedTensor)
+    return tensor.raw.item()
 
 
 def _attention(

@@ -95,6 +95,11 @@ class SimulatedTensor(torch.Tensor):
         """The storage in host memory: one object for tensors that share bytes."""
         return self.raw.untyped_storage()
 
+    def __format__(self, specification: str) -> str:
+        """As every tensor without dimensions, its number; any other as it is shown."""
+        shown: object = self.raw.item() if self.dim() == 0 else str(self)
+        return format(shown, specification)
+
     def tolist(self) -> Any:
         """The numbers as Python lists."""
         return self.raw.tolist()

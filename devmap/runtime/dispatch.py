@@ -174,6 +174,7 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
             engine,
             units={path: unit for path, unit in units.items() if unit.index >= 0},
             regions={path: torch_device[device] for path, device in arrangement.regions.items()},
+            spanning={path: torch_device[device] for path, device in arrangement.spanning.items()},
             executes={path: torch_device[device] for path, device in executing.items()},
             values=values,
         )

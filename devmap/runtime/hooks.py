@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from devmap.errors import UsageError
+from devmap.runtime.alignment import align_operands, generate_on
 from devmap.runtime.call_guard import Pass, Passes, guard
 from devmap.runtime.inputs import CACHES, Moves, first_device
 from devmap.runtime.streaming.streamed_weight import StreamedWeight
@@ -55,20 +56,21 @@ def install(
     *,
     units: Mapping[str, Unit],
     regions: Mapping[str, torch.device],
+    spanning: Mapping[str, torch.device],
     executes: Mapping[str, torch.device],
     values: Mapping[str, Callable[[], torch.Tensor]],
 ) -> Hooks:
     """Hook a model whose tensors are in place.
 
-    `units` and `regions` are by module path, as are the devices in `executes`, of every placement of the
-    plan; `values` gives the true value of each streamed weight on the CPU.
+    `units`, `regions` and `spanning` are by module path, as are the devices in `executes`, of every placement
+    of the plan; `values` gives the true value of each streamed weight on the CPU.
     """
     modules = dict(model.named_modules())
     hooks = Hooks()
     passes = Passes()
     moves = Moves(CACHES | set(getattr(model, "_skip_keys_device_placement", None) or ()), passes)
     _hook_root(model, engine, moves, passes, hooks)
-    for path, device in regions.items():
+    for path, device in {**spanning, **regions}.items():
         hooks.handles.append(modules[path].register_forward_pre_hook(_mover(moves, device), with_kwargs=True))
     for path, unit in units.items():
         hooks.handles.append(modules[path].register_forward_pre_hook(_bringer(engine, unit)))
@@ -82,6 +84,8 @@ def install(
             modules[path].__dict__["_call_impl"] = guard(modules[path], engine, passes)
             hooks.attributes.append((modules[path], "_call_impl"))
         hooks.handles.append(model.register_load_state_dict_pre_hook(_no_state))  # type: ignore[no-untyped-call]
+    hooks.attributes += align_operands(modules, spanning, regions)
+    hooks.attributes += generate_on(model, next(model.parameters()).device)
     _refuse(model, modules, [*regions, *units], hooks, streams=bool(values))
     _tell(model, executes, hooks)
     return hooks

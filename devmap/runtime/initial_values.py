@@ -16,7 +16,7 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-__all__ = ["empty_stored", "fill_computed_buffers", "initialise_missing", "parameters_to_meta"]
+__all__ = ["empty_stored", "fill_computed_buffers", "initialise_missing", "parameters_to_meta", "twin_of"]
 
 
 def parameters_to_meta(model: nn.Module) -> None:
@@ -34,10 +34,10 @@ def empty_stored(model: nn.Module, stored: Container[str]) -> None:
                 if tensor is not None and not tensor.is_meta and prefix + key in stored:
                     found[id(tensor)] = tensor
     if found:
-        _replace(model, {identity: _twin(tensor, "meta") for identity, tensor in found.items()})
+        _replace(model, {identity: twin_of(tensor, "meta") for identity, tensor in found.items()})
 
 
-def _twin(tensor: torch.Tensor, device: str) -> torch.Tensor:
+def twin_of(tensor: torch.Tensor, device: str) -> torch.Tensor:
     """Another tensor of that kind and shape on a device, without values."""
     made: torch.Tensor = torch.empty_like(tensor, device=device, requires_grad=False)
     if isinstance(tensor, nn.Parameter):
@@ -86,7 +86,7 @@ def initialise_missing(model: nn.Module, missing: Iterable[str]) -> tuple[str, .
         return ()
     _mark_all(model)
     absent = {id(tensor): tensor for tensor in map(model_tensors.__getitem__, names)}
-    twins = {identity: _twin(tensor, "cpu") for identity, tensor in absent.items()}
+    twins = {identity: twin_of(tensor, "cpu") for identity, tensor in absent.items()}
     for twin in twins.values():
         del twin._is_hf_initialized  # type: ignore[attr-defined]  # noqa: SLF001 - its code is to fill it
     _replace(model, twins)

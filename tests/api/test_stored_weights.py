@@ -86,3 +86,30 @@ def test_what_the_checkpoint_lacks_is_initialised_by_the_models_own_code_and_nam
         plain = transformers.LlamaModel.from_pretrained(tmp_path / "base").state_dict()
         state = loaded.state_dict()
         assert all(torch.equal(state[f"model.{key}"].cpu(), value) for key, value in plain.items())
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_head_that_is_tied_by_config_and_stored_apart_keeps_its_own_values(
+    tmp_path: Path, *, same: bool
+) -> None:
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(
+        vocab_size=99, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config)
+    if same:
+        with torch.no_grad():
+            model.lm_head.weight.copy_(model.model.embed_tokens.weight)
+    model.save_pretrained(tmp_path / "apart")
+    path = tmp_path / "apart" / "config.json"
+    text = path.read_text(encoding="utf-8")
+    assert '"tie_word_embeddings": false' in text
+    path.write_text(
+        text.replace('"tie_word_embeddings": false', '"tie_word_embeddings": true'), encoding="utf-8"
+    )
+    plain = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "apart")
+    with simulated_devices({0: "50MB"}):
+        loaded = devmap.load(_config(tmp_path, tmp_path / "apart"), progress=False)
+        _assert_state(loaded, plain)
+        assert torch.equal(loaded.state_dict()["lm_head.weight"].cpu(), model.lm_head.weight)

@@ -133,6 +133,9 @@ def _randomise(model: torch.nn.Module) -> None:
             noise = torch.randn(parameter.shape, generator=generator) * 0.02
             tame = torch.nan_to_num(parameter, nan=0.0, posinf=1.0, neginf=-1.0)
             parameter.copy_(torch.where(tame.abs() < 100, tame, 0.0) + noise.to(parameter.dtype))
+        for module in model.modules():  # a trained model has zeros there, and some classes insist on them
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0.0
 
 
 def plain_model(folder: Path) -> Any:

@@ -57,6 +57,9 @@ class Arrangement:
     regions: Mapping[str, Device]
     """The modules whose inputs are moved, and the one device that everything inside executes on; empty where
     nothing ever moves."""
+    spanning: Mapping[str, Device]
+    """The modules whose parts execute on several devices, and the device of their first tensor, where their
+    inputs go: what their code makes of them meets the first part's results."""
 
 
 def cover(found: Survey, plan: Plan) -> Sequence[Placement | None]:
@@ -142,6 +145,7 @@ def arrange(
             )
     order = {path: index for index, path in enumerate(placements)}
     blocks.sort(key=lambda block: order[block.placement.path])
+    executing = _executing(found, covering) if len(sides) > 1 or blocks else {}
     return Arrangement(
         {
             (owner, device): tuple(spots)
@@ -151,9 +155,8 @@ def arrange(
         {device: side.in_place_bytes for device, side in sides.items() if side.in_place_bytes},
         tuple(blocks),
         frozenset(sides),
-        _regions(found, _executing(found, covering), [each.path for each in plan.placements])
-        if len(sides) > 1 or blocks
-        else {},
+        _regions(found, executing, [each.path for each in plan.placements]) if executing else {},
+        _spanning(found, covering, executing),
     )
 
 
@@ -239,6 +242,23 @@ def _regions(
             if path in above or path in named or len(executes[outer]) > 1:
                 regions[path] = next(iter(devices))
     return regions
+
+
+def _spanning(
+    found: Survey, covering: Sequence[Placement | None], executes: Mapping[str, set[Device]]
+) -> dict[str, Device]:
+    first: dict[str, Device] = {}
+    for spot, placement in zip(found.spots, covering, strict=True):
+        path = spot.module
+        while path not in first:  # those above a module that is there are there
+            assert placement is not None
+            first[path] = placement.executes_on
+            path = path.rpartition(".")[0]
+    return {
+        path: first[path]
+        for path, devices in executes.items()
+        if len(devices) > 1 and _has_forward(found, path)
+    }
 
 
 def _has_forward(found: Survey, path: str) -> bool:
