@@ -26,6 +26,15 @@ test: $(VENV)/.ready  ## All tests
 sweep: $(VENV)/.ready  ## Every class of Transformers at tiny size: headers, load, outputs, generation (an hour on two cores)
 	$(RUN)python -m tests.sweep --quiet --groups causal,image-text,seq2seq,encoder,vision,speech,other,base
 
+MINUTES ?= 5
+fuzz: $(VENV)/.ready  ## Coverage-guided fuzzing of every reader, MINUTES of each (atheris: Linux, CPython up to 3.13)
+	@$(BIN)/python -m pip install --quiet atheris
+	@for target in config manifest lock policy machine settings header index model_config pattern; do \
+		$(RUN)python scripts/fuzz.py $$target $(MINUTES) || exit 1; done
+
+soak: $(VENV)/.ready  ## 20,000 passes and 300 loads of a small streamed model; memory, descriptors and threads stay flat
+	$(RUN)python scripts/soak.py
+
 lint: $(VENV)/.ready  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

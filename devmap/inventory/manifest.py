@@ -51,6 +51,10 @@ _EXPANDED_LIMIT = 5_000_000
 """Modules and tensors that the ranges of a manifest may stand for."""
 
 
+_MOST_FAULTS = 1_000
+"""Faults of one file that are told; nobody reads more, and each has its place looked up."""
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestFault:
     """One thing that is wrong with a manifest; `message` begins with file, line and column."""
@@ -297,6 +301,8 @@ class _Reading:
         return names
 
     def _fault(self, path: DocumentPath, message: str, *, at_key: bool = False) -> None:
+        if len(self.faults) >= _MOST_FAULTS:
+            return
         positions = self.parsed.positions
         node = positions.get(path) or positions[()]
         self._add("DM020", message, node.key if at_key and node.key is not None else node.value)
