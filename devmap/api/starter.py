@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,19 @@ from devmap.plan.lock import write_atomically
 if TYPE_CHECKING:
     from devmap.config.model.placement_config import MachineProfile
 
-__all__ = ["SCHEMA_NAME", "starter_config", "write_starter"]
+__all__ = ["SCHEMA_NAME", "Starter", "starter_config", "write_starter"]
 
 SCHEMA_NAME = "devmap.schema.json"
 """The schema's file beside a starter config, which its modelines name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """A config to start from."""
+
+    text: str
+    model: str
+    """What was found: the architecture, its bytes and tensors, in words."""
 
 
 def write_starter(path: Path, text: str, *, force: bool = False) -> None:
@@ -37,11 +47,12 @@ def write_starter(path: Path, text: str, *, force: bool = False) -> None:
     write_atomically(path, text.encode())
 
 
-def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = None) -> str:
-    """The text of a config for a checkpoint, with the devices of this machine or of a preset.
+def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = None) -> Starter:
+    """Return a config for a checkpoint, with the devices of this machine or of a preset.
 
     Relative paths in it start from `folder`, where the config will be. Without a preset this machine is
-    looked at, which imports torch.
+    looked at, which imports torch: the whole memory of each device less 15% (of the CPU's less 20%), not what is
+    free at the moment, so that the same call gives the same text.
 
     Raises:
         CheckpointError: when the checkpoint is not there or damaged.
@@ -55,11 +66,12 @@ def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = 
     architecture = (
         inventory.architecture.class_name if inventory.architecture else "a model of no known architecture"
     )
+    described = f"{architecture}, {format_bytes(inventory.nbytes)} in {len(inventory.tensors):,} tensors"
     whole = ", ".join(inventory.no_split_module_classes)
     lines = [
         f"# yaml-language-server: $schema=./{SCHEMA_NAME}",
         f"# $schema: ./{SCHEMA_NAME}",
-        f"# {architecture}, {format_bytes(inventory.nbytes)} in {len(inventory.tensors):,} tensors",
+        f"# {described}",
         "version: 1",
         "model:",
         f"  checkpoint: {_quoted(source)}",
@@ -77,14 +89,14 @@ def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = 
         "# workload: inference           # keeps room for the KV cache and activations; or training, server",
         "",
     ]
-    return "\n".join(lines)
+    return Starter("\n".join(lines), described)
 
 
 def _machine(name: str | None) -> MachineProfile:
     if name is None:
         from devmap.devices.probe import this_machine  # noqa: PLC0415 - imports torch
 
-        return this_machine()
+        return this_machine(whole=True)
     found = preset(name)
     if found is None:
         raise UsageError(f"devmap knows no machine '{name}'", help="for example 2x4090, 8xh100-80gb")

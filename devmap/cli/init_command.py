@@ -9,6 +9,7 @@ import click
 from devmap.api.starter import SCHEMA_NAME, starter_config, write_starter
 from devmap.cli import options
 from devmap.cli.completion import complete_machines, complete_paths
+from devmap.config.values.words import escaped
 
 __all__ = ["command"]
 
@@ -32,7 +33,9 @@ __all__ = ["command"]
 def command(checkpoint: str, *, output: str | None, machine: str | None, force: bool, quiet: bool) -> int:
     """Write a commented config for CHECKPOINT (a folder or file of safetensors, or a hub id in the local cache).
 
-    The JSON Schema that its first lines name is written beside it, so that editors complete and check the config.
+    Nothing is asked. The budgets are the whole memory of each device less some headroom, not what is free at the
+    moment, so that the config is the same from run to run. The JSON Schema that its first lines name is written
+    beside it, so that editors complete and check the config.
     """
     name = (
         Path(checkpoint).resolve().name.removesuffix(".safetensors")
@@ -40,8 +43,10 @@ def command(checkpoint: str, *, output: str | None, machine: str | None, force: 
         else checkpoint.rpartition("/")[2]
     )
     path = Path(output) if output else Path(f"{name}.devmap.yaml")
-    write_starter(path, starter_config(checkpoint, folder=path.parent, machine_name=machine), force=force)
+    starter = starter_config(checkpoint, folder=path.parent, machine_name=machine)
+    write_starter(path, starter.text, force=force)
     if not quiet:
+        click.echo(escaped(f"found {starter.model}"), err=True)
         click.echo(
             f"wrote {path} and {path.with_name(SCHEMA_NAME).name} for editors; next: devmap validate {path}",
             err=True,

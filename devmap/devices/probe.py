@@ -34,15 +34,17 @@ class Measurement:
     sentences: tuple[str, ...]
 
 
-def this_machine(folder: Path | None = None) -> MachineProfile:
+def this_machine(folder: Path | None = None, *, whole: bool = False) -> MachineProfile:
     """The devices that this process can use, with the memory that is free on each now, in bytes.
 
-    Accelerators by index, then the cpu (what can be allocated without swapping, within the control group's
-    limit). The disk is there only with a `folder`: what is free on its file system. Inside
-    `simulated_devices` the accelerators are the simulated ones. No accelerators is no error.
+    With `whole` all the memory that each has, which is the same from run to run. Accelerators by index, then the
+    cpu (what can be allocated without swapping, within the control group's limit). The disk is there only with a
+    `folder`: what is free on its file system. Inside `simulated_devices` the accelerators are the simulated ones.
+    No accelerators is no error.
     """
     devices = {
-        device: MachineDevice(memory=Bytes(memory.free_bytes)) for device, memory in _memories().items()
+        device: MachineDevice(memory=Bytes(memory.total_bytes if whole else memory.free_bytes))
+        for device, memory in _memories().items()
     }
     if folder is not None:
         devices[DISK] = MachineDevice(memory=Bytes(shutil.disk_usage(folder).free))

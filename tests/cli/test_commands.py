@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 import devmap
 from devmap.cli.exits import guarded
 from devmap.cli.main import cli
+from devmap.devices.backend import Memory
+from devmap.devices.host_memory import host_memory
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -221,9 +223,18 @@ def test_init_writes_a_config_that_validates(folder: Path, minilm_folder: Path) 
     assert devmap_command("init", str(minilm_folder), "-o", "new.devmap.yaml").status == 2
 
 
-def test_init_for_this_machine_writes_a_config_that_validates(folder: Path, minilm_folder: Path) -> None:  # noqa: ARG001
-    assert devmap_command("init", str(minilm_folder), "-o", "here.devmap.yaml").status == 0
+def test_init_for_this_machine_writes_a_config_that_validates_and_stays_the_same(
+    folder: Path, minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = devmap_command("init", str(minilm_folder), "-o", "here.devmap.yaml")
+    assert outcome.status == 0
+    assert outcome.stderr.startswith("found BertModel, 90.")
     assert devmap_command("validate", "here.devmap.yaml").status == 0
+    first = (folder / "here.devmap.yaml").read_bytes()
+    full = Memory(total_bytes=host_memory().total_bytes, free_bytes=1)
+    monkeypatch.setattr("devmap.devices.cpu.host_memory", lambda: full)  # another process took all of it
+    assert devmap_command("init", str(minilm_folder), "-o", "here.devmap.yaml", "--force").status == 0
+    assert (folder / "here.devmap.yaml").read_bytes() == first
 
 
 def test_explain_takes_a_code_or_a_name_and_suggests_near_ones() -> None:
