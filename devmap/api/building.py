@@ -14,6 +14,7 @@ from devmap.inventory.through_transformers import describe_built
 from devmap.plan.lock import lock_path
 from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, initialise_missing
 from devmap.runtime.meta_build import build_on_meta
+from devmap.runtime.transformers_conversion import convert_the_rest
 from devmap.runtime.untying import untie_what_differs
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def build(
     inventory = describe_built(model, checkpoint)
     if untie_what_differs(model, inventory):
         inventory = describe_built(model, checkpoint)
+    inventory = convert_the_rest(model, inventory)
     assert inventory.mapping is not None
     empty_stored(model, inventory.mapping.pieces)
     initialised = initialise_missing(model, inventory.mapping.missing)

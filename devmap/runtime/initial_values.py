@@ -16,7 +16,14 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-__all__ = ["empty_stored", "fill_computed_buffers", "initialise_missing", "parameters_to_meta", "twin_of"]
+__all__ = [
+    "empty_stored",
+    "fill_computed_buffers",
+    "initialise_missing",
+    "parameters_to_meta",
+    "replace_tensors",
+    "twin_of",
+]
 
 
 def parameters_to_meta(model: nn.Module) -> None:
@@ -34,7 +41,7 @@ def empty_stored(model: nn.Module, stored: Container[str]) -> None:
                 if tensor is not None and not tensor.is_meta and prefix + key in stored:
                     found[id(tensor)] = tensor
     if found:
-        _replace(model, {identity: twin_of(tensor, "meta") for identity, tensor in found.items()})
+        replace_tensors(model, {identity: twin_of(tensor, "meta") for identity, tensor in found.items()})
 
 
 def twin_of(tensor: torch.Tensor, device: str) -> torch.Tensor:
@@ -46,7 +53,7 @@ def twin_of(tensor: torch.Tensor, device: str) -> torch.Tensor:
     return made
 
 
-def _replace(model: nn.Module, twins: Mapping[int, torch.Tensor]) -> None:
+def replace_tensors(model: nn.Module, twins: Mapping[int, torch.Tensor]) -> None:
     """Put each twin wherever the tensor of that identity hangs: ties stay ties."""
     for module in model.modules():
         for table in (module._parameters, module._buffers):  # noqa: SLF001 - torch offers no public way
@@ -89,7 +96,7 @@ def initialise_missing(model: nn.Module, missing: Iterable[str]) -> tuple[str, .
     twins = {identity: twin_of(tensor, "cpu") for identity, tensor in absent.items()}
     for twin in twins.values():
         del twin._is_hf_initialized  # type: ignore[attr-defined]  # noqa: SLF001 - its code is to fill it
-    _replace(model, twins)
+    replace_tensors(model, twins)
     for module in model.modules():
         module.__dict__.pop("_is_hf_initialized", None)  # its code passes over a module that has the mark
     _initialise(model)

@@ -141,12 +141,15 @@ def _misfit(weight: Weight, stored: StoredTensor, piece: Piece) -> str:
     taken, filled = _extents(piece.take, given), _extents(piece.put, wanted)
     if piece.permute is not None:
         taken = tuple(taken[axis] for axis in piece.permute)
-    same = (
-        taken == filled if piece.put is None and piece.take is None else math.prod(taken) == math.prod(filled)
-    )
+    whole = piece.put is None and piece.take is None  # stacking one tensor adds a dimension of size 1
+    same = _squeezed(taken) == _squeezed(filled) if whole else math.prod(taken) == math.prod(filled)
     if same:
         return ""
     return f"'{weight.name}' is {list(wanted)} in the model and {list(given)} in the checkpoint ('{stored.name}')"
+
+
+def _squeezed(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _is_inside(box: Box | None, shape: Sequence[int]) -> bool:

@@ -67,3 +67,23 @@ def test_it_loads_with_every_stored_bit_and_runs_as_the_plain_model(name: str, z
         assert built.inputs, built.no_forward
         found = attempt(built, checks=("loads", "state", "outputs"))
     assert found == {"loads": "ok", "state": "ok", "outputs": "ok" if built.repeats else "-"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HunYuanMoEV1ForCausalLM",
+        "Inkling2ForCausalLM",
+        "Kimi_K25ForConditionalGeneration",
+        "Qwen3VLMoeForConditionalGeneration",
+        "Step3p7ForConditionalGeneration",
+    ],
+)
+def test_conversions_that_only_transformers_follows_give_its_state_dict(name: str, zoo: Zoo) -> None:
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        built = zoo.built(next(each for each in specimens() if each.name == name))
+        assert not built.reason
+        found = attempt(built, checks=("loads", "state"))
+    assert found == {"loads": "ok", "state": "ok"}

@@ -43,9 +43,12 @@ def attempt(built: Built, mode: str = "spread", *, checks: tuple[str, ...] = CHE
         found["inventory"] = _said(lambda: _inventory(built))
     if set(checks) == {"inventory"}:
         return found
-    with simulated_devices({0: "4GB", 1: "4GB"}, activations=False):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        simulated_devices({0: "4GB", 1: "4GB"}, activations=False),
+    ):
         kept: list[Any] = []
-        found["loads"] = _said(lambda: kept.append(load_small(built.folder, mode)))
+        found["loads"] = _said(lambda: kept.append(load_small(built.folder, mode, Path(scratch))))
         if not kept:
             return found
         if "state" in checks:
@@ -67,33 +70,36 @@ def _said(check: Callable[[], object]) -> str:
         return f"{type(error).__name__}: {(str(error) or '?').strip().splitlines()[0][:200]}"
 
 
-def load_small(folder: Path, mode: str) -> Any:
-    """Load a checkpoint over two simulated devices, CPU and disk, each with room for a part of it."""
+def load_small(folder: Path, mode: str, scratch: Path) -> Any:
+    """Load a checkpoint over two simulated devices, CPU and disk, each with room for a part of it.
+
+    `scratch` holds what has no file in the checkpoint, for as long as the model lives.
+    """
     total = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     parts = MODES[mode]
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "small.devmap.yaml"
-        for more in (1.0, 1.5, 2.1, 6.0):  # where a block is large beside the model, not all can be tight
-            sizes = [int(min(part * more, 0.9 if more < 6 else 1.2) * total) + 4096 for part in parts]
-            memory = {0: sizes[0], 1: sizes[1], "cpu": sizes[2], "disk": "100GB"}
-            if not parts[1]:
-                del memory[1]
-            if not parts[2]:
-                del memory["cpu"]
-            if mode == "two":
-                del memory["disk"]
-            config = {
-                "version": 1,
-                "model": {"checkpoint": str(folder)},
-                "device_map": "auto",
-                "max_memory": memory,
-                "offload": {"folder": str(Path(scratch) / "offload")},
-            }
-            path.write_text(json.dumps(config), encoding="utf-8")
-            try:
-                return devmap.load(path, progress=False)
-            except ResolutionError as error:
-                refusal = error
+    path = scratch / "small.devmap.yaml"
+    for more in (1.0, 1.5, 2.1, 6.0):  # where a block is large beside the model, not all can be tight
+        most = 1.2 if more > 2.1 else 0.9
+        sizes = [int(min(part * more, most) * total) + 4096 for part in parts]
+        memory = {0: sizes[0], 1: sizes[1], "cpu": sizes[2], "disk": "100GB"}
+        if not parts[1]:
+            del memory[1]
+        if not parts[2]:
+            del memory["cpu"]
+        if mode == "two":
+            del memory["disk"]
+        config = {
+            "version": 1,
+            "model": {"checkpoint": str(folder)},
+            "device_map": "auto",
+            "max_memory": memory,
+            "offload": {"folder": str(scratch / "offload")},
+        }
+        path.write_text(json.dumps(config), encoding="utf-8")
+        try:
+            return devmap.load(path, progress=False)
+        except ResolutionError as error:
+            refusal = error
     raise refusal
 
 
