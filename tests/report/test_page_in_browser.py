@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from devmap.api.comparison import compare
-from devmap.api.overview import overview_of
+from devmap.api.overview import ConfigOverview, overview_of
+from devmap.inventory.model import Inventory, Tensor
+from devmap.planning.why.overview import overview
 from devmap.report.page.diff_page import render_diff_page
 from devmap.report.page.plan_page import render_plan_page
+from tests.planning.planning_models import config
 from tests.report.browser import see
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -181,3 +184,20 @@ def test_the_page_of_a_diff_is_whole_at_400_pixels() -> None:
     assert found["overflow"] <= 0
     assert found["bars"] == 6
     assert "5 runs of modules move" in found["text"]
+
+
+def test_a_chain_of_modules_is_opened_down_to_its_many_children_and_no_further() -> None:
+    blocks = [f"body.blocks.{at}" for at in range(5)]
+    modules = {"": "Model", "body": "Body", "body.blocks": "ModuleList", **dict.fromkeys(blocks, "Block")}
+    modules.update({f"{block}.linear": "Linear" for block in blocks})
+    tensors = {
+        name: Tensor(name, (8, 8), "float32") for block in blocks for name in (f"{block}.linear.weight",)
+    }
+    inventory = Inventory(modules, tensors)
+    found = overview(config(max_memory={0: "1MB"}), inventory)
+    page = render_plan_page(ConfigOverview("x.devmap.yaml", found, inventory, ()))
+    drawn = seen(
+        page,
+        """return { paths: [...document.querySelectorAll(".cell")].map((cell) => cell.dataset.path) };""",
+    )
+    assert sorted(drawn["paths"]) == ["body", "body.blocks", *blocks]

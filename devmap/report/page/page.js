@@ -95,19 +95,21 @@
     map.append(button);
     cells.push([node, button]);
   }
-  function fill(node, x, y, width, height) {
+  function fill(node, x, y, width, height, alone) {
+    // Of a module with one or two children there is little to see before these are opened too.
+    const few = alone && node.children.length < 3;
     squarify(node.children, x, y, width, height, (child, left, top, wide, high) => {
       // A module that lies on one device is one cell until the reader goes into it; one that is spread is opened.
       const opens = child.children.length && wide > 50 && high > HEAD + 14 && cells.length < MOST_CELLS &&
-        (child.data[PLACE] < 0 || node === root && root.children.length < 3);
+        (child.data[PLACE] < 0 || few);
       cell(child, left, top, wide, high, opens);
-      if (opens) fill(child, left + 2, top + HEAD, wide - 4, high - HEAD - 2);
+      if (opens) fill(child, left + 2, top + HEAD, wide - 4, high - HEAD - 2, few);
     });
   }
   function draw() {
     map.textContent = "";
     cells = [];
-    fill(root, 0, 0, map.clientWidth, map.clientHeight);
+    fill(root, 0, 0, map.clientWidth, map.clientHeight, true);
     if (!cells.length) map.textContent = "Nothing below it has bytes of its own.";
     mark();
   }
