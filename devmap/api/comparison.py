@@ -66,7 +66,7 @@ def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, I
     if is_lock or path.suffix == ".json":
         if profile is not None:
             raise UsageError(
-                f"{path}: a profile is picked in a config, and this is none",
+                f"{path}: only a config has profiles, and this is not one",
                 help="name the config, or leave the profile out",
             )
         return (read_lock(path) if is_lock else _read_document(path)), None

@@ -112,7 +112,7 @@ def _death(worker: BaseProcess) -> UsageError:
     worker.join()
     code = worker.exitcode or 0
     end = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-    hint = "is memory short? --jobs 1 checks one file after another, and shows at which it happens"
+    hint = "it may have run out of memory; --jobs 1 checks the files one by one and shows which one fails"
     return UsageError(f"a worker process {end}", help=hint)
 
 

@@ -121,7 +121,7 @@ def _findings_of(rule: Rule, context: Context, *, strict: bool) -> Iterator[Find
             raise
         message = f"the rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}"
         report = Report(
-            message, help=f"report it to the rule's author; --ignore {rule.code} goes on without the rule"
+            message, help=f"report it to the rule's author; --ignore {rule.code} continues without the rule"
         )
         yield _finding(CRASHED_RULE, report, context)
 

@@ -69,7 +69,7 @@ def _require_installed(pack: str) -> None:
     places = places_of(pack)
     if places and not is_installed(pack):
         raise UsageError(
-            f"the rule pack {shown(pack)} would be imported from {shown_path(places[0])}, which is no installed "
+            f"the rule pack {shown(pack)} would be imported from {shown_path(places[0])}, which is not an installed "
             f"distribution",
             help="install it, or pass --allow-code if you trust every file of that folder",
         )
@@ -81,15 +81,15 @@ def _rules_of(pack: str) -> tuple[Rule, ...]:
     except ImportError as error:
         raise UsageError(
             f"the rule pack '{pack}' cannot be imported: {error}",
-            help="install it, or take it out of 'rules'",
+            help="install it, or remove it from 'rules'",
         ) from error
     except AttributeError:
         raise UsageError(
-            f"'{pack}' is no rule pack: it has no ALL_RULES",
+            f"'{pack}' is not a rule pack: it has no ALL_RULES",
             help="name a module with a tuple ALL_RULES of rules",
         ) from None
     if not isinstance(rules, tuple) or not all(isinstance(rule, Rule) for rule in rules):
         raise UsageError(
-            f"ALL_RULES of the pack '{pack}' is no tuple of rules", help="see devmap.findings.model.Rule"
+            f"ALL_RULES of the pack '{pack}' is not a tuple of rules", help="see devmap.findings.model.Rule"
         )
     return rules

@@ -175,7 +175,7 @@ def parse_settings(table: object, path: Path) -> Settings:
         UsageError: when a key is unknown or a value has the wrong kind.
     """
     if not isinstance(table, dict):
-        raise UsageError(f"{path}: tool.devmap is no table", help="write [tool.devmap] and keys below it")
+        raise UsageError(f"{path}: tool.devmap is not a table", help="write [tool.devmap] and keys below it")
     settings = Settings(root=path.parent)
     for key, value in table.items():
         parser = _choice(key, _PARSERS, f"{path}: unknown setting '{key}'")
@@ -194,13 +194,13 @@ def _toml(path: Path) -> dict[str, object]:
         if len(content) > _LIMIT_BYTES:
             raise UsageError(
                 f"{path}: the file is too large: more than {_LIMIT_BYTES:,} bytes",
-                help="it holds devmap's settings; mend it or remove it",
+                help="it holds devmap's settings; fix it or remove it",
             )
         return tomllib.loads(content.decode())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: {getattr(error, 'strerror', None) or error}",
-            help="it holds devmap's settings; mend it or remove it",
+            help="it holds devmap's settings; fix it or remove it",
         ) from None
 
 

@@ -124,7 +124,7 @@ def _without_effect(
 ) -> Iterator[tuple[Rule, Report]]:
     word, edit = selector.word, _removal(selector, comment)
     if not any(matches(rule, word) and rule.suppressible for rule in known):
-        hint = "mend the config: it cannot be read as it is"
+        hint = "fix the config: it cannot be read as it is"
         yield (
             UNKNOWN_SUPPRESSION,
             Report(f"'{word}' cannot be suppressed", position=selector.position, help=hint, edit=edit),

@@ -95,7 +95,7 @@ def _report_bug(error: Exception) -> None:
 
         traceback.print_exception(error)
     click.echo(
-        f"error: devmap failed in a way that is a bug of ours: {type(error).__name__}: {_shown(str(error))}",
+        f"error: devmap failed; this is a bug in devmap: {type(error).__name__}: {_shown(str(error))}",
         err=True,
     )
     click.echo("help: set DEVMAP_DEBUG=1 for the traceback, and report it with the config", err=True)

@@ -24,7 +24,7 @@ __all__ = ["command"]
     "module",
     metavar="MODULE",
     shell_complete=complete_modules,
-    help="Explain one module or tensor: what it weighs, where it is, what binds.",
+    help="Explain one module or tensor: its size, where it is placed and why.",
 )
 @click.option(
     "--format",

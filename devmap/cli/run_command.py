@@ -30,7 +30,7 @@ __all__ = ["command"]
     show_default=True,
     help="Forward passes; the first records the order of blocks.",
 )
-@click.option("--no-lock", is_flag=True, help="Plan anew, whatever lock is beside CONFIG.")
+@click.option("--no-lock", is_flag=True, help="Plan again and ignore the lock beside CONFIG.")
 @options.profile
 @options.overrides
 @options.allow_code

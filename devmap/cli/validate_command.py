@@ -61,9 +61,9 @@ __all__ = ["command"]
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning", "note", "never"]),
-    help="From which severity on the status is 1.  [default: error]",
+    help="Lowest severity that gives exit status 1.  [default: error]",
 )
-@click.option("--fix", "mend", is_flag=True, help="Mend what can be mended safely, and show what is left.")
+@click.option("--fix", "mend", is_flag=True, help="Fix what can be fixed safely, and show what is left.")
 @click.option("--diff", "show_diff", is_flag=True, help="Show what --fix would change, and write nothing.")
 @click.option("--statistics", "show_statistics", is_flag=True, help="Count the findings by rule.")
 @click.option(
@@ -76,7 +76,7 @@ __all__ = ["command"]
     default=0,
     envvar="DEVMAP_JOBS",
     metavar="N",
-    help="Processes that share the files; 0, the default, takes as many as there are cores and as pay.",
+    help="Number of worker processes; 0 (default) picks automatically.",
 )
 @options.profile
 @options.overrides
@@ -206,5 +206,5 @@ def _refuse_beside_stdin(paths: tuple[str, ...], *, mends: bool) -> None:
         raise UsageError("'-' stands alone", help="check standard input and files in two calls")
     if mends:
         raise UsageError(
-            "standard input has no file to mend", help="name the file, or leave --fix and --diff out"
+            "standard input cannot be fixed in place", help="name the file, or leave --fix and --diff out"
         )

@@ -71,7 +71,7 @@ def apply_override(
         )
     parsed = read_yaml(f"value: {text}\n".encode("utf-8", "surrogateescape"), f"--set {override}")
     if parsed.data is None or parsed.faults or len(parsed.data) != 1:
-        reason = parsed.faults[0].message if parsed.faults else "the value is no single value"
+        reason = parsed.faults[0].message if parsed.faults else "the value is not a single value"
         raise UsageError(
             f"--set {override}: {reason}", help="the value is read as YAML; quote it if it is text"
         )

@@ -39,7 +39,7 @@ def open_regular(path: str | os.PathLike[str], *, flags: int = 0) -> int:
     try:
         descriptor = os.open(name, _READ | _WITHOUT_WAITING | flags)
     except ValueError as error:  # a NUL, or a character that the file system's encoding does not have
-        raise OSError(errno.EINVAL, f"no file has such a name: {error}", name) from None
+        raise OSError(errno.EINVAL, f"this cannot be a file name: {error}", name) from None
     except OSError as error:
         if error.errno == errno.ENXIO:  # how a socket, or a FIFO of some systems, refuses to be opened
             raise OSError(errno.EINVAL, "it is not a regular file", name) from None

@@ -49,7 +49,7 @@ def withheld(position: Position | None, message: str) -> str:
     """The message, or what stands for it where its place is in a text that is not to be shown."""
     if position is None or not position.source.is_hidden:
         return message
-    return f"something is wrong here; {_NOT_SHOWN}"
+    return f"something is wrong at this place; {_NOT_SHOWN}"
 
 
 def without_content(error: _Error, path: Path, folder: Path) -> _Error:

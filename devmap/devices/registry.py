@@ -30,7 +30,7 @@ def backend_for(device: Device) -> Backend:
     """
     if device.tier is Tier.DISK:
         raise DeviceError(
-            "the disk is no device that computes",
+            "the disk cannot compute",
             help="weights on disk execute on an accelerator or on the cpu",
         )
     machine = active_machine()

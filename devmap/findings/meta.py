@@ -41,7 +41,7 @@ CRASHED_RULE = Rule(
     why=(
         "A rule that fails says nothing about the config, so the config is not known to be right. The "
         "other rules have run. It is a bug "
-        "of the rule's pack: report it there, and use `--ignore` with the rule's code until it is mended."
+        "of the rule's pack: report it there, and use `--ignore` with the rule's code until it is fixed."
     ),
     good="version: 1\nmodel: {checkpoint: ./gpt2}\n",
     bad="version: 1\nmodel: {checkpoint: ./gpt2}\n",
@@ -53,7 +53,7 @@ UNKNOWN_SUPPRESSION = Rule(
     code="DM903",
     name="unknown-suppression",
     severity=Severity.WARNING,
-    summary="A comment `# devmap: ignore[...]` names a rule that there is not, or that cannot be suppressed",
+    summary="A comment `# devmap: ignore[...]` names a rule that does not exist or cannot be suppressed",
     why=(
         "The comment was written to allow something, and allows nothing: its word is misspelt, is a rule "
         "of a policy that this config "

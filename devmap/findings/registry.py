@@ -31,7 +31,7 @@ def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     for rule in ordered:
         if not _CODE.match(rule.code) or not _NAME.match(rule.name):
             raise UsageError(
-                f"the rule '{rule.code} {rule.name}' has no proper code and name",
+                f"the rule '{rule.code} {rule.name}' has an invalid code or name",
                 help="a code is two to eight capitals and three or four digits (ACME101), a name is words "
                 "joined by hyphens",
             )
@@ -40,7 +40,7 @@ def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
             if other is not rule:
                 raise UsageError(
                     f"two rules are called '{word}'",
-                    help="two rule packs clash: give the newer rule another code and name",
+                    help="two rule packs clash: give one of them another code and name",
                 )
     return ordered
 

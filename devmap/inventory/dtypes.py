@@ -49,7 +49,7 @@ def element_bits(dtype: str) -> int:
     try:
         return _BITS[dtype]
     except KeyError:
-        raise InventoryError(f"'{dtype}' is no dtype of torch", help=f"known: {', '.join(_BITS)}") from None
+        raise InventoryError(f"'{dtype}' is not a torch dtype", help=f"known: {', '.join(_BITS)}") from None
 
 
 def is_addressable(shape: Sequence[int]) -> bool:

@@ -102,7 +102,7 @@ def _entries(text: bytes) -> tuple[dict[str, object], str]:
     try:
         entries = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_no_duplicates)
     except _BadConstantError as error:
-        return {}, f"has {error} in its header, which is no JSON"
+        return {}, f"has {error} in its header, which is not valid JSON"
     except RecursionError:
         return {}, "has a header that is nested too deep"
     except ValueError as error:

@@ -179,7 +179,7 @@ class _Reading:
         try:
             parent_key, segment = split_path(key)
         except ValueError as error:
-            self._fault(path, f"{shown(key)} is no path: {error}", at_key=True)
+            self._fault(path, f"{shown(key)} is not a valid path: {error}", at_key=True)
             return
         parent = nodes.get(parent_key)
         if parent is None:
@@ -198,7 +198,7 @@ class _Reading:
         try:
             parent_key, segment = split_path(key)
         except ValueError as error:
-            self._fault(path, f"{shown(key)} is no path: {error}", at_key=True)
+            self._fault(path, f"{shown(key)} is not a valid path: {error}", at_key=True)
             return
         parent = nodes.get(parent_key)
         if isinstance(segment, range):

@@ -35,7 +35,7 @@ def read_module(model: nn.Module) -> Inventory:
     """
     if not is_module(model):
         raise InventoryError(
-            f"{model!r} is no nn.Module",
+            f"{model!r} is not an nn.Module",
             help="give a module, or an Inventory made from a checkpoint or a manifest",
         )
     classes: dict[str, str] = {}

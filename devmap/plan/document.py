@@ -80,7 +80,7 @@ def lock_of_document(document: Mapping[str, object], name: str) -> Lock:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LockError(
-            f"{name}: no whole plan document: {error!r}",
+            f"{name}: not a complete plan document: {error!r}",
             help="write it again with `devmap plan --format json`",
         ) from None
 

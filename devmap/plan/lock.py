@@ -225,7 +225,7 @@ class _Reader:
             raise self.wrong(("version",), f"expected a lock of version {_VERSION}, found {shown(version)}")
         unknown = [key for key in self.document if key not in _KEYS]
         if unknown:
-            raise self.wrong((unknown[0],), f"{shown(unknown[0])} is no key of a lock")
+            raise self.wrong((unknown[0],), f"{shown(unknown[0])} is not a key of a lock")
         dtype = self.document.get("dtype")
         return Lock(
             inventory_fingerprint=self.text("inventory"),

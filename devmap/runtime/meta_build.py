@@ -125,7 +125,7 @@ def _dtype(asked: str | None, config: Any) -> torch.dtype:
     if asked is not None:
         found = torch_dtype(asked)
         if found is None:
-            raise LoadError(f"'{asked}' is no dtype of torch", help="use a name such as bfloat16")
+            raise LoadError(f"'{asked}' is not a torch dtype", help="use a name such as bfloat16")
         return found
     own = getattr(config, "dtype", None)
     return own if isinstance(own, torch.dtype) else torch.float32

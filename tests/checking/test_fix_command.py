@@ -61,4 +61,4 @@ def test_diff_shows_and_writes_nothing_and_has_the_status_of_what_is_there() -> 
 def test_standard_input_has_no_file_to_mend() -> None:
     status, _, error = run("--fix", "-")
     assert status == 2
-    assert "standard input has no file" in error
+    assert "cannot be fixed in place" in error

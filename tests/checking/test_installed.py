@@ -111,7 +111,7 @@ def test_what_is_installed_to_be_edited_is_installed(tmp_path: Path, monkeypatch
     assert is_installed("team_rules_pack")
     assert not is_installed("another_pack")  # beside it, but none of what was installed
     load_rules(Settings(packs=("team_rules_pack",)))
-    with pytest.raises(UsageError, match="no installed distribution"):
+    with pytest.raises(UsageError, match="not an installed distribution"):
         load_rules(Settings(packs=("another_pack",)))
 
 

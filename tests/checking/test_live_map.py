@@ -150,5 +150,5 @@ def test_one_class_may_be_named_as_text() -> None:
 
 
 def test_what_is_no_module_is_said_to_be_none() -> None:
-    with pytest.raises(InventoryError, match=r"is no nn\.Module"):
+    with pytest.raises(InventoryError, match=r"is not an nn\.Module"):
         devmap.check_device_map(nn.Linear, {"": 0})  # type: ignore[arg-type]  # what is tested

@@ -59,7 +59,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         ('limits = {size = "2mb"}', "docs/config.md"),
         ("limits = 3", "docs/config.md"),
         ("per-path-ignores = []", "docs/config.md"),
-        ("select = [", "mend it"),
+        ("select = [", "fix it"),
     ],
 )
 def test_a_wrong_setting_is_a_usage_error(tmp_path: Path, text: str, words: str) -> None:
@@ -72,7 +72,7 @@ def test_a_wrong_setting_is_a_usage_error(tmp_path: Path, text: str, words: str)
 
 def test_a_table_of_another_kind_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool]\ndevmap = 3\n")
-    with pytest.raises(UsageError, match="no table"):
+    with pytest.raises(UsageError, match="not a table"):
         find_settings(tmp_path)
 
 

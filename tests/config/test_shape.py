@@ -35,15 +35,15 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
     [
         (
             "devise_map: auto\n",
-            ("DM101", 3, 1, "'devise_map' is no key of a config", "did you mean 'device_map'?"),
+            ("DM101", 3, 1, "'devise_map' is not a key of a config", "did you mean 'device_map'?"),
         ),
         (
             "batch_size: 2\n",
-            ("DM101", 3, 1, "'batch_size' is no key of a config", "it is a key of 'workload'"),
+            ("DM101", 3, 1, "'batch_size' is not a key of a config", "it is a key of 'workload'"),
         ),
         (
             "offload: {foldr: x}\n",
-            ("DM101", 3, 11, "'foldr' is no key of 'offload'", "did you mean 'folder'?"),
+            ("DM101", 3, 11, "'foldr' is not a key of 'offload'", "did you mean 'folder'?"),
         ),
         (
             "offload: {headroom: 1}\n",
@@ -51,13 +51,13 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
                 "DM101",
                 3,
                 11,
-                "'headroom' is no key of 'offload'",
+                "'headroom' is not a key of 'offload'",
                 "it is a key of the config itself, one level up",
             ),
         ),
         (
             "machine: {devices: {0: {memory: 1GB, flopz: 1}}}\n",
-            ("DM101", 3, 38, "'flopz' is no key of 'machine.devices.0'", "did you mean 'flops'?"),
+            ("DM101", 3, 38, "'flopz' is not a key of 'machine.devices.0'", "did you mean 'flops'?"),
         ),
         (
             "machine: {devices: {0: {}}}\n",
@@ -65,7 +65,7 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
         ),
         (
             "offload: {folder: 12}\n",
-            ("DM103", 3, 19, "'offload.folder' expects text, found the number 12", "put quotes round it"),
+            ("DM103", 3, 19, "'offload.folder' expects text, found the number 12", "put quotes around it"),
         ),
         (
             "offload: {buffers: no}\n",
@@ -111,7 +111,7 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
                 3,
                 14,
                 (
-                    "'gpu' is no device; expected an index such as 0, 'cpu', 'disk' or a torch device such as "
+                    "'gpu' is not a valid device; expected an index such as 0, 'cpu', 'disk' or a torch device such as "
                     "'cuda:0'"
                 ),
                 "did you mean 0?",
@@ -143,7 +143,7 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
                 "DM108",
                 3,
                 16,
-                f"'a..b' is no module path; {PATHS}",
+                f"'a..b' is not a valid module path; {PATHS}",
                 "",
             ),
         ),
@@ -165,7 +165,7 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
                 "DM006",
                 3,
                 19,
-                "the key '0' comes twice in one mapping; the first is at line 3",
+                "the key '0' appears twice in one mapping; the first is at line 3",
                 "keep one of them",
             ),
         ),
@@ -240,7 +240,7 @@ def test_no_message_speaks_python_or_pydantic() -> None:
         for value in values:
             for fault in faults(f"version: 1\n{key}: {value}\n"):
                 assert not re.search(
-                    r"\b(str|int|dict|list\[|bool|float|NoneType|None|True|False|Input|valid|instance|pydantic)\b",
+                    r"\b(str|int|dict|list\[|bool|float|NoneType|None|True|False|Input|should|instance|pydantic)\b",
                     fault[3],
                 ), fault
                 assert len(fault[3]) < 200

@@ -235,7 +235,7 @@ def test_a_kind_or_an_index_that_is_not_there_is_named(monkeypatch: pytest.Monke
 
 
 def test_the_disk_computes_nothing() -> None:
-    with pytest.raises(devmap.DeviceError, match="the disk is no device that computes"):
+    with pytest.raises(devmap.DeviceError, match="the disk cannot compute"):
         backend_for(DISK)
 
 

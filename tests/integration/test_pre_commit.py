@@ -126,7 +126,8 @@ def test_the_hook_fails_a_commit_with_a_bad_config_and_says_where(scratch: Path,
     assert result.returncode == 1
     line = next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith("device_map:"))
     assert (
-        f"{config.name}:{line}:14: error[DM201] 'model.layer.0' is no module of this model" in result.stderr
+        f"{config.name}:{line}:14: error[DM201] 'model.layer.0' is not a module of this model"
+        in result.stderr
     )
     assert run("git", "log", "--oneline", cwd=scratch, home=tmp_path).stdout.count("\n") == 1
 

@@ -40,7 +40,7 @@ def test_each_config_is_a_test_that_fails_with_the_findings(project: pytest.Pyte
     result.stdout.fnmatch_lines(
         [
             "*devmap validate bad.devmap.yml*",
-            "error[[]DM201 unmatched-key[]]: 'model.layer.0' is no module of this model",
+            "error[[]DM201 unmatched-key[]]: 'model.layer.0' is not a module of this model",
             "  --> bad.devmap.yml:4:14",
             " 4 | device_map: {model.layer.0: 0, '': balanced}",
             "   |              ^^^^^^^^^^^^^ did you mean 'model.layers.0'[?]",

@@ -112,7 +112,7 @@ HEAD = "version: 1\nmodules:\n  '': M\n  a: A\n  b: ModuleList\n  b[0-3]: B\n"
         (HEAD + "tensors:\n  a.w: float32[1, x]\n", 8, "expected a dtype and a shape"),
         (HEAD + "tensors:\n  a.w: float32[1,, 2]\n", 8, "expected a shape of whole numbers"),
         (HEAD + "tensors:\n  a.w: float32[99999999999999999999]\n", 8, "expected a shape of whole numbers"),
-        (HEAD + "tensors:\n  a.w: float33[1]\n", 8, "'float33' is no dtype of torch"),
+        (HEAD + "tensors:\n  a.w: float33[1]\n", 8, "'float33' is not a torch dtype"),
         (HEAD + "tensors:\n  a.w: float32[1] buffered\n", 8, "expected a dtype and a shape"),
         (HEAD + "tensors:\n  a.w: 7\n", 8, "expected a dtype and a shape"),
         (HEAD + "tensors:\n  c.w: int8[1]\n", 8, "'c.w' has no module"),

@@ -47,7 +47,7 @@ def test_an_edited_lock_is_found_by_its_digest() -> None:
         ("b: cpu", "b: b", "is no device"),
         ("strategy: auto", "strategy: 3", "x:5: 'strategy' must be text"),
         ("capacity: 20", "capacity: -1", "whole number of bytes"),
-        ("dtype: null", "dtype: null\nextra: 1", "'extra' is no key of a lock"),
+        ("dtype: null", "dtype: null\nextra: 1", "'extra' is not a key of a lock"),
     ],
 )
 def test_a_wrong_lock_names_its_line(old: str, new: str, message: str) -> None:

@@ -156,7 +156,10 @@ def test_devices_are_named_in_words() -> None:
 def test_where_bytes_would_do_it_says_that_blocks_do_not_fit_and_whether_that_is_certain() -> None:
     error = refusal({"max_memory": {0: 10, 1: 10}}, chain(8, 8, 4))
     assert "missing" not in error.message
-    assert "its bytes would do, its blocks do not fit" in error.message
+    assert (
+        "total memory is sufficient, but the model's indivisible blocks cannot be packed into it"
+        in error.message
+    )
     assert (
         "every way to place its blocks whole was ruled out; a larger budget alone would do: 2 B on device "
         "0 or device 1" in error.message

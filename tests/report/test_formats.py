@@ -52,7 +52,7 @@ FINDINGS = (
         "DM201",
         "unmatched-key",
         Severity.ERROR,
-        "'model.layer.0' is no module of this model",
+        "'model.layer.0' is not a module of this model",
         ("device_map", "model.layer.0"),
         SOURCE.stretch(*at(7, "model.layer.0")),
         label="did you mean 'model.layers.0'?",

@@ -70,13 +70,13 @@ def test_a_key_that_names_nothing_is_an_error_with_a_suggestion(
         label,
         label,
     )
-    assert finding.message == f"'{key}' is no module or tensor of this model"
+    assert finding.message == f"'{key}' is not a module or tensor of this model"
 
 
 def test_a_module_that_may_hold_no_weights_is_only_a_warning(example: Inventory) -> None:
     (finding,) = device_map_findings(example, {"": 0, "model.layers.0.mlp.act_fn": 0})
     assert (finding.code, finding.severity) == ("DM201", Severity.WARNING)
-    assert finding.message == "'model.layers.0.mlp.act_fn' holds no weights, or is no module of this model"
+    assert finding.message == "'model.layers.0.mlp.act_fn' holds no weights, or is not a module of this model"
     assert finding.help == "'model.layers.0.mlp' has gate_proj, up_proj, down_proj"
 
 
@@ -98,7 +98,7 @@ def test_a_key_that_is_near_to_nothing_is_an_error_that_says_what_there_is(
         "",
         said,
     )
-    assert finding.message == f"'{key}' is no module or tensor of this model"
+    assert finding.message == f"'{key}' is not a module or tensor of this model"
 
 
 def test_a_wrong_prefix_everywhere_is_said_twenty_times_and_counted(example: Inventory) -> None:
@@ -176,15 +176,15 @@ def test_tied_tensors_apart_are_an_error_with_the_price_of_the_copy(example: Inv
 def test_a_value_that_is_no_device_is_said_once(example: Inventory, value: object) -> None:
     found = device_map_findings(example, {"model": value, "lm_head": value})
     assert [finding.code for finding in found] == ["DM105"]
-    assert found[0].message == f"{shown(value)} is no device (at 'model' and 1 other key)"
+    assert found[0].message == f"{shown(value)} is not a valid device (at 'model' and 1 other key)"
     assert found[0].help == "values are an index such as 0, 'cpu', 'disk' or a torch device such as 'cuda:0'"
 
 
 def test_wrong_values_are_said_one_by_one_up_to_twenty(example: Inventory) -> None:
     (first, second) = device_map_findings(example, {"model": "gpu", "lm_head": True})
     assert (first.message, second.message) == (
-        "'gpu' is no device (at 'model')",
-        "true is no device (at 'lm_head')",
+        "'gpu' is not a valid device (at 'model')",
+        "true is not a valid device (at 'lm_head')",
     )
     assert (
         len(device_map_findings(example, {name: f"gpu{place}" for place, name in enumerate(example.tensors)}))
@@ -202,7 +202,7 @@ def test_a_key_that_is_no_text_is_said(example: Inventory) -> None:
     assert [(finding.code, finding.message, finding.help) for finding in found] == [
         (
             "DM108",
-            "the key '0' is no module path",
+            "the key '0' is not a valid module path",
             "keys are paths such as 'model.layers.0', values are devices",
         )
     ]

@@ -18,11 +18,11 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "device_map: {model.layer.0: 0, '': 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "model.layer.0"), "'model.layer.0' is no module of this model")],
+            [(("device_map", "model.layer.0"), "'model.layer.0' is not a module of this model")],
         ),
         (
             HEAD + "device_map: {'layers[0-1]': 0, '': 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map", "layers[0-1]"), "'layers[0-1]' is no module of this model")],
+            [(("device_map", "layers[0-1]"), "'layers[0-1]' is not a module of this model")],
         ),
         (
             HEAD + "device_map: {'model.layers.*.atention': 0, '': 1}\nmax_memory: {0: 2GB, 1: 2GB}\n",
@@ -38,7 +38,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map", "model.layers[2-9].mlpp"),
-                    "'model.layers[2-9].mlpp' is no module of this model",
+                    "'model.layers[2-9].mlpp' is not a module of this model",
                 )
             ],
         ),

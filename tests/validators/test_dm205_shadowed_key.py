@@ -21,7 +21,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map", "model.norm"),
-                    "'model.norm' decides nothing: 'model.norm.weight' names all that is below it",
+                    "'model.norm' has no effect: 'model.norm.weight' covers everything below it",
                 )
             ],
         ),
@@ -32,7 +32,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map", "model.layers.*"),
-                    "'model.layers.*' decides nothing: 'model.layers[0-3]' names all that is below it",
+                    "'model.layers.*' has no effect: 'model.layers[0-3]' covers everything below it",
                 )
             ],
         ),
@@ -43,14 +43,14 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map", "model.norm"),
-                    "'model.norm' decides nothing: 'model.norm.weight' names all that is below it",
+                    "'model.norm' has no effect: 'model.norm.weight' covers everything below it",
                 ),
                 (
                     ("device_map", "model.layers.0"),
                     (
-                        "'model.layers.0' decides nothing: 'model.layers.0.*', 'model.layers.0.mlp', "
+                        "'model.layers.0' has no effect: 'model.layers.0.*', 'model.layers.0.mlp', "
                         "'model.layers.0.self_attn' "
-                        "name all that is below it"
+                        "cover everything below it"
                     ),
                 ),
             ],
@@ -61,11 +61,11 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map", "model.norm"),
-                    "'model.norm' decides nothing: 'model.norm.weight' names all that is below it",
+                    "'model.norm' has no effect: 'model.norm.weight' covers everything below it",
                 ),
                 (
                     ("device_map", "model.norm.*"),
-                    "'model.norm.*' decides nothing: 'model.norm.weight' names all that is below it",
+                    "'model.norm.*' has no effect: 'model.norm.weight' covers everything below it",
                 ),
             ],
         ),
@@ -75,7 +75,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             [
                 (
                     ("device_map", "model.layers.0.mlp"),
-                    "'model.layers.0.mlp' decides nothing: 'model.layers.*.mlp.*' names all that is below it",
+                    "'model.layers.0.mlp' has no effect: 'model.layers.*.mlp.*' covers everything below it",
                 )
             ],
         ),

@@ -18,15 +18,15 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "forbid: {1: [lm_head, norm]}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("forbid", "1", 1), "'norm' in forbid is no module of this model")],
+            [(("forbid", "1", 1), "'norm' in forbid is not a module of this model")],
         ),
         (
             HEAD + "same_device: [[model.norm, lm_heads]]\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("same_device", 0, 1), "'lm_heads' in same_device is no module of this model")],
+            [(("same_device", 0, 1), "'lm_heads' in same_device is not a module of this model")],
         ),
         (
             HEAD + "forbid: {1: ['model.layers[4-5]']}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("forbid", "1", 0), "'model.layers[4-5]' in forbid is no module of this model")],
+            [(("forbid", "1", 0), "'model.layers[4-5]' in forbid is not a module of this model")],
         ),
     ],
 )

@@ -18,13 +18,13 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
     [
         (
             HEAD + "workload: {kind: training, trainable: [lm_head, model.norms]}\nmax_memory: {0: 90GB}\n",
-            [(("workload", "trainable", 1), "'model.norms' in trainable is no module of this model")],
+            [(("workload", "trainable", 1), "'model.norms' in trainable is not a module of this model")],
         ),
         (
             HEAD + "workload: {kind: training, trainable: [lm_hed, model.layers.9]}\nmax_memory: {0: 90GB}\n",
             [
-                (("workload", "trainable", 0), "'lm_hed' in trainable is no module of this model"),
-                (("workload", "trainable", 1), "'model.layers.9' in trainable is no module of this model"),
+                (("workload", "trainable", 0), "'lm_hed' in trainable is not a module of this model"),
+                (("workload", "trainable", 1), "'model.layers.9' in trainable is not a module of this model"),
             ],
         ),
     ],

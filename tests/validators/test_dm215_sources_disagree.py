@@ -78,7 +78,7 @@ def test_all_kinds_of_differences_are_said_at_once_where_the_manifest_is_named(
     other = with_tensors(example, {**stored, "score.weight": Tensor("score.weight", (2, 4096), "bfloat16")})
     found = findings_of(context_of(TEXT, checkpoint_inventory=other), "DM215")
     assert [(finding.path, finding.message, finding.help) for finding in found] == [
-        (("model", "manifest"), message, "write the manifest anew: devmap inspect CHECKPOINT -o MANIFEST")
+        (("model", "manifest"), message, "write the manifest again: devmap inspect CHECKPOINT -o MANIFEST")
         for message in (
             (
                 "38 tensors of the manifest differ from the checkpoint: 'model.embed_tokens.weight' is "

@@ -21,7 +21,7 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             + "profiles: {a: {}, b: {device_map: auto}}\ndevice_map: auto\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
                 (("profiles", "a"), "the profile 'a' is empty"),
-                (("profiles", "b"), "the profile 'b' says what the config says already"),
+                (("profiles", "b"), "the profile 'b' changes nothing: the config says the same"),
             ],
         ),
     ],

@@ -19,8 +19,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
         (
             HEAD + "device_map: {'': 0, model.norm: cpu, lm_head: disk}\nmax_memory: {0: 2GB, 1: 2GB}\n",
             [
-                (("device_map", "model.norm"), "cpu is asked for and not offered"),
-                (("device_map", "lm_head"), "disk is asked for and not offered"),
+                (("device_map", "model.norm"), "cpu is used but not offered"),
+                (("device_map", "lm_head"), "disk is used but not offered"),
             ],
         ),
         (
@@ -28,8 +28,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
             + "device_map: {'': 0, lm_head: cpu, model.norm: disk}\nmachine: {devices: {0: {memory: 4GB}, "
             "disk: {memory: 9GB}}}\n",
             [
-                (("device_map", "lm_head"), "cpu is asked for and not offered"),
-                (("device_map", "model.norm"), "disk is asked for and not offered"),
+                (("device_map", "lm_head"), "cpu is used but not offered"),
+                (("device_map", "model.norm"), "disk is used but not offered"),
             ],
         ),
     ],

@@ -17,7 +17,7 @@ def test_it_counts_what_loses_its_range(context_of: ContextOf, findings_of: Find
     assert finding.path == ("model", "dtype")
     assert (
         finding.message
-        == "39 tensors of bfloat16 would become float16, which ends at 65,504: what is larger becomes "
+        == "39 tensors of bfloat16 would become float16, whose largest value is 65,504: larger ones become "
         "infinite"
     )
 

@@ -30,7 +30,7 @@ def plan_with(slots: tuple[Charge, ...], *, executes_on: Device = GPU) -> Plan:
 def test_one_slot_is_said_with_what_the_second_takes(context_of: ContextOf, findings_of: FindingsOf) -> None:
     (finding,) = findings_of(context_of(TEXT, plan=plan_with((Charge("slots", 40_000_000),))), "DM403")
     assert finding.path == ("max_memory", "0")
-    assert finding.message == "device 0 has room for one slot of 40.0 MB: each copy is waited for"
+    assert finding.message == "device 0 has room for one slot of 40.0 MB: copies cannot overlap with compute"
     assert finding.help == "free 40.0 MB more on it for a second slot"
 
 
@@ -78,12 +78,12 @@ def test_slots_are_counted_against_the_largest_block_of_each_accelerator(
     assert [(finding.path, finding.message, finding.help) for finding in found] == [
         (
             ("max_memory", "0"),
-            "device 0 has room for one slot of 40.0 MB: each copy is waited for",
+            "device 0 has room for one slot of 40.0 MB: copies cannot overlap with compute",
             "free 1 byte more on it for a second slot",
         ),
         (
             ("max_memory", "1"),
-            "device 1 has room for one slot of 20.0 MB: each copy is waited for",
+            "device 1 has room for one slot of 20.0 MB: copies cannot overlap with compute",
             "free 10.0 MB more on it for a second slot",
         ),
     ]

@@ -22,13 +22,13 @@ HEAD = "version: 1\nrules:\n"
     [
         ("rules: []\n", 1, "a policy pack is of version 1, found null"),
         ("version: 1\nrules: none\n", 2, "'rules' expects a list of rules, found 'none'"),
-        ("version: 1\nrulez: []\nrules: []\n", 2, "'rulez' is no key of a policy pack"),
+        ("version: 1\nrulez: []\nrules: []\n", 2, "'rulez' is not a key of a policy pack"),
         (HEAD + "  - text\n", 3, "a rule is a mapping, found 'text'"),
         (HEAD + "  - {message: m, schema: {}}\n", 3, "'code' expects text, found null"),
         (
             HEAD + "  - {code: ACME001, message: m, schema: {}, sevrity: note}\n",
             3,
-            "'sevrity' is no key of a policy's rule",
+            "'sevrity' is not a key of a policy's rule",
         ),
         (
             HEAD + "  - code: ACME001\n    message: m\n    schema: {}\n    over: moon\n",
@@ -43,7 +43,7 @@ HEAD = "version: 1\nrules:\n"
         (
             HEAD + "  - code: ACME001\n    message: m\n    schema:\n      type: nothing\n",
             6,
-            "no JSON Schema: ",
+            "not a valid JSON Schema: ",
         ),
         (
             HEAD
@@ -130,11 +130,11 @@ rules:
         for fault in policy.faults
     ] == [
         (1, 10, "a policy pack is of version 1"),
-        (2, 1, "'rulez' is no key of a policy pack"),
-        (5, 18, "'sevrity' is no key of a policy's rule"),
+        (2, 1, "'rulez' is not a key of a policy pack"),
+        (5, 18, "'sevrity' is not a key of a policy's rule"),
         (5, 12, "the code 'acme' is not two to eight capitals and three or four digits"),
         (5, 5, "'message' expects text"),
-        (5, 48, "no JSON Schema"),
+        (5, 48, "not a valid JSON Schema"),
         (6, 12, "the code 'ACME001' is used twice"),
     ]
     assert policy.rules == (

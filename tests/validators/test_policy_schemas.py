@@ -45,7 +45,7 @@ DOUBLING: dict[str, Any] = {
         ({"unevaluatedProperties": False}, ("unevaluatedProperties",), "additionalProperties"),
         ({"pattern": "(a)\\1"}, ("pattern",), "a reference back"),
         ({"patternProperties": {"(": {}}}, ("patternProperties", "("), "not closed"),
-        ({"type": "nothing"}, ("type",), "no JSON Schema"),
+        ({"type": "nothing"}, ("type",), "not a valid JSON Schema"),
         (DOUBLING, (), "held against more than 1,000"),
         ({"properties": {str(i): {} for i in range(3000)}}, (), "2,000 are allowed"),
     ],

@@ -122,7 +122,7 @@ def _no_break_space(value: Plain, position: Position, path: DocumentPath, kind: 
         "a no-break space (U+00A0), which YAML reads as a letter",
         place,
         path,
-        help="use a plain blank",
+        help="use a plain space",
         edit=edit,
     )
 
@@ -158,7 +158,7 @@ def _device_with_blank(fault: Fault, value: Plain) -> Fault:
         key, index = next(iter(value.items()))
         if re.fullmatch(DEVICE_PATTERN, key) and isinstance(index, int) and not isinstance(index, bool):
             return replace(
-                fault, label=f"did you mean '{key}:{index}'?", help=f"write {key}:{index} without the blank"
+                fault, label=f"did you mean '{key}:{index}'?", help=f"write {key}:{index} without the space"
             )
     if isinstance(value, str) and _MISSING_BLANK.fullmatch(value) and fault.code == "DM105":
         return _without_blank(fault, value)
@@ -176,16 +176,16 @@ def _without_blank(fault: Fault, value: str) -> Fault:
     key, _, rest = value.partition(":")
     start = fault.position.start
     after_colon = fault.position.source.stretch(start.line, start.column + len(key) + 1, 0)
-    edit = Edit(after_colon, " ", "a blank after the colon") if written(fault.position) == value else None
+    edit = Edit(after_colon, " ", "a space after the colon") if written(fault.position) == value else None
     return replace(
-        fault, label=f"did you mean '{key}: {rest}'?", help="a colon needs a blank behind it", edit=edit
+        fault, label=f"did you mean '{key}: {rest}'?", help="a colon needs a space after it", edit=edit
     )
 
 
 def _with_remedy(fault: Fault, kind: str, value: Plain) -> Fault:
     """The fault of a value of another type, with what to write instead where that is plain."""
     if kind == "string_type" and isinstance(value, int | float):
-        return replace(fault, help="put quotes round it", edit=requote(fault.position))
+        return replace(fault, help="put quotes around it", edit=requote(fault.position))
     if isinstance(value, float) and kind in {"int_type", "int_from_float"}:
         return replace(fault, help="write the digits, without a point or an exponent")
     return _with_remedy_of_text(fault, kind, value) if isinstance(value, str) else fault
@@ -195,7 +195,7 @@ def _with_remedy_of_text(fault: Fault, kind: str, value: str) -> Fault:
     if kind == "dict_type" and _MISSING_BLANK.fullmatch(value):
         return _without_blank(fault, value)
     if kind == "list_type":
-        return replace(fault, help=f"put brackets round it: [{value}]")
+        return replace(fault, help=f"put brackets around it: [{value}]")
     truth = _TRUTHS.get(value.lower()) if kind == "bool_type" else None
     if truth is not None:
         edit = (
@@ -205,7 +205,7 @@ def _with_remedy_of_text(fault: Fault, kind: str, value: str) -> Fault:
         )
         return replace(fault, label=f"write {truth}", edit=edit)
     if kind in {"int_type", "int_from_float", "float_type"} and re.fullmatch(r"[0-9_,.]+", value):
-        return replace(fault, help="write the number without quotes, blanks, commas or underscores")
+        return replace(fault, help="write the number without quotes, spaces, commas or underscores")
     return fault
 
 
@@ -236,7 +236,7 @@ def _unknown_key(
         if model is PlacementConfig
         else "a machine"
     )
-    message = f"{shown(name)} is no key of {where}"
+    message = f"{shown(name)} is not a key of {where}"
     if near:
         edit = rename(position, name, near[0]) if sure is not None else None
         return Fault("DM101", message, position, path, label=f"did you mean '{near[0]}'?", edit=edit)

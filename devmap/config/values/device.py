@@ -136,7 +136,7 @@ def parse_device(value: object) -> Device:
         or match["backend"] in _NOT_FOR_WEIGHTS
         or (match["index"] is None and match["backend"] not in _BACKENDS)
     ):
-        msg = f"{shown(text)} is no device; expected an index such as 0, 'cpu', 'disk' or a torch device such as 'cuda:0'"
+        msg = f"{shown(text)} is not a valid device; expected an index such as 0, 'cpu', 'disk' or a torch device such as 'cuda:0'"
         raise ValueError(msg)
     return Device(Tier.ACCELERATOR, int(match["index"] or 0), match["backend"])
 

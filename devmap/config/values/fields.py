@@ -94,7 +94,7 @@ _MAP_KEY = re.compile(rf"(?:{_SEGMENT}(?:\[[0-9]+-[0-9]+\])?(?:\.{_SEGMENT}(?:\[
 def _parse_map_key(value: object) -> str:
     if not isinstance(value, str) or not _MAP_KEY.match(value):
         msg = (
-            f"{shown(value)} is no module path; expected names joined by dots, ranges such as "
+            f"{shown(value)} is not a valid module path; expected names joined by dots, ranges such as "
             f"'model.layers[0-39]' "
             "or globs such as 'model.layers.*.mlp'"
         )
@@ -125,7 +125,7 @@ def _parse_dtype(value: object) -> str:
     name = str(value).removeprefix("torch.")
     name = DTYPE_ALIASES.get(name, name)
     if not isinstance(value, str) or name not in DTYPES:
-        msg = f"{shown(value)} is no dtype that weights run in; expected one of {', '.join(DTYPES)}"
+        msg = f"{shown(value)} is not a dtype that weights can run in; expected one of {', '.join(DTYPES)}"
         raise ValueError(msg)
     return name
 

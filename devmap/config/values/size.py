@@ -57,7 +57,7 @@ def parse_size(value: object) -> Bytes:
         ValueError: with a sentence for people.
     """
     if isinstance(value, float):
-        msg = f"{shown(value)} is no whole number of bytes; add a unit such as GB"
+        msg = f"{shown(value)} is not a whole number of bytes; add a unit such as GB"
         raise ValueError(msg)  # noqa: TRY004 - what pydantic turns into a located error
     if isinstance(value, bool) or not isinstance(value, int | str):
         msg = f"expected a size such as '20GB' or a whole number of bytes, found {shown(value)}"
@@ -74,7 +74,7 @@ def parse_size(value: object) -> Bytes:
         msg = f"a size cannot be negative, found {shown(value)}"
         raise ValueError(msg)
     if match is None or (unit and unit.lower() not in _UNITS):
-        msg = f"{shown(value)} is no size; expected a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as '20GB'"
+        msg = f"{shown(value)} is not a valid size; expected a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as '20GB'"
         raise ValueError(msg)
     if unit.endswith("b"):
         bits = _bounded(Decimal(match["number"]) * _UNITS[unit.lower()] / 8, text)
@@ -82,7 +82,7 @@ def parse_size(value: object) -> Bytes:
         msg = f"{shown(value)} is ambiguous: {proper} in bytes, or {format_bytes(bits)} if the lower-case 'b' means bits; write '{proper}'"
         raise ValueError(msg)
     if not unit and "." in match["number"]:
-        msg = f"{shown(value)} is no whole number of bytes; add a unit such as GB"
+        msg = f"{shown(value)} is not a whole number of bytes; add a unit such as GB"
         raise ValueError(msg)
     return _bounded(Decimal(match["number"]) * _UNITS[unit.lower() or "b"], text)
 
@@ -98,7 +98,7 @@ def parse_amount(value: object) -> Bytes | Percent:
     if isinstance(value, str) and value.strip().endswith("%"):
         match = _PERCENT.match(value.strip())
         if match is None or Decimal(match["number"]) > 100:
-            msg = f"{shown(value)} is no share; expected 0% to 100%"
+            msg = f"{shown(value)} is not a valid percentage; expected 0% to 100%"
             raise ValueError(msg)
         return Percent(Decimal(match["number"]))
     return parse_size(value)

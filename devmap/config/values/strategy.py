@@ -55,7 +55,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "balanced": "The smallest possible largest load of an accelerator; cpu and disk take only what "
         "does not fit.",
         "balanced_low_0": "As little as possible on device 0, the others balanced.",
-        "fastest": "The least predicted time of one pass on the machine that the config names.",
+        "fastest": "The shortest predicted time of one pass on the machine that the config names.",
         "cpu": "Host memory.",
         "disk": "The checkpoint's own files, or the offload folder.",
         "latency": "The time of one pass.",
@@ -63,12 +63,12 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "inference": "Room for the KV cache and activations.",
         "training": "Room for gradients and optimizer states too.",
         "server": "As inference, with device 0 kept light.",
-        "adamw": "Two states a parameter in float32.",
-        "adamw_8bit": "Two states a parameter in 8 bits.",
-        "adafactor": "One state a row and a column of each matrix.",
-        "lion": "One state a parameter.",
+        "adamw": "Two states per parameter in float32.",
+        "adamw_8bit": "Two states per parameter in 8 bits.",
+        "adafactor": "One state per row and per column of each matrix.",
+        "lion": "One state per parameter.",
         "sgd": "No state.",
-        "sgd_momentum": "One state a parameter.",
+        "sgd_momentum": "One state per parameter.",
     }
 )
 """What each word of a config means, for editors."""

@@ -152,12 +152,12 @@ class _Builder:
         found = "a list" if isinstance(self._root, list) else f"the value {shown(self._root)}"
         where, hint = (
             position_of(self.spans[()][1], self.source),
-            "write 'key: value' lines, with a blank after each colon",
+            "write 'key: value' lines, with a space after each colon",
         )
         column = self.source.line(where.start.line).find("\u00a0") + 1
         if column:
             where = self.source.stretch(where.start.line, column)
-            hint = "a no-break space (U+00A0) stands here, which YAML reads as a letter: use a plain blank"
+            hint = "a no-break space (U+00A0) stands here, which YAML reads as a letter: use a plain space"
         self._add(Fault("DM012", f"expected keys at the top of the file, found {found}", where, help=hint))
 
     def _add(self, fault: Fault) -> None:
@@ -191,7 +191,7 @@ class _Builder:
             raise _Stop(
                 Fault(
                     "DM008",
-                    f"lists and mappings are nested more than {self.limits.depth} deep",
+                    f"lists and mappings are nested deeper than {self.limits.depth} levels",
                     self._at(event, width=1),
                 )
             )
@@ -220,7 +220,7 @@ class _Builder:
             and event.flow_style
             and self.source.line(event.start_mark.line + 1)[: event.start_mark.column].endswith("{")
         ):
-            hint = "a config is plain YAML: use 'profiles', or put quotes round it if it is text"
+            hint = "a config is plain YAML: use 'profiles', or put quotes around it if it is text"
             line, column = event.start_mark.line + 1, event.start_mark.column
             return Fault(
                 "DM004",
@@ -235,7 +235,7 @@ class _Builder:
             f"{found} cannot be a key",
             self._at(event, width=1),
             self._stack[-1].path,
-            help="put quotes round it if it is text",
+            help="put quotes around it if it is text",
         )
 
     def _close(self, event: Event) -> None:
@@ -287,7 +287,7 @@ class _Builder:
         path = (*parent.path, event.value)
         first = self.spans.get(path)
         where = f"; the first is at line {first[0][0].line + 1}" if first and first[0] else ""
-        message = f"the key {shown(event.value)} comes twice in one mapping{where}"
+        message = f"the key {shown(event.value)} appears twice in one mapping{where}"
         self._add(Fault("DM006", message, self._at(event), path, help="keep one of them"))
 
     def _alias(self, event: NodeEvent) -> None:
@@ -297,18 +297,18 @@ class _Builder:
             raise _Stop(
                 Fault(
                     "DM013",
-                    f"'*{name}' stands inside the node that it names",
+                    f"'*{name}' refers to the node that contains it",
                     self._at(event),
                     help="write the value out",
                 )
             )
         if anchor is None:
-            hint = f"put quotes round it if it is a pattern: '*{name}'"
+            hint = f"put quotes around it if it is a pattern: '*{name}'"
             edit = Edit(self._at(event), f"'*{name}'", "quote it")
             raise _Stop(
                 Fault(
                     "DM013",
-                    f"nothing is called '&{name}' before '*{name}'",
+                    f"no anchor is called '&{name}' before '*{name}'",
                     self._at(event),
                     help=hint,
                     edit=edit,
@@ -322,7 +322,7 @@ class _Builder:
                     "DM014",
                     "an alias cannot be a key",
                     self._at(event),
-                    help="put quotes round it if it is text",
+                    help="put quotes around it if it is text",
                 )
             )
         self._put(anchor.value, (event.start_mark, event.end_mark))
@@ -353,7 +353,7 @@ class _Builder:
         for value, span in node.merges:
             for parent in value if isinstance(value, list) else [value]:
                 if not isinstance(parent, dict):
-                    message = f"'<<' takes over mappings, found {shown(parent)}"
+                    message = f"'<<' merges mappings, found {shown(parent)}"
                     self._add(
                         Fault(
                             "DM017",
@@ -423,15 +423,15 @@ class _Builder:
         try:
             value = resolve(text)
         except OverflowError:
-            message = f"a number of {len(text):,} digits"
-            hint = f"a number has at most {LONGEST_NUMBER} digits; put quotes round it if it is text"
+            message = f"the number has {len(text):,} digits"
+            hint = f"a number has at most {LONGEST_NUMBER} digits; put quotes around it if it is text"
             self._add(Fault("DM016", message, self._at(event), self._next_path(), help=hint))
             return 0
         if value is text and has_leading_zero(text):
             sign, digits = ("-" if text[0] == "-" else ""), text.lstrip("+-0") or "0"
             position = self._at(event)
             message = f"{shown(text)} has a leading zero: YAML 1.1 reads it as octal, YAML 1.2 as decimal"
-            hint = f"write {sign}{digits}, or put quotes round it if it is text"
+            hint = f"write {sign}{digits}, or put quotes around it if it is text"
             edit = Edit(position, f"{sign}{digits}", f"write {sign}{digits}")
             self._add(Fault("DM018", message, position, self._next_path(), help=hint, edit=edit))
         return value

@@ -31,15 +31,15 @@ _UNCLOSED = {
 
 _WORDS = {
     "found unknown escape character": (
-        "an escape that YAML does not have",
+        "an unknown escape sequence",
         "use single quotes, in which a backslash is only a backslash",
     ),
     "found invalid Unicode character escape code": (
-        "an escape that names no character",
+        "an escape sequence for no valid character",
         "write the character itself",
     ),
     "did not find expected hexdecimal number": (
-        "an escape that lacks its hexadecimal digits",
+        "an escape sequence without its hexadecimal digits",
         "write the character itself",
     ),
     "did not find expected '-' indicator": (
@@ -64,7 +64,7 @@ _WORDS = {
         "a list or mapping that was opened is not closed",
     ),
     "found undefined tag handle": (
-        "a tag that nothing defines",
+        "an undefined tag",
         "remove it, or quote the value if it is text",
     ),
     "found an indentation indicator equal to 0": (
@@ -144,7 +144,7 @@ def _no_break_space(source: Source, first: int, last: int) -> Fault | None:
                 "DM004",
                 message,
                 position,
-                help="use a plain blank",
+                help="use a plain space",
                 edit=Edit(position, " ", "a plain blank"),
             )
     return None
@@ -157,7 +157,7 @@ def _template(source: Source, line: int) -> Fault | None:
         if column and (
             braces == "{{" or "%}" in text
         ):  # `{%` alone is a mapping with a key that needs quotes
-            hint = "a config is plain YAML: use 'profiles', or put quotes round it if it is text"
+            hint = "a config is plain YAML: use 'profiles', or put quotes around it if it is text"
             return Fault("DM004", "template braces are not read", source.stretch(line, column, 2), help=hint)
     return None
 
@@ -176,7 +176,9 @@ def _special(source: Source, line: int, column: int, problem: str) -> Fault | No
     position = source.stretch(line, column, len(value))
     edit = Edit(position, f"'{value}'", "quote it") if first not in ",]}" and "'" not in value else None
     hint = (
-        f"put quotes round it: {shown(value)}" if edit else "remove it, or put quotes round it if it is text"
+        f"put quotes around it: {shown(value)}"
+        if edit
+        else "remove it, or put quotes around it if it is text"
     )
     return Fault(
         "DM004", f"a value without quotes cannot begin with '{first}'", position, help=hint, edit=edit
@@ -193,7 +195,7 @@ def _device(source: Source, line: int, column: int) -> Fault | None:
                 "DM004",
                 f"'{match[0]}' is a key and a value",
                 position,
-                help=f"write {name} without the blank",
+                help=f"write {name} without the space",
                 edit=edit,
             )
     return None
@@ -217,10 +219,10 @@ def _colon(source: Source, line: int, column: int, opened_line: int, problem: st
         match = _MISSING_BLANK.search(text)
         if match and (": " not in text[: match.start(1)] or candidate != line):
             position = source.stretch(candidate, match.start(1) + 1, len(match[0].strip(" {,-")))
-            edit = Edit(source.stretch(candidate, match.end() + 1, 0), " ", "a blank after the colon")
+            edit = Edit(source.stretch(candidate, match.end() + 1, 0), " ", "a space after the colon")
             return Fault(
                 "DM004",
-                f"no blank after the colon of '{match[1]}:'",
+                f"no space after the colon of '{match[1]}:'",
                 position,
                 help=f"write '{match[1]}: ...'",
                 edit=edit,
@@ -236,7 +238,9 @@ def _colon(source: Source, line: int, column: int, opened_line: int, problem: st
         )
     before = source.line(line)[: column - 1]
     if ": " in before:
-        hint = "a value that holds ': ' needs quotes; a nested mapping starts on a line of its own, indented"
+        hint = (
+            "a value that contains ': ' needs quotes; a nested mapping starts on a line of its own, indented"
+        )
         return Fault("DM004", "a second ': ' on one line", source.stretch(line, column), help=hint)
     hint = "keys of one mapping start in one column; the line before this one has a value already"
     start = len(before) - len(before.lstrip())
@@ -255,7 +259,7 @@ def _expected_key(source: Source, line: int, column: int) -> Fault:
         hint = "put the whole value in quotes; a quote inside single quotes is written twice"
         return Fault(
             "DM004",
-            "more text after a closing quote",
+            "text after a closing quote",
             source.stretch(line, column, len(text.rstrip()) - column + 1),
             help=hint,
         )

@@ -105,7 +105,7 @@ def _inline(value: object) -> str:  # noqa: PLR0911 - one return a kind of value
         return "{}"
     if _is_list(value):
         return f"[{', '.join(map(_inline, value))}]"
-    msg = f"{type(value).__name__} is no plain value"
+    msg = f"{type(value).__name__} is not a plain value"
     raise TypeError(msg)
 
 

@@ -116,7 +116,10 @@ def _limiting_factors(problem: Problem, overflow: Overflow, increases: Mapping[D
         f"{overflow.steps:,} steps"
     )
     has = f"{device_names(devices)}{together} may hold {'any number of bytes' if offered >= NO_LIMIT else format_bytes(offered)}"
-    return f"its bytes would do, its blocks do not fit: the model needs {format_bytes(needed)}{extra}, {has}, and {tried}{alone}"
+    return (
+        "total memory is sufficient, but the model's indivisible blocks cannot be packed into it: "
+        f"the model needs {format_bytes(needed)}{extra}, {has}, and {tried}{alone}"
+    )
 
 
 def _usable(problem: Problem, device: Device, nbytes: int) -> int:

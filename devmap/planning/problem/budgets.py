@@ -119,7 +119,7 @@ def _memory(device: Device, machine: MachineProfile | None) -> int:
     where = (
         f"the machine '{machine.name}' has no device {device}"
         if machine is not None
-        else "no machine is known"
+        else "no machine is given"
     )
     what = "cpu" if device == CPU else f"device {device}"
     raise ResolutionError(

@@ -192,7 +192,7 @@ class _Names:
 
     def _why_excluded(self, device: Device, at: int) -> str:
         if self._forbids(device, at) is None:
-            return "{subject} is trained, and changes are not written to disk"
+            return "{subject} is trained, and changes to weights on disk are not written back"
         return f"'forbid' keeps {{subject}} off {device_name(device)}"
 
     def _forbids(self, device: Device, at: int) -> int | None:

@@ -190,5 +190,5 @@ def _refuse(found: Sequence[Conflict]) -> None:
         raise ResolutionError(
             f"constraints in conflict: {'; '.join(' and '.join(one.keys) for one in found)}",
             problems=[MapProblem("DM210", one.message, one.path) for one in found],
-            help="take one of each back",
+            help="remove one of each group",
         )

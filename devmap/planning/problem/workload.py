@@ -116,12 +116,12 @@ def _training(
 
 
 _STATES = {
-    Optimizer.ADAMW: "2 float32 moments an element, and a float32 master copy in half precision",
-    Optimizer.ADAMW_8BIT: "2 one-byte moments an element",
-    Optimizer.ADAFACTOR: "a float32 row and column a matrix",
-    Optimizer.LION: "1 float32 momentum an element",
+    Optimizer.ADAMW: "2 float32 moments per element, and a float32 master copy in half precision",
+    Optimizer.ADAMW_8BIT: "2 one-byte moments per element",
+    Optimizer.ADAFACTOR: "a float32 row and column per matrix",
+    Optimizer.LION: "1 float32 momentum per element",
     Optimizer.SGD: "none",
-    Optimizer.SGD_MOMENTUM: "1 momentum an element in the parameter's dtype",
+    Optimizer.SGD_MOMENTUM: "1 momentum per element in the parameter's dtype",
 }
 
 
@@ -155,9 +155,7 @@ def _saved_activations(
     each = workload.batch_size * length * hidden * factor
     layers = [layer for found in _layer_lists(inventory) for layer in found]
     by_atom = dict.fromkeys(_first_atoms(atoms, layers).values(), each)
-    words = (
-        f"{workload.batch_size} x {length:,} tokens x {hidden:,} hidden x {factor} bytes a layer, an estimate"
-    )
+    words = f"{workload.batch_size} x {length:,} tokens x {hidden:,} hidden x {factor} bytes per layer, an estimate"
     return [WorkloadCharge("activations", by_atom, words, follows_home=False)], ()
 
 

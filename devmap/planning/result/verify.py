@@ -113,7 +113,7 @@ def _one_after_another(plan: Plan, inventory: Inventory) -> list[Said[int]] | No
 def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
     for key in plan.device_map:
         if key not in inventory.modules and key not in inventory.tensors:
-            yield f"the key '{key}' names nothing"
+            yield f"the key '{key}' matches nothing"
 
 
 def _contradicting_homes(

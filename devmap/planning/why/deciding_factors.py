@@ -217,7 +217,9 @@ def _devices(question: Question, rooms: FreeCapacity, atom: int) -> Iterator[Dec
             )
             forbidden = any(device == budget.device for device in question.config.forbid)
             if trained and not forbidden:
-                yield DecidingFactor("training", DISK, "It is trained, and changes are not written to disk.")
+                yield DecidingFactor(
+                    "training", DISK, "It is trained, and changes to weights on disk are not written back."
+                )
             else:
                 yield DecidingFactor(
                     "forbid", budget.device, f"forbid.{budget.device} keeps it off {_name(budget.device)}."
@@ -236,7 +238,7 @@ def _why_not(question: Question, rooms: FreeCapacity, at: int, device: Device) -
     short = f"{name} had {_size(left)} left, it takes {_size(needed)}: {_size(needed - max(0, left))} short"
     if needed <= left + kept:
         return DecidingFactor(
-            "reserve", device, f"{short}. What is kept there to stream ({_size(kept)}) is what binds."
+            "reserve", device, f"{short}. The room kept there for streaming ({_size(kept)}) is the limit."
         )
     if needed <= left + budget.headroom_bytes:
         return DecidingFactor(

@@ -132,7 +132,7 @@ def why(
     if path not in inventory.modules and path not in inventory.tensors:
         near = near_path(path, inventory.index)
         hint = f"did you mean '{near}'?" if near else explain_miss(path, inventory.index)
-        raise UsageError(f"'{path}' is no module or tensor of the model", help=hint)
+        raise UsageError(f"'{path}' is not a module or tensor of the model", help=hint)
     question = problem_of(config, inventory, machine)
     asked = _covered(question.problem, path)
     about = _about(question, path, asked)

@@ -97,7 +97,7 @@ def _devices_of(device_map: Mapping[Any, object]) -> tuple[dict[str, object], li
     findings: list[Finding] = []
     for key, value in device_map.items():
         if not isinstance(key, str):
-            message = f"the key {shown(key)} is no module path"
+            message = f"the key {shown(key)} is not a valid module path"
             findings.append(
                 _error("DM108", message, help="keys are paths such as 'model.layers.0', values are devices")
             )
@@ -116,7 +116,9 @@ def _devices_of(device_map: Mapping[Any, object]) -> tuple[dict[str, object], li
         hint = "values are an index such as 0, 'cpu', 'disk' or a torch device such as 'cuda:0'"
         if value.strip("'") in set(Strategy):
             hint = "a concrete map has a device for each key; resolve the strategy first"
-        findings.append(_error("DM105", f"{value} is no device (at {shown(keys[0])}{others})", help=hint))
+        findings.append(
+            _error("DM105", f"{value} is not a valid device (at {shown(keys[0])}{others})", help=hint)
+        )
     return devices, findings[:_MOST_FINDINGS]
 
 
@@ -128,13 +130,13 @@ def _unmatched(inventory: Inventory, device_map: Mapping[str, object]) -> list[F
 
 def _unmatched_key(inventory: Inventory, key: str) -> Finding:
     near = near_path(key, inventory.index)
-    message = f"{shown(key)} is no module or tensor of this model"
+    message = f"{shown(key)} is not a module or tensor of this model"
     if near is not None:
         return _error("DM201", message, label=f"did you mean '{near}'?", help=f"did you mean '{near}'?")
     parent, _, name = key.rpartition(".")
     if parent in inventory.modules and name.isidentifier() and inventory.children[parent]:
         # Maps that others wrote name modules without weights (dropouts), which an inventory does not hold.
-        message = f"{shown(key)} holds no weights, or is no module of this model"
+        message = f"{shown(key)} holds no weights, or is not a module of this model"
         return _error("DM201", message, help=explain_miss(key, inventory.index), severity=Severity.WARNING)
     return _error("DM201", message, help=explain_miss(key, inventory.index))
 

@@ -241,7 +241,7 @@ class _Reader:
             )
         for key in self.document:
             if key not in {"version", "name", "description", "rules"}:
-                self.fault((key,), f"{shown(key)} is no key of a policy pack", key=True)
+                self.fault((key,), f"{shown(key)} is not a key of a policy pack", key=True)
         written = self.document.get("rules")
         if not isinstance(written, list):
             self.fault(("rules",), f"'rules' expects a list of rules, found {shown(written)}")
@@ -262,7 +262,7 @@ class _Reader:
             return None
         for key in node:
             if key not in _RULE_KEYS:
-                self.fault((*path, key), f"{shown(key)} is no key of a policy's rule", key=True)
+                self.fault((*path, key), f"{shown(key)} is not a key of a policy's rule", key=True)
         code = self.text(path, node, "code")
         if code and not _CODE.match(code):
             self.fault(

@@ -138,7 +138,7 @@ def _shape_faults(schema: dict[str, Plain]) -> Iterator[Fault]:
         # Without a format checker: what patterns may be is told above.
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
     except SchemaError as error:
-        yield tuple(error.absolute_path), f"no JSON Schema: {error.message[:120]}"
+        yield tuple(error.absolute_path), f"not a valid JSON Schema: {error.message[:120]}"
 
 
 def _cost_faults(found: dict[DocumentPath, dict[str, Plain]], root: dict[str, Plain]) -> Iterator[Fault]:

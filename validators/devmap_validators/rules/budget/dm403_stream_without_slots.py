@@ -33,9 +33,7 @@ def _check(context: Context) -> Iterator[Report]:
         slots = sum(charge.nbytes for charge in use.charges if charge.what == "slots")
         block = largest[use.device]
         if use.device.is_accelerator and block and slots < 2 * block:
-            message = (
-                f"device {use.device} has room for one slot of {exact_bytes(block)}: each copy is waited for"
-            )
+            message = f"device {use.device} has room for one slot of {exact_bytes(block)}: copies cannot overlap with compute"
             hint = f"free {exact_bytes(2 * block - slots)} more on it for a second slot"
             yield Report(message, device_path(context, ("max_memory",), use.device), help=hint)
     in_place = [

@@ -144,7 +144,7 @@ workload: {kind: inference, batch_size: 0}
     relayed(
         "DM108",
         "invalid-map-key",
-        "A key of the device map that is no path, range or glob",
+        "A key of the device map that is not a path, range or glob",
         why=(
             "Keys are names joined by dots, with ranges such as `model.layers[0-3]` and globs such as "
             "`model.layers.*.mlp`. Blanks, empty segments and ranges that run backwards name nothing."

@@ -25,7 +25,7 @@ def _check(context: Context) -> Iterator[Report]:
         if isinstance(target, Device) and not target.is_accelerator and target not in offered:
             or_folder = " or name offload.folder" if target == DISK else ""
             hint = f"offered: {devices_in_words(offered)}; add '{target}: SIZE' to max_memory{or_folder}"
-            yield Report(f"{target} is asked for and not offered", map_path(context, key), help=hint)
+            yield Report(f"{target} is used but not offered", map_path(context, key), help=hint)
 
 
 RULE = Rule(

@@ -29,7 +29,7 @@ RULE = Rule(
     code="DM310",
     name="unknown-machine",
     severity=Severity.ERROR,
-    summary="The machine is no preset and no file that can be read",
+    summary="The machine is neither a preset nor a readable file",
     why="The machine gives budgets, rates and devices to check against. Without it the config is only "
     "half checked.",
     good="""\

@@ -20,7 +20,7 @@ def _check(context: Context) -> Iterator[Report]:
         position = getattr(problem, "position", None)
         if isinstance(position, Position):
             place = f"{position.file}:{position.start.line}:{position.start.column}: "  # the finding has it
-            hint = "write the manifest anew: devmap inspect CHECKPOINT -o MANIFEST"
+            hint = "write the manifest again: devmap inspect CHECKPOINT -o MANIFEST"
             yield Report(
                 problem.message.removeprefix(place), ("model", "manifest"), position=position, help=hint
             )

@@ -96,7 +96,7 @@ max_memory:
     relayed(
         "DM006",
         "duplicate-key",
-        "A key comes twice in one mapping",
+        "A key appears twice in one mapping",
         why=(
             "YAML's libraries keep the last of two equal keys and say nothing, so that half of what "
             "somebody wrote has no effect."
@@ -309,7 +309,7 @@ max_memory: {0: 20000000000000000000000000000000000000000000}
     relayed(
         "DM017",
         "merge-without-mapping",
-        "`<<` merges something that is no mapping",
+        "`<<` merges something that is not a mapping",
         why="A merge copies the keys of another mapping. A value or a list of values has none.",
         good="""\
 version: 1

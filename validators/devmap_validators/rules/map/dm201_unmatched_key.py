@@ -30,7 +30,7 @@ def _check(context: Context) -> Iterator[Report]:
         path = map_path(context, key)
         near = near_path(key, index) if number < _MOST_SUGGESTIONS else None
         message = (
-            f"{shown(key)} is no module of this model"
+            f"{shown(key)} is not a module of this model"
             if "*" not in key
             else f"the glob {shown(key)} matches no module of this model"
         )

@@ -36,7 +36,7 @@ def _check(context: Context) -> Iterator[Report]:
             else ""
         )
         hint = (
-            f"place '{blocks[0].path}' whole, or take {blocks[0].class_name} out of no_split_module_classes"
+            f"place '{blocks[0].path}' whole, or remove {blocks[0].class_name} from no_split_module_classes"
         )
         yield Report(split_block(blocks[0]) + more, map_path(context, key), on_key=True, help=hint)
 

@@ -31,7 +31,7 @@ def _check(context: Context) -> Iterator[Report]:
             and other in deciding
             and any(path in paths or path.startswith(inside) for path in named)
         ]
-        message = f"'{key}' decides nothing: {quoted(nearer)} {'names' if len(nearer) == 1 else 'name'} all that is below it"
+        message = f"'{key}' has no effect: {quoted(nearer)} {'covers' if len(nearer) == 1 else 'cover'} everything below it"
         yield Report(
             message, map_path(context, key), on_key=True, help="remove it, or make the other keys narrower"
         )

@@ -41,7 +41,7 @@ def _check(context: Context) -> Iterator[Report]:
                 else None
             )
             yield Report(
-                f"{shown(key)} in {path[0]} is no module of this model",
+                f"{shown(key)} in {path[0]} is not a module of this model",
                 path,
                 label=label,
                 help=hint,

@@ -34,7 +34,7 @@ def _check(context: Context) -> Iterator[Report]:
                 else None
             )
             yield Report(
-                f"{shown(key)} in trainable is no module of this model",
+                f"{shown(key)} in trainable is not a module of this model",
                 path,
                 label=label,
                 help=hint,

@@ -58,7 +58,7 @@ def _check(context: Context) -> Iterator[Report]:
         )
 
 
-_HINT = "write the manifest anew: devmap inspect CHECKPOINT -o MANIFEST"
+_HINT = "write the manifest again: devmap inspect CHECKPOINT -o MANIFEST"
 
 
 def _bytes_differ(manifest: Inventory, checkpoint: Inventory) -> Iterator[Report]:

@@ -24,7 +24,7 @@ def _check(context: Context) -> Iterator[Report]:
         return
     for name, changes in profiles.items():
         if changes == {} or (isinstance(changes, dict) and _says_already(document, changes)):
-            what = "is empty" if changes == {} else "says what the config says already"
+            what = "is empty" if changes == {} else "changes nothing: the config says the same"
             yield Report(
                 f"the profile {shown(name)} {what}",
                 ("profiles", name),
@@ -48,7 +48,7 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A profile changes nothing",
     why=(
-        "A profile exists to change the config. One that says what the config says already, or nothing, "
+        "A profile exists to change the config. One that changes nothing: the config says the same, or nothing, "
         "was left over or has "
         "its change in the wrong place."
     ),

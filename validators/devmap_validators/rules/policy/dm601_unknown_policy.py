@@ -43,7 +43,7 @@ RULE = Rule(
     code="DM601",
     name="unknown-policy",
     severity=Severity.ERROR,
-    summary="A policy that is no built-in one and no file",
+    summary="A policy that is neither built in nor a file",
     why="A misspelt policy checks nothing, and everybody believes that it does.",
     good="""\
 version: 1
