@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := HF_HUB_OFFLINE=1 $(BIN)/
 
-.PHONY: help demo test sweep lint examples bench accelerator-check docs package clean
+.PHONY: help demo test mutants fuzz soak sweep lint examples bench accelerator-check docs package clean
 
 help:  ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -34,6 +34,9 @@ fuzz: $(VENV)/.ready  ## Coverage-guided fuzzing of every reader, MINUTES of eac
 
 soak: $(VENV)/.ready  ## 20,000 passes and 300 loads of a small streamed model; memory, descriptors and threads stay flat
 	$(RUN)python scripts/soak.py
+
+mutants: $(VENV)/.ready  ## Break each promise of the resolver on purpose, and see its test fail (minutes)
+	$(RUN)python scripts/promises.py
 
 lint: $(VENV)/.ready  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

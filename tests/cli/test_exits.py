@@ -52,7 +52,7 @@ def test_a_bug_is_reported_as_one_without_a_traceback(
     monkeypatch.delenv("DEVMAP_DEBUG", raising=False)
     guarded(lambda: raising(RuntimeError("boom")))
     shown = capsys.readouterr().err
-    assert "bug of ours: RuntimeError: boom" in shown
+    assert "this is a bug in devmap: RuntimeError: boom" in shown
     assert "Traceback" not in shown
 
 

@@ -71,7 +71,7 @@ def test_every_line_fits_and_no_figure_loses_its_unit(
 ) -> None:
     text = shown[columns, words]
     assert text.strip()
-    assert "bug of ours" not in text
+    assert "a bug in devmap" not in text
     lines = text.splitlines()
     for line, following in pairwise(lines):
         parted = re.search(r"\d$", line) and re.match(r"\s*((?:[KMGT]i?)?B|[mu]?s)\b", following)

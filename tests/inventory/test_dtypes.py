@@ -57,7 +57,7 @@ def test_sub_byte_elements_are_packed_and_rounded_up() -> None:
 
 
 def test_an_unknown_dtype_is_named() -> None:
-    with pytest.raises(InventoryError, match="'float17' is no dtype"):
+    with pytest.raises(InventoryError, match="'float17' is not a torch dtype"):
         element_bits("float17")
 
 

@@ -103,7 +103,7 @@ HEAD = "version: 1\nmodules:\n  '': M\n  a: A\n  b: ModuleList\n  b[0-3]: B\n"
         (HEAD + "  b[0-9]x: D\n", 7, "expected a range such as"),
         (HEAD + "  b[0-]: D\n", 7, "expected a range such as"),
         (HEAD + "  b..c: D\n", 7, "'b..c' has no parent"),
-        (HEAD + "  b.: D\n", 7, "is no path"),
+        (HEAD + "  b.: D\n", 7, "is not a valid path"),
         (HEAD + "  b[2-5]: D\n", 7, "stands for a child that another entry stands for too"),
         (HEAD + "  b.3: D\n", 7, "stands for a child that another entry stands for too"),
         (HEAD + "  b[4-99999999]: D\n", 7, "5,000,000 are allowed"),

@@ -213,6 +213,6 @@ def test_a_map_of_a_key_for_each_tensor_is_checked_in_one_pass() -> None:
 
 
 def test_a_key_that_names_nothing_is_told_with_what_was_meant() -> None:
-    with pytest.raises(devmap.DeviceMapError, match="'m11' is no module") as caught:
+    with pytest.raises(devmap.DeviceMapError, match="'m11' is not a module") as caught:
         devmap.check_device_map(chain(5, 5), {"": 0, "m11": 1})
     assert "did you mean 'm1'" in str(caught.value.problems[0])

@@ -129,7 +129,7 @@ def test_configs_locks_and_plan_documents_compare_in_any_pair(folder: Path) -> N
 def test_a_profile_of_either_side_is_picked(folder: Path) -> None:  # noqa: ARG001 - stands in the folder
     diff = compare("a.devmap.yaml", "a.devmap.yaml", profile_after="wide")
     assert not diff.same_config
-    with pytest.raises(UsageError, match="this is none"):
+    with pytest.raises(UsageError, match="this is not one"):
         compare("a.devmap.yaml", "x.json", profile_after="wide")
 
 

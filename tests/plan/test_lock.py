@@ -44,7 +44,7 @@ def test_an_edited_lock_is_found_by_its_digest() -> None:
     ("old", "new", "message"),
     [
         ("version: 1", "version: 2", "x:2: expected a lock of version 1"),
-        ("b: cpu", "b: b", "is no device"),
+        ("b: cpu", "b: b", "is not a valid device"),
         ("strategy: auto", "strategy: 3", "x:5: 'strategy' must be text"),
         ("capacity: 20", "capacity: -1", "whole number of bytes"),
         ("dtype: null", "dtype: null\nextra: 1", "'extra' is not a key of a lock"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.inventory.model import Architecture, Inventory, Tensor, TensorKind
 
-__all__ = ["LLAMA", "chain", "config", "decoder", "inventories", "memories"]
+__all__ = ["LLAMA", "chain", "config", "decoder", "inventories", "memories", "rows", "tight_memories"]
 
 
 def config(**keys: Any) -> PlacementConfig:
@@ -114,4 +114,29 @@ def memories(draw: st.DrawFn, total: int) -> dict[Any, int]:
         found["cpu"] = draw(size)
     if draw(st.booleans()) or not found:
         found["disk"] = draw(st.one_of(size, st.just(10 * total + 100)))
+    return found
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Inventory:
+    """Many small leaves in a row, as layers are; sometimes the first tied to the last."""
+    sizes = draw(st.lists(st.integers(1, 9), min_size=6, max_size=14))
+    if draw(st.booleans()):
+        sizes[-1] = sizes[0]
+        return chain(*sizes, ties=(("m0.weight", f"m{len(sizes) - 1}.weight"),))
+    return chain(*sizes)
+
+
+@st.composite
+def tight_memories(draw: st.DrawFn, total: int) -> dict[Any, int]:
+    """Budgets under which most models have a plan that streams.
+
+    One to three accelerators that hold less than all, and tiers below them that hold the rest.
+    """
+    share = st.integers(total // 4, max(1, total // 2))
+    ids = draw(st.sampled_from([(0,), (0, 1), (1, 3), (0, 1, 2)]))
+    found: dict[Any, int] = {key: draw(share) for key in ids}
+    found["cpu"] = draw(st.sampled_from([total, 2 * total, total // 2]))
+    if draw(st.booleans()):
+        found["disk"] = 10 * total + 100
     return found

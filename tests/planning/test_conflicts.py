@@ -76,7 +76,7 @@ def refusal(inventory: Inventory, **keys: Any) -> ResolutionError:
         ),
     ],
 )
-def test_wishes_in_conflict_are_named_by_their_keys(
+def test_constraints_in_conflict_are_named_by_their_keys(
     inventory: Inventory, keys: dict[str, Any], named: list[str], path: tuple[str | int, ...]
 ) -> None:
     error = refusal(inventory, **keys)

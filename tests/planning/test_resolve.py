@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from devmap.config.values.device import CPU, DISK, parse_device
@@ -14,7 +14,7 @@ from devmap.inventory.model import Inventory, Tensor
 from devmap.plan.fold import covers
 from devmap.planning.resolve import resolve
 from devmap.planning.result.verify import faults_of
-from tests.planning.planning_models import chain, config, decoder, inventories, memories
+from tests.planning.planning_models import chain, config, decoder, inventories, memories, rows, tight_memories
 
 if TYPE_CHECKING:
     from devmap.plan.model import Plan
@@ -24,12 +24,12 @@ STRATEGIES = ["auto", "sequential", "balanced", "balanced_low_0"]
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
-    inventory = draw(inventories())
+    inventory = draw(st.one_of(rows(), inventories()))
     keys: dict[str, Any] = {
         "device_map": draw(st.sampled_from(STRATEGIES)),
-        "max_memory": draw(memories(inventory.nbytes)),
+        "max_memory": draw(st.one_of(tight_memories(inventory.nbytes), memories(inventory.nbytes))),
     }
-    if draw(st.booleans()):
+    if draw(st.integers(0, 3)) == 0:
         keys["headroom"] = draw(st.sampled_from(["10%", 3]))
     keys["offload"] = {"buffers": draw(st.booleans())}
     return inventory, keys
@@ -37,10 +37,15 @@ def cases(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
 
 def planned(inventory: Inventory, keys: dict[str, Any]) -> Plan | None:
     try:
-        return resolve(config(**keys), inventory)
+        plan = resolve(config(**keys), inventory)
     except ResolutionError as error:
         _is_explained(error)
+        event("no plan")
         return None
+    used = {placement.home for placement in plan.placements if placement.home.is_accelerator}
+    streams = any(placement.executes_on.is_accelerator for placement in plan.streamed)
+    event(f"{min(len(used), 2)} accelerators in use, {'streams to one' if streams else 'nothing streams'}")
+    return plan
 
 
 def _is_explained(error: ResolutionError) -> None:
@@ -214,7 +219,7 @@ def test_pins_that_part_a_tie_say_what_the_copy_costs() -> None:
     assert any("a copy on device 1 costs 8 B" in reason for reason in plan.reasons)
 
 
-def test_wishes_in_conflict_are_named() -> None:
+def test_constraints_in_conflict_are_named() -> None:
     with pytest.raises(ResolutionError, match=r"same_device \[m0, m1\] contradicts device_map"):
         resolve(
             config(

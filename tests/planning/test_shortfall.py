@@ -186,7 +186,7 @@ def test_a_block_that_is_larger_than_every_device_is_named() -> None:
     )
 
 
-def test_what_wishes_leave_only_to_some_devices_is_counted_by_itself() -> None:
+def test_what_constraints_leave_only_to_some_devices_is_counted_by_itself() -> None:
     error = refusal(
         {"max_memory": {0: 10, 1: 10, "cpu": 100}, "forbid": {"cpu": ["m0", "m1", "m2"]}}, chain(8, 8, 8, 8)
     )

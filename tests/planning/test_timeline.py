@@ -77,4 +77,4 @@ def test_without_a_machine_there_is_no_timeline_and_every_run_is_explained() -> 
         (12, 22),
         (22, len(found.plan.placements)),
     ]
-    assert any("What is kept there to stream" in factor.sentence for factor in found.runs[-1].factors)
+    assert any("The room kept there for streaming" in factor.sentence for factor in found.runs[-1].factors)

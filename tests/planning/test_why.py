@@ -88,7 +88,7 @@ def test_a_pin_a_tie_and_the_groups_are_told() -> None:
     assert "same_device[0]" in joined.parts[0].factors[0].sentence
 
 
-def test_a_barred_device_is_told() -> None:
+def test_an_excluded_device_is_named() -> None:
     explanation = explained(chain(1, 1), "m1", forbid={0: ["m1"]}, max_memory={0: 50, 1: 50})
     assert ("forbid", GPU) in [(factor.kind, factor.device) for factor in explanation.parts[0].factors]
     trained = explained(decoder(), "lm_head", workload="training", max_memory={0: 10**6, "disk": 10**6})

@@ -62,7 +62,7 @@ FINDINGS = (
         "DM105",
         "invalid-device",
         Severity.ERROR,
-        "'gpu' is no device",
+        "'gpu' is not a valid device",
         ("device_map", "モデル.層"),
         SOURCE.stretch(*at(8, "gpu")),
     ),

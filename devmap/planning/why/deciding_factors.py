@@ -242,14 +242,14 @@ def _why_not(question: Question, rooms: FreeCapacity, at: int, device: Device) -
         )
     if needed <= left + budget.headroom_bytes:
         return DecidingFactor(
-            "headroom", device, f"{short}. The headroom of {_size(budget.headroom_bytes)} is what binds."
+            "headroom", device, f"{short}. The headroom of {_size(budget.headroom_bytes)} is the limit."
         )
     if needed > limit:
         return DecidingFactor(
             "budget", device, f"{name} may hold {_size(limit)} in all, and it takes {_size(needed)}."
         )
     return DecidingFactor(
-        "budget", device, f"{short}. Its budget of {_size(budget.capacity or 0)} is what binds."
+        "budget", device, f"{short}. Its budget of {_size(budget.capacity or 0)} is the limit."
     )
 
 

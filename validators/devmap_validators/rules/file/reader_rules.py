@@ -62,7 +62,7 @@ max_memory: {0: 2GB}
         "The file is not YAML",
         why=(
             "What cannot be parsed cannot be checked. Patterns that begin with `*`, `@` or `%` need "
-            "quotes, and so does a value that holds a colon and a blank."
+            "quotes, and so does a value that holds a colon and a space."
         ),
         good="""\
 version: 1
