@@ -54,6 +54,7 @@ def refuse_errors(
         machine=_machine(document.config),
         allow_code=allow_code,
         repository=repository_of(document.folder),
+        judges_lock=False,
     )
     findings = check(context, settings=find_settings(Path(path).parent))
     errors = [each for each in findings if each.severity is Severity.ERROR and each.suppressed is None]

@@ -28,6 +28,7 @@ COMMANDS = {
     "run": "Load a model by its config, run a forward pass, print counters.",
     "doctor": "Measure this machine, as a machine profile for configs.",
     "rules": "List every rule.",
+    "policy": "Try a policy pack on its own examples.",
     "explain": "Explain one rule.",
     "schema": "Print the JSON Schema of configs for editors.",
     "lsp": "Serve an editor: findings, hover, completion, quick fixes.",

@@ -48,6 +48,8 @@ class Context:
     allow_code: bool = False
     locked: bool = False
     """Whether a fresh lock is asked for (`--locked`)."""
+    judges_lock: bool = True
+    """Whether the lock beside the config is to be judged too; False where one is about to be written."""
     checkpoint_inventory: Inventory | None = None
     """What the checkpoint's headers say, where `inventory` comes from a manifest and the checkpoint is there
     too."""

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from devmap.config.model.machines import preset
+from devmap.config.values.device import DISK
 from devmap.config.values.size import format_bytes
 from devmap.config.values.strategy import Objective, Strategy
 from devmap.errors import ResolutionError
@@ -109,8 +110,12 @@ def timed(
         return plan
     bound = bound_of(problem, costs)
     aim = () if fastest is None else tuple(_aim(problem, costs, fastest))
+    # Rates of a disk are those of its cold reads; nobody can plan with what the page cache will hold.
+    reads = any(placement.home == DISK for placement in plan.streamed)
+    cold = " while files are read from the disk (from the page cache a pass can be faster)" if reads else ""
     against = (
-        f" No placement on this machine takes less than {format_seconds(bound)}{_gap(time.latency, bound)}."
+        f" No placement on this machine takes less than {format_seconds(bound)}{cold}"
+        f"{_gap(time.latency, bound)}."
     )
     return replace(
         plan,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.regular_files import expand_user, is_there, read_regular
 from devmap.config.repository import is_outside
-from devmap.config.values.words import shown, shown_path
+from devmap.config.values.words import near_words, shown, shown_path
 from devmap.config.yaml.decoding import Limits
 from devmap.config.yaml.faults import DocumentPath, Fault
 from devmap.config.yaml.positions import locate
@@ -34,6 +34,7 @@ from devmap.config.yaml.reader import read_yaml
 from devmap.config.yaml.source import Place, Position, Source
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.linear_patterns import Steps
+from devmap_validators.checks.policy_names import unknown_names
 from devmap_validators.checks.policy_schemas import MOST_STEPS, CostlySchemaError, schema_faults, violations
 from devmap_validators.checks.policy_subjects import document_path, subject
 
@@ -55,6 +56,7 @@ __all__ = [
     "part_of_policy",
     "policies_of",
     "policy_file",
+    "read_pack",
 ]
 
 BUILT_IN_POLICIES = ("production", "inference", "training", "shared-server")
@@ -62,7 +64,7 @@ _FOLDER = Path(__file__).parents[1] / "policies"
 _SUBJECTS = ("config", "plan", "lock")
 _SEVERITIES = ("error", "warning", "note")
 _CODE = re.compile(r"(?!DM)[A-Z]{2,8}[0-9]{3,4}\Z")
-_RULE_KEYS = ("code", "name", "severity", "over", "message", "help", "schema")
+_RULE_KEYS = ("code", "name", "severity", "over", "message", "help", "schema", "good", "bad")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ class PolicyRule:
     over: str = "config"
     severity: str = "error"
     help: str = ""
+    good: tuple[Plain, ...] = ()
+    """Parts of a subject that keep the rule, for `devmap policy test`."""
+    bad: tuple[Plain, ...] = ()
+    """Parts of a subject that break it."""
     position: Position | None = field(default=None, compare=False)
     """Where its schema stands in the pack."""
 
@@ -90,6 +96,12 @@ class Policy:
     description: str = ""
     place: int = 0
     """Where the config names it, in its list `policies`."""
+
+
+def read_pack(name: str, folder: Path) -> Policy | None:
+    """Read a pack by its built-in name or its path from a folder; None where there is none."""
+    path = policy_file(name, folder)
+    return None if path is None else _read(path, folder)
 
 
 def policy_file(name: str, folder: Path) -> Path | None:
@@ -276,10 +288,12 @@ class _Reader:
         over = self.choice(path, node, "over", _SUBJECTS)
         severity = self.choice(path, node, "severity", _SEVERITIES)
         schema = self.schema((*path, "schema"), node.get("schema"))
+        self.names((*path, "schema"), schema, over)
+        good, bad = self.examples(path, node, "good"), self.examples(path, node, "bad")
         if schema is None or len(self.faults) > before:
             return None
         position = locate((*path, "schema"), self.positions, key=True)
-        return PolicyRule(code, name, message, schema, over, severity, help_, position)
+        return PolicyRule(code, name, message, schema, over, severity, help_, good, bad, position)
 
     def text(
         self, path: DocumentPath, node: dict[str, Plain], key: str, *, default: str | None = None
@@ -305,6 +319,21 @@ class _Reader:
         for below, message in faults:
             self.fault((*path, *below), message)
         return None if faults else node
+
+    def names(self, path: DocumentPath, schema: object, over: str) -> None:
+        """Note names that the subject does not have: a rule about one of them would be kept by every config."""
+        for below, name, known in unknown_names(schema, over):
+            near = near_words(name, known)
+            hint = f"did you mean '{near[0]}'?" if near else f"known there: {', '.join(sorted(known))}"
+            key = isinstance(below[-1], str)
+            self.fault((*path, *below), f"the {over} has no {shown(name)}; {hint}", key=key)
+
+    def examples(self, path: DocumentPath, node: dict[str, Plain], key: str) -> tuple[Plain, ...]:
+        value = node.get(key, [])
+        if not isinstance(value, list):
+            self.fault((*path, key), f"'{key}' expects a list of examples, found {shown(value)}")
+            return ()
+        return tuple(value)
 
     def fault(self, path: DocumentPath, message: str, *, key: bool = False) -> None:
         self.faults.append(Fault("DM602", message, locate(path, self.positions, key=key), path))

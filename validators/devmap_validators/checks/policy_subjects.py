@@ -34,7 +34,7 @@ def subject(over: str, context: Context) -> dict[str, object] | None:
         return {str(key): value for key, value in config.model_dump(mode="json").items()}
     if over == "plan":
         return None if context.plan is None else _plan(context.plan, context)
-    return _lock(config, context)
+    return _lock(config, context) if context.judges_lock else None
 
 
 def document_path(over: str, path: tuple[str | int, ...], context: Context) -> DocumentPath:
