@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from devmap.config.model.machine_file import parse_machine
-from devmap.config.model.machines import preset
+from devmap.config.model.machines import PRESETS, preset
 from devmap.config.regular_files import expand_user, read_regular
 from devmap.config.repository import without_content
 from devmap.config.values.size import Percent
-from devmap.config.values.words import shown
+from devmap.config.values.words import near_words, shown
 from devmap.config.yaml.decoding import Limits
 from devmap.errors import ConfigError, UsageError
 
@@ -54,7 +55,10 @@ def _named(name: str, config: PlacementConfig) -> MachineProfile:
     if known is not None:
         return known
     path = config.folder / expand_user(name)
-    hint = "name a preset such as 2x4090, or a file that `devmap doctor` wrote"
+    near = near_words(name, PRESETS)
+    meant = f"did you mean '{near[0]}'? " if near else ""
+    cards = ", ".join(dict.fromkeys(_COUNT.sub("", known) for known in PRESETS))
+    hint = f"{meant}presets are {cards}, with a count as in 2x4090; or name a file that `devmap doctor` wrote"
     try:
         content = read_regular(path, limit_bytes=Limits().size_bytes)
     except FileNotFoundError:
@@ -69,3 +73,6 @@ def _named(name: str, config: PlacementConfig) -> MachineProfile:
         return parse_machine(content, os.fspath(path))
     except ConfigError as error:
         raise without_content(error, path, config.folder) from None
+
+
+_COUNT = re.compile(r"[0-9]+x")

@@ -18,6 +18,7 @@ from devmap.api.sources import checkpoint_of
 from devmap.config.document import read_config
 from devmap.devices.probe import this_machine
 from devmap.devices.registry import backend_for
+from devmap.errors import DeviceError
 from devmap.inventory.checkpoint import read_headers
 from devmap.runtime.handle import Handle
 from devmap.simulate.inputs import made_up_inputs
@@ -110,6 +111,8 @@ def run(
             if simulated and budgets
             else {}
         )
+        if budgets and not simulated:
+            _require_accelerators()
         if chosen.is_fixed:
             say_differences(plan, this_machine(), path)
         started = time.perf_counter()
@@ -136,6 +139,15 @@ def run(
         }
         handle.remove()
     return Run(plan, load_seconds, tuple(seconds), shape, stats, ledgers, chosen.lock, chosen.passed_over)
+
+
+def _require_accelerators() -> None:
+    if not any(device.is_accelerator for device in this_machine().devices):
+        raise DeviceError(
+            "the plan uses accelerators, and this machine has none",
+            help="--simulated runs it here, on accelerators that the CPU simulates within the plan's budgets; or give "
+            "max_memory without accelerators: --set 'max_memory={cpu: 64GB}'",
+        )
 
 
 def _first_device(plan: Plan) -> torch.device:

@@ -14,6 +14,7 @@ from devmap.config.model.placement_config import PlacementConfig
 from devmap.config.model.straight import straight
 from devmap.config.values.device import DEVICE_PATTERN
 from devmap.config.values.fields import DTYPE_ALIASES, DTYPES
+from devmap.config.values.size import parse_size
 from devmap.config.values.strategy import Strategy
 from devmap.config.values.words import near_words, shown, sure_word
 from devmap.config.yaml.edits import rename, requote, written
@@ -194,6 +195,8 @@ def _with_remedy(fault: Fault, kind: str, value: Plain) -> Fault:
 def _with_remedy_of_text(fault: Fault, kind: str, value: str) -> Fault:
     if kind == "dict_type" and _MISSING_BLANK.fullmatch(value):
         return _without_blank(fault, value)
+    if fault.path in {("model",), ("max_memory",)}:
+        return _as_mapping(fault, value)
     if kind == "list_type":
         return replace(fault, help=f"put brackets around it: [{value}]")
     truth = _TRUTHS.get(value.lower()) if kind == "bool_type" else None
@@ -207,6 +210,31 @@ def _with_remedy_of_text(fault: Fault, kind: str, value: str) -> Fault:
     if kind in {"int_type", "int_from_float", "float_type"} and re.fullmatch(r"[0-9_,.]+", value):
         return replace(fault, help="write the number without quotes, spaces, commas or underscores")
     return fault
+
+
+def _as_mapping(fault: Fault, value: str) -> Fault:
+    """One word where a mapping belongs: most likely the value of its first key."""
+    if fault.path == ("max_memory",):
+        key = "0" if _looks_like_size(value) else ""
+    elif re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+        key = "factory"
+    else:
+        key = "manifest" if value.endswith((".manifest.yaml", ".manifest.yml")) else "checkpoint"
+    there = written(fault.position)
+    if not key or there.strip("'\"") != value:
+        return fault
+    meant = f"{{{key}: {there}}}"
+    is_plain = re.fullmatch(r"""(['"]?)[\w./~ :-]*\w\1""", there) is not None
+    edit = Edit(fault.position, meant, f"write {meant}") if is_plain else None
+    return replace(fault, label=f"write {meant}", edit=edit)
+
+
+def _looks_like_size(value: str) -> bool:
+    try:
+        parse_size(value)
+    except ValueError:
+        return False
+    return True
 
 
 _TRUTHS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from devmap.config.values.words import shown, sure_word
@@ -43,6 +44,9 @@ def near_path(key: str, index: PathIndex) -> str | None:
 
     One that names something and differs by misspelt segments or a prefix.
     """
+    ranged = _with_brackets(key)
+    if ranged is not None and index.match(ranged):
+        return ranged
     segments = key.strip().strip(".").split(".")
     without_prefix = ".".join(segments[1:])
     if without_prefix and index.match(without_prefix):
@@ -65,6 +69,9 @@ def sure_path(key: str, index: PathIndex) -> str | None:
 
     None where there are several.
     """
+    ranged = _with_brackets(key)
+    if ranged is not None and index.match(ranged):
+        return ranged
     segments = key.split(".")
     if len(segments) > 1 and index.match(".".join(segments[1:])):
         return ".".join(segments[1:])
@@ -84,6 +91,20 @@ def sure_path(key: str, index: PathIndex) -> str | None:
         mended.append(word)
     found = ".".join(mended)
     return found if found != key and index.match(found) else None
+
+
+_RANGE = re.compile(r"\.?\[?(?<![\w])([0-9]+)(?:-|:|\.\.)([0-9]+)\]?(?=\.|$)")
+"""`layers.0-3`, `layers.0:3`, `layers.[0-3]`, `layers[0:3]`: a range in another language's words."""
+
+
+def _with_brackets(key: str) -> str | None:
+    """The key with its range written as a range; None where it has none.
+
+    >>> _with_brackets("model.layers.0-3.mlp")
+    'model.layers[0-3].mlp'
+    """
+    written, count = _RANGE.subn(r"[\1-\2]", key)
+    return written if count else None
 
 
 def explain_miss(key: str, index: PathIndex) -> str:

@@ -45,8 +45,26 @@ def _check(context: Context) -> Iterator[Report]:
         or error.help
         or f"offer {exact_bytes(max(error.shortfall_bytes, 1))} more"
     )
+    tiny = _number_without_unit(context)
+    if tiny is not None:
+        key, number = tiny
+        label = f"this is {number} bytes; did you mean {number}GB?"
+        yield Report(message, ("max_memory", key), help=hint, label=label)
+        return
     path = ("max_memory",) if config.max_memory is not None else ("device_map",)
     yield Report(message, path, on_key=True, help=hint)
+
+
+def _number_without_unit(context: Context) -> tuple[str, int] | None:
+    """The first budget that is written as a number of fewer bytes than any tensor of use has."""
+    memory = (context.document.data or {}).get("max_memory")
+    for key, amount in memory.items() if isinstance(memory, dict) else ():
+        if isinstance(amount, int) and not isinstance(amount, bool) and 0 < amount < _FEWEST_BYTES:
+            return key, amount
+    return None
+
+
+_FEWEST_BYTES = 4096
 
 
 def _is_named(context: Context) -> bool:
