@@ -61,6 +61,7 @@ def fix(
     profile: str | None = None,
     overrides: Overrides = (),
     allow_code: bool = False,
+    through_transformers: bool = False,
     locked: bool = False,
     write: bool = True,
 ) -> Fixes:
@@ -75,7 +76,14 @@ def fix(
     """
     nearest = settings_of(settings, allow_code=allow_code)
     files = find_configs(named(paths), excluded=lambda file: nearest.of(file).is_excluded(file))
-    check_file = checker(nearest, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
+    check_file = checker(
+        nearest,
+        profile=profile,
+        overrides=overrides,
+        allow_code=allow_code,
+        through_transformers=through_transformers,
+        locked=locked,
+    )
     mending = _Mending(files, check_file, nearest)
     before = mending.validation()
     mending.run()

@@ -18,6 +18,9 @@ __all__ = ["inspect", "write_manifest"]
 def inspect(source: str | os.PathLike[str], *, through_transformers: bool = False) -> Inventory:
     """The inventory of a checkpoint (folder, file, index, hub id in the local cache) or of a manifest file.
 
+    Where the headers do not settle the model, Transformers is asked if it is installed; it always is with
+    `through_transformers`.
+
     Raises:
         InventoryError: when it is absent or damaged.
     """
@@ -25,7 +28,8 @@ def inspect(source: str | os.PathLike[str], *, through_transformers: bool = Fals
     if path.name.endswith((".manifest.yaml", ".manifest.yml")):
         return Inventory.from_manifest(path)
     return read_checkpoint(
-        find_checkpoint(str(source), folder=Path()), through_transformers=through_transformers
+        find_checkpoint(str(source), folder=Path()),
+        through_transformers="always" if through_transformers else "where needed",
     )
 
 

@@ -11,6 +11,7 @@ from devmap.config.repository import without_content
 from devmap.errors import InventoryError, ManifestError, UsageError
 from devmap.inventory.hub import find_checkpoint
 from devmap.inventory.model import Inventory
+from devmap.inventory.reader import read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,18 +19,24 @@ if TYPE_CHECKING:
     from torch import nn
 
     from devmap.config.model.placement_config import PlacementConfig
+    from devmap.inventory.reader import Library
 
 __all__ = ["build_with_factory", "checkpoint_of", "inventory_of"]
 
 
 def inventory_of(
-    config: PlacementConfig, *, allow_code: bool = False, built: nn.Module | None = None
+    config: PlacementConfig,
+    *,
+    allow_code: bool = False,
+    built: nn.Module | None = None,
+    through_transformers: Library = "where needed",
 ) -> Inventory:
     """What the config's model is made of.
 
     The manifest if there is one, else the checkpoint's headers, else its factory.
 
-    `built` is what the factory has made, where that is known already.
+    `built` is what the factory has made, where that is known already; `through_transformers` says when
+    Transformers is asked what the headers do not tell.
 
     Raises:
         InventoryError: when the source is absent or wrong, or the config names none.
@@ -43,7 +50,7 @@ def inventory_of(
         except ManifestError as error:
             raise without_content(error, path, config.folder) from None
     if model.checkpoint is not None:
-        return Inventory.from_checkpoint(checkpoint_of(config))
+        return read_checkpoint(checkpoint_of(config), through_transformers=through_transformers)
     if model.factory is not None:
         return Inventory.from_module(
             build_with_factory(config, allow_code=allow_code) if built is None else built

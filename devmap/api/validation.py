@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from devmap.config.overrides import Overrides
     from devmap.findings.model import Finding, Rule
     from devmap.inventory.model import Inventory
+    from devmap.inventory.reader import Library
 
 __all__ = ["Validation", "checker", "gathered", "named", "settings_of", "validate", "validate_text"]
 
@@ -63,6 +64,7 @@ def validate(
     profile: str | None = None,
     overrides: Overrides = (),
     allow_code: bool = False,
+    through_transformers: bool = False,
     locked: bool = False,
     jobs: int = 1,
 ) -> Validation:
@@ -71,17 +73,25 @@ def validate(
     Without `profile` each config is checked as it stands and with each of its profiles. `settings` default to
     those of the `devmap.toml` or `pyproject.toml` nearest to each config. `overrides` change keys for this
     call: texts `key.path=value`, or a mapping from key paths to values. `locked` asks for a fresh lock beside
-    each config. Imports no torch, unless a config has a factory and `allow_code` is set. `jobs` processes
-    share the files, as many as pay with 0; what they find is the same, in the same order. With `allow_code`
-    there is one: the code of a config may start threads.
+    each config. Imports no torch, unless a config has a factory and `allow_code` is set, or
+    `through_transformers` is and Transformers has to tell what the headers do not. `jobs` processes share the
+    files, as many as pay with 0; what they find is the same, in the same order. With `allow_code` or
+    `through_transformers` there is one: the code of a config may start threads.
 
     Raises:
         UsageError: when a path does not exist, or nothing under it is a config.
     """
     nearest = settings_of(settings, allow_code=allow_code)
     files = find_configs(named(paths), excluded=lambda file: nearest.of(file).is_excluded(file))
-    check_file = checker(nearest, profile=profile, overrides=overrides, allow_code=allow_code, locked=locked)
-    count = 1 if allow_code else workers_for(len(files), jobs=jobs)
+    check_file = checker(
+        nearest,
+        profile=profile,
+        overrides=overrides,
+        allow_code=allow_code,
+        through_transformers=through_transformers,
+        locked=locked,
+    )
+    count = 1 if allow_code or through_transformers else workers_for(len(files), jobs=jobs)
     found: dict[str, Checked] = in_workers(files, check_file, count=count) if count > 1 else {}
     return gathered([found.get(file) or check_file(file) for file in files], nearest)
 
@@ -140,6 +150,7 @@ def checker(
     profile: str | None = None,
     overrides: Overrides = (),
     allow_code: bool = False,
+    through_transformers: bool = False,
     locked: bool = False,
 ) -> FileCheck:
     """What checks one config file after another, models being read once.
@@ -149,7 +160,7 @@ def checker(
     return partial(
         _check_file,
         nearest=settings_of(settings, allow_code=allow_code),
-        sources=_Sources(allow_code=allow_code),
+        sources=_Sources(allow_code=allow_code, through_transformers=through_transformers),
         profile=profile,
         overrides=override_texts(overrides),
         locked=locked,
@@ -182,6 +193,7 @@ def validate_text(
     profile: str | None = None,
     overrides: Overrides = (),
     allow_code: bool = False,
+    through_transformers: bool = False,
     locked: bool = False,
 ) -> Validation:
     """Check a config that is not read from its file, as an editor has it; `name` says where it would be."""
@@ -191,7 +203,8 @@ def validate_text(
     def read(chosen: str | None) -> Document:
         return parse_document(content, name, profile=chosen, overrides=overrides, limits=settings.limits)
 
-    checked = _check(read, settings, _Sources(allow_code=allow_code), profile=profile, locked=locked)
+    sources = _Sources(allow_code=allow_code, through_transformers=through_transformers)
+    checked = _check(read, settings, sources, profile=profile, locked=locked)
     return gathered([checked], nearest)
 
 
@@ -217,8 +230,9 @@ def _check(
 class _Sources:
     """What configs share, looked at once: inventories by source."""
 
-    def __init__(self, *, allow_code: bool) -> None:
+    def __init__(self, *, allow_code: bool, through_transformers: bool = False) -> None:
         self.allow_code = allow_code
+        self._library: Library = "where needed" if through_transformers else "never"
         self._known: dict[tuple[str, ...], Inventory | InventoryError] = {}
 
     def inventory(self, config: PlacementConfig) -> Inventory | InventoryError:
@@ -227,7 +241,9 @@ class _Sources:
         key = (str(real_path(config.folder)), str(model.manifest), str(model.checkpoint), str(model.factory))
         if key not in self._known:
             try:
-                self._known[key] = inventory_of(config, allow_code=self.allow_code)
+                self._known[key] = inventory_of(
+                    config, allow_code=self.allow_code, through_transformers=self._library
+                )
             except InventoryError as error:
                 self._known[key] = error
         return self._known[key]

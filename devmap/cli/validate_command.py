@@ -67,6 +67,11 @@ __all__ = ["command"]
 @click.option("--diff", "show_diff", is_flag=True, help="Show what --fix would change, and write nothing.")
 @click.option("--statistics", "show_statistics", is_flag=True, help="Count the findings by rule.")
 @click.option(
+    "--through-transformers",
+    is_flag=True,
+    help="Ask Transformers, once, for what headers and the built-in table do not tell of a model.",
+)
+@click.option(
     "--stdin-filename", metavar="PATH", help="With '-': where the config on standard input would be."
 )
 @click.option(
@@ -96,6 +101,7 @@ def command(
     mend: bool,
     show_diff: bool,
     show_statistics: bool,
+    through_transformers: bool,
     stdin_filename: str | None,
     jobs: int,
     profile: str | None,
@@ -130,6 +136,7 @@ def command(
             profile=profile,
             overrides=overrides,
             allow_code=allow_code,
+            through_transformers=through_transformers,
             locked=locked,
         )
     elif mend or show_diff:
@@ -143,6 +150,7 @@ def command(
             profile=profile,
             overrides=overrides,
             allow_code=allow_code,
+            through_transformers=through_transformers,
             locked=locked,
             write=not show_diff,
         )
@@ -159,6 +167,7 @@ def command(
             profile=profile,
             overrides=overrides,
             allow_code=allow_code,
+            through_transformers=through_transformers,
             locked=locked,
             jobs=jobs,
         )

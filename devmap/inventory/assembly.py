@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from devmap.inventory.header import StoredTensor
     from devmap.inventory.mapping import Box
 
-__all__ = ["Assembled", "AssemblyError", "concatenate", "pieces_of", "split", "stack", "stored", "transpose"]
+__all__ = [
+    "Assembled",
+    "AssemblyError",
+    "concatenate",
+    "flatten",
+    "pieces_of",
+    "reorder",
+    "split",
+    "stack",
+    "stored",
+    "transpose",
+]
 
 _Item = TypeVar("_Item")
 
@@ -126,6 +137,38 @@ def transpose(tensor: Assembled, first: int, second: int) -> Assembled:
     return Assembled(tuple(tensor.shape[dim] for dim in order), parts)
 
 
+def reorder(tensor: Assembled, order: Sequence[int], dim: int) -> Assembled:
+    """The tensor with its slices along a dimension in another order; runs of neighbours stay one part."""
+    _refuse_dim(tensor.shape, dim)
+    if sorted(order) != list(range(tensor.shape[dim])):
+        raise AssemblyError(
+            f"dimension {dim} of {tensor.shape} cannot be put in the order of {len(order)} slices"
+        )
+    sizes: list[int] = []
+    firsts: list[int] = []
+    for place, number in enumerate(order):
+        if place and number == order[place - 1] + 1:
+            sizes[-1] += 1
+        else:
+            firsts.append(number)
+            sizes.append(1)
+    cuts = sorted(zip(firsts, sizes, strict=True))
+    parts = dict(
+        zip([first for first, _ in cuts], split(tensor, [size for _, size in cuts], dim), strict=True)
+    )
+    return concatenate([parts[first] for first in firsts], dim)
+
+
+def flatten(tensor: Assembled, dim: int) -> Assembled:
+    """The tensor without a dimension of size 1."""
+    if tensor.shape[dim] != 1:
+        raise AssemblyError(f"dimension {dim} of {tensor.shape} is not 1")
+    parts = tuple(
+        part._replace(put=_without(part.put, dim), axes=_without(part.axes, dim)) for part in tensor.parts
+    )
+    return Assembled(_without(tensor.shape, dim), parts)
+
+
 def pieces_of(tensor: Assembled) -> tuple[Piece, ...]:
     """The assembled tensor as pieces: None wherever a piece takes or fills everything."""
     return tuple(_piece(part, tensor.shape) for part in tensor.parts)
@@ -162,6 +205,10 @@ def _refuse_dim(shape: tuple[int, ...], dim: int) -> None:
 @lru_cache
 def _whole(shape: tuple[int, ...]) -> Box:
     return tuple((0, size) for size in shape)
+
+
+def _without(items: tuple[_Item, ...], place: int) -> tuple[_Item, ...]:
+    return (*items[:place], *items[place + 1 :])
 
 
 def _inserted(items: tuple[_Item, ...], place: int, item: _Item) -> tuple[_Item, ...]:

@@ -117,7 +117,7 @@ def _read_json(path: Path, damage: list[str]) -> dict[str, object]:
         if len(content) > _JSON_LIMIT_BYTES:
             damage.append(f"{path.name} is too large: more than {_JSON_LIMIT_BYTES:,} bytes")
             return {}
-        found = json.loads(content.decode())
+        found = json.loads(content.decode(), object_hook=_decoded)
     except OSError as error:
         damage.append(f"{path.name} cannot be read: {error.strerror or error}")
         return {}
@@ -128,6 +128,14 @@ def _read_json(path: Path, damage: list[str]) -> dict[str, object]:
         return found
     damage.append(f"{path.name} is not a JSON object")
     return {}
+
+
+def _decoded(entry: dict[str, object]) -> object:
+    """An object of a JSON file, or the number that Transformers writes as one: `{"__float__": "Infinity"}`."""
+    number = entry.get("__float__")
+    if len(entry) == 1 and number in {"Infinity", "-Infinity", "NaN"}:
+        return float(str(number))
+    return entry
 
 
 def _read_index(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Path]]:

@@ -8,24 +8,16 @@ The rules are transformers' own, as data: renamings (regular expressions, each a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from devmap.inventory.assembly import (
-    Assembled,
-    AssemblyError,
-    concatenate,
-    pieces_of,
-    split,
-    stack,
-    stored,
-    transpose,
-)
+from devmap.inventory.assembly import Assembled, AssemblyError, pieces_of, stored
 from devmap.inventory.mapping import Mismatch, WeightMapping
+from devmap.inventory.operations import Operation, Setting, run_operations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from devmap.inventory.header import StoredTensor
     from devmap.inventory.mapping import Piece
@@ -44,9 +36,25 @@ class Conversion:
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    operations: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    """Names of transformers' operations with their dimensions: `("Concatenate", (1,))`."""
+    operations: tuple[Operation, ...] = ()
     scope: str | None = None
+    is_group: bool = False
+    """Whether each source has a target of its own, and all wait for the first: `norm0` to `norm1` and `norm1`
+    to `norm2` rename nothing in a checkpoint that has no `norm0`."""
+    offset: int = 0
+    """What is added to the number that the group of the source holds."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], scope: str | None = None) -> Conversion:
+        """The rule that a row of the table writes down."""
+        return cls(
+            tuple(row["from"]),
+            tuple(row["to"]),
+            tuple((str(name), tuple(options)) for name, *options in row.get("do", ())),
+            scope,
+            bool(row.get("group")),
+            int(row.get("offset", 0)),
+        )
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -73,10 +81,20 @@ class Conversion:
         if match is None:
             return name, None
         group = next(group for group, value in match.groupdict().items() if value is not None)
-        replacement = self.targets[0]
-        if r"\1" in replacement:
-            replacement = replacement.replace(r"\1", match.group(self.pattern.groupindex[group] + 1))
-        return prefix + rest.replace(match[0], replacement, 1), int(group[1:])
+        number = int(group[1:])
+        replacement = self.targets[number if self.is_group else 0]
+        if "\\" in replacement:
+            replacement = self._filled(replacement, match, self.pattern.groupindex[group])
+        return prefix + rest.replace(match[0], replacement, 1), number
+
+    def _filled(self, replacement: str, match: re.Match[str], first: int) -> str:
+        if self.offset:
+            return replacement.replace(r"\1", str(int(match.group(first + 1)) + self.offset))
+        return re.sub(r"\\(\d+)", lambda each: match.group(first + int(each[1])) or "", replacement)
+
+    def is_active(self, names: Iterable[str]) -> bool:
+        """Whether a group of renamings has what it waits for among these names."""
+        return not self.is_group or any(self.apply(name, "")[1] == 0 for name in names)
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,11 @@ class Rules:
     def ignored_pattern(self) -> re.Pattern[str]:
         """All of `ignored` in one expression."""
         return re.compile("|".join(f"(?:{pattern})" for pattern in self.ignored) or r"(?!)")
+
+    def awake(self, names: Iterable[str]) -> Rules:
+        """The rules that these stored names leave in force."""
+        kept = tuple(rule for rule in self.conversions if rule.is_active(names))
+        return self if len(kept) == len(self.conversions) else replace(self, conversions=kept)
 
     def rename(self, name: str, knows: Callable[[str], bool]) -> tuple[str, Conversion | None, int]:
         """The model's name for a stored one.
@@ -141,17 +164,20 @@ def convert(
     knows: Callable[[str], bool],
     is_computed: Callable[[str], bool] = lambda _: False,
     shape_of: Callable[[str], tuple[int, ...] | None] = lambda _: None,
+    figures: Mapping[str, object] | None = None,
 ) -> Converted:
     """Bring stored tensors to the model's names and shapes.
 
     `knows` says whether the model has a tensor of a name that it loads, `is_computed` whether it computes it
-    instead, `shape_of` gives its shape where that is known. n log n in the number of tensors.
+    instead, `shape_of` gives its shape where that is known, `figures` is the config. n log n in the number of
+    tensors.
     """
     found = Converted()
+    rules = rules.awake(held)
     gathered: dict[tuple[str, Conversion], dict[int, list[StoredTensor]]] = {}
     segment, known = (
         cache(_segment),
-        cache(knows),
+        cache(lambda name: knows(name.replace("*", "0"))),
     )  # 10^5 names have a few hundred segments, and all experts of a layer one new name
     for name in sorted(held, key=lambda name: [segment(part) for part in name.split(".")]):
         renamed, converter, source = rules.rename(name, known)
@@ -165,7 +191,7 @@ def convert(
         else:
             found.tensors[renamed] = stored(held[name])
     for (renamed, converter), sources in gathered.items():
-        _gather(renamed, converter, sources, found, shape_of)
+        _gather(renamed, converter, sources, found, Setting(shape_of, figures or {}))
     return found
 
 
@@ -174,62 +200,32 @@ def _gather(
     converter: Conversion,
     sources: dict[int, list[StoredTensor]],
     found: Converted,
-    shape_of: Callable[[str], tuple[int, ...] | None],
+    setting: Setting,
 ) -> None:
-    names = [renamed.replace(converter.targets[0], target, 1) for target in converter.targets]
+    names = [_expanded(renamed, converter, target) for target in converter.targets]
     try:
-        made = _run(
-            converter,
-            [[stored(tensor) for tensor in sources[number]] for number in sorted(sources)],
+        made = run_operations(
+            converter.operations,
+            {converter.sources[n]: [stored(tensor) for tensor in sources[n]] for n in sorted(sources)},
             names,
-            shape_of,
+            setting,
         )
     except AssemblyError as error:
         found.unmapped += [tensor.name for tensors in sources.values() for tensor in tensors]
         found.notes.append(f"'{renamed}' cannot be put together: {error}")
         return
-    for name, tensor in zip(names, made, strict=True):
-        found.tensors[name] = tensor
+    found.tensors.update(made)
 
 
-def _run(
-    converter: Conversion,
-    values: list[list[Assembled]],
-    names: Sequence[str],
-    shape_of: Callable[[str], tuple[int, ...] | None],
-) -> list[Assembled]:
-    for operation, dims in converter.operations:
-        match operation:
-            case "MergeModulelist":
-                values = [[stack(value, dims[0])] for value in values]
-            case "Concatenate":
-                values = [[concatenate([tensor for value in values for tensor in value], dims[0])]]
-            case "Chunk":
-                (tensor,) = values[0]
-                values = [
-                    [part] for part in split(tensor, _chunk_sizes(tensor.shape, dims[0], len(names)), dims[0])
-                ]
-            case "Split":
-                (tensor,) = values[0]
-                shapes = [shape_of(name) for name in names]
-                sizes = [shape[dims[0]] if shape and dims[0] < len(shape) else -1 for shape in shapes]
-                values = [[part] for part in split(tensor, sizes, dims[0])]
-            case "Transpose":
-                values = [[transpose(tensor, dims[0], dims[1]) for tensor in value] for value in values]
-            case _:
-                raise AssemblyError(f"the operation {operation} is not known")
-    made = [tensor for value in values for tensor in value]
-    if len(made) != len(names):
-        raise AssemblyError(f"{len(made)} tensors came out where {len(names)} were expected")
-    return made
-
-
-def _chunk_sizes(shape: tuple[int, ...], dim: int, count: int) -> list[int]:
-    """As `torch.chunk`."""
-    if dim >= len(shape):
-        raise AssemblyError(f"a tensor of the shape {shape} has no dimension {dim}")
-    size = -(-shape[dim] // count)
-    return [max(0, min(size, shape[dim] - size * number)) for number in range(count)]
+def _expanded(renamed: str, converter: Conversion, target: str) -> str:
+    r"""The name of another target where the first one's stands; `\1` in it is what the first has there."""
+    first = converter.targets[0]
+    if "\\" not in first:
+        return renamed.replace(first, target, 1)
+    pattern = re.escape(first).replace(re.escape(r"\1"), "(.+?)")
+    return re.sub(
+        pattern + r"(?!.*" + pattern + ")", lambda match: target.replace(r"\1", match[1]), renamed, count=1
+    )
 
 
 def mapping_of(

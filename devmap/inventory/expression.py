@@ -1,16 +1,18 @@
 """Small expressions over the figures of a config: `hidden_size // num_attention_heads`.
 
 The built-in table states with them what depends on a model's size: counts of layers, shapes of buffers that
-no checkpoint holds. They are arithmetic, comparisons, `and`, `or`, `not`, `in`, `if`-`else` and `int(...)`;
-an absent figure is None.
+no checkpoint holds. They are arithmetic, comparisons, `and`, `or`, `not`, `in`, `if`-`else`, `items[0]`, `len(...)`, `isqrt(...)`,
+`override('head_dim')`, the largest that a layer of its own config has,
+`int(...)` and `size('proj.weight', 0)`, a size of a stored tensor; an absent figure is None.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devmap.errors import InventoryError
 
@@ -28,7 +30,11 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], object]] = {
 }  # fmt: skip
 
 
-def evaluate(expression: str, figures: Mapping[str, object]) -> object:
+def evaluate(
+    expression: str,
+    figures: Mapping[str, object],
+    size: Callable[[str, int], int | None] = lambda _name, _dim: None,
+) -> object:
     """The value of an expression; a dotted name reaches into a nested mapping.
 
     >>> evaluate("hidden_size // num_heads", {"hidden_size": 64, "num_heads": 4})
@@ -40,7 +46,7 @@ def evaluate(expression: str, figures: Mapping[str, object]) -> object:
         InventoryError: when a figure has a type that the arithmetic cannot work with.
     """
     try:
-        return _value(_parsed(expression), figures)
+        return _value(_parsed(expression), _Scope(figures, size))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise InventoryError(
             f"config.json gives no value for '{expression}': {error}",
@@ -48,63 +54,91 @@ def evaluate(expression: str, figures: Mapping[str, object]) -> object:
         ) from None
 
 
+class _Scope(NamedTuple):
+    figures: Mapping[str, object]
+    size: Callable[[str, int], int | None]
+
+
 @functools.cache
 def _parsed(expression: str) -> ast.expr:
     return ast.parse(expression, mode="eval").body
 
 
-def _value(node: ast.expr, figures: Mapping[str, object]) -> object:
+def _value(node: ast.expr, scope: _Scope) -> object:
     handler = _HANDLERS.get(type(node))
     if handler is None:
         raise ValueError(f"'{ast.unparse(node)}' is not understood")
-    return handler(node, figures)
+    return handler(node, scope)
 
 
-def _attribute(node: ast.Attribute, figures: Mapping[str, object]) -> object:
-    found = _value(node.value, figures)
+def _attribute(node: ast.Attribute, scope: _Scope) -> object:
+    found = _value(node.value, scope)
     return found.get(node.attr) if isinstance(found, dict) else None
 
 
-def _binary(node: ast.BinOp, figures: Mapping[str, object]) -> object:
-    return _BINARY[type(node.op)](_value(node.left, figures), _value(node.right, figures))
+def _binary(node: ast.BinOp, scope: _Scope) -> object:
+    return _BINARY[type(node.op)](_value(node.left, scope), _value(node.right, scope))
 
 
-def _comparison(node: ast.Compare, figures: Mapping[str, object]) -> object:
-    return _COMPARE[type(node.ops[0])](_value(node.left, figures), _value(node.comparators[0], figures))
+def _comparison(node: ast.Compare, scope: _Scope) -> object:
+    return _COMPARE[type(node.ops[0])](_value(node.left, scope), _value(node.comparators[0], scope))
 
 
-def _junction(node: ast.BoolOp, figures: Mapping[str, object]) -> object:
+def _junction(node: ast.BoolOp, scope: _Scope) -> object:
     found: object = None
     for value in node.values:
-        found = _value(value, figures)
+        found = _value(value, scope)
         if bool(found) is not isinstance(node.op, ast.And):
             break
     return found
 
 
-def _call(node: ast.Call, figures: Mapping[str, object]) -> object:
-    number = (
-        _value(node.args[0], figures)
-        if isinstance(node.func, ast.Name) and node.func.id == "int" and node.args
-        else None
+def _call(node: ast.Call, scope: _Scope) -> object:
+    name = node.func.id if isinstance(node.func, ast.Name) else ""
+    values = [_value(each, scope) for each in node.args]
+    match name, values:
+        case "int", [int() | float() as number]:
+            return int(number)
+        case "override", [str() as key]:
+            return _override(scope.figures.get("per_layer_config"), key)
+        case "isqrt", [int() as number]:
+            return math.isqrt(max(0, number))
+        case "len", [list() as items]:
+            return len(items)
+        case "size", [str() as tensor, int() as dim]:
+            return scope.size(tensor, dim)
+        case _:
+            # A fault of the expression, told like all others.
+            raise ValueError(f"'{ast.unparse(node)}' is not understood")
+
+
+def _override(layers: object, key: str) -> int | None:
+    """The largest value that a layer's own config gives a figure."""
+    own = (
+        [layer.get(key) for layer in layers.values() if isinstance(layer, dict)]
+        if isinstance(layers, dict)
+        else []
     )
-    if not isinstance(number, int | float):
-        # A fault of the expression, told like all others.
-        raise ValueError(f"'{ast.unparse(node)}' is not understood")  # noqa: TRY004
-    return int(number)
+    return max((value for value in own if isinstance(value, int)), default=None)
 
 
-_HANDLERS: dict[type[ast.expr], Callable[[Any, Mapping[str, object]], object]] = {
+def _item(node: ast.Subscript, scope: _Scope) -> object:
+    items, place = _value(node.value, scope), _value(node.slice, scope)
+    if isinstance(items, list) and isinstance(place, int) and place < len(items):
+        return items[place]
+    return items if isinstance(items, int) else None
+
+
+_HANDLERS: dict[type[ast.expr], Callable[[Any, _Scope], object]] = {
     ast.Constant: lambda node, _: node.value,
-    ast.Name: lambda node, figures: figures.get(node.id),
-    ast.List: lambda node, figures: [_value(item, figures) for item in node.elts],
-    ast.IfExp: lambda node, figures: _value(
-        node.body if _value(node.test, figures) else node.orelse, figures
-    ),
-    ast.UnaryOp: lambda node, figures: not _value(node.operand, figures),
+    ast.Name: lambda node, scope: scope.figures.get(node.id),
+    ast.List: lambda node, scope: [_value(item, scope) for item in node.elts],
+    ast.IfExp: lambda node, scope: _value(node.body if _value(node.test, scope) else node.orelse, scope),
+    ast.UnaryOp: lambda node, scope: not _value(node.operand, scope),
     ast.Attribute: _attribute,
     ast.BinOp: _binary,
     ast.Compare: _comparison,
     ast.BoolOp: _junction,
     ast.Call: _call,
+    ast.Subscript: _item,
 }

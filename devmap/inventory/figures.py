@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from devmap.errors import InventoryError
 from devmap.inventory.expression import evaluate
 from devmap.inventory.model import Architecture
 from devmap.inventory.quantization import quantization_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["FIGURES", "architecture_of", "completed"]
 
@@ -60,29 +61,51 @@ def architecture_of(config: Mapping[str, object], class_name: str) -> Architectu
 
 def completed(
     config: Mapping[str, object],
-    *,
-    aliases: Mapping[str, str],
-    defaults: Mapping[str, object],
-    derived: Mapping[str, str],
+    section: Mapping[str, Any],
+    section_of: Callable[[str], Mapping[str, Any] | None],
 ) -> dict[str, object]:
-    """A config with what its file leaves out.
+    """A config with what its file leaves out, nested configs too.
 
-    The class's defaults, then what the class computes from other figures.
-
-    `aliases` maps other names of a figure to the one that the class stores. `derived` maps a key to an
-    expression: `key?` is computed only where the key has no value, `key*` is a list with one value per layer,
-    whose number the expression sees as `i`.
+    A section of the table holds `aliases` (other names of a figure, to the one that the class stores),
+    `defaults`, `derived` and `configs`. `derived` maps a key to an expression: `key?` is computed only where
+    the key has no value, `key*` is a list with one value per layer, whose number the expression sees as `i`.
+    `section_of` gives the section of a nested config by its type.
     """
-    found = {**defaults, **{aliases.get(key, key): value for key, value in config.items()}}
-    for key, expression in derived.items():
+    aliases: Mapping[str, str] = section.get("aliases", {})
+    found: dict[str, object] = {**section.get("defaults", {})}
+    found |= {aliases.get(key, key): value for key, value in config.items()}
+    for key, expression in section.get("derived", {}).items():
         name = key.rstrip("?*")
+        if found.get(name) is not None:
+            continue
         if key.endswith("*"):
-            if found.get(name) is None:
-                layers = evaluate("num_hidden_layers", found)
-                found[name] = [
-                    evaluate(expression, {**found, "i": i})
-                    for i in range(layers if isinstance(layers, int) else 0)
-                ]
-        elif not key.endswith("?") or found.get(name) is None:
-            found[name] = evaluate(expression, found)
+            layers = found.get(aliases.get("num_hidden_layers", "num_hidden_layers"))
+            count = layers if isinstance(layers, int) and layers < _MANY else 0
+            by_layer = [_value(expression, {**found, "i": i}) for i in range(count)]
+            if by_layer and None not in by_layer:
+                found[name] = by_layer
+        else:
+            found[name] = _value(expression, found)
+    kinds = found.get(aliases.get("layer_types", ""))
+    if isinstance(kinds, list):
+        found["layer_types"] = kinds
+    for key, nested in section.get("configs", {}).items():
+        given = found.get(key)
+        inner: dict[str, object] = given if isinstance(given, dict) else dict(nested.get("given", {}))
+        model_type = str(inner.get("model_type") or nested["type"])
+        own = section_of(model_type) if model_type else None
+        if own is None or (model_type == nested["type"] and nested.keys() - {"type", "given"}):
+            own = nested
+        found[key] = {**completed(inner, own, section_of), "model_type": model_type}
     return found
+
+
+def _value(expression: str, figures: Mapping[str, object]) -> object:
+    """The value of an expression; None where the config lacks what it takes."""
+    try:
+        return evaluate(expression, figures)
+    except InventoryError:
+        return None
+
+
+_MANY = 10_000

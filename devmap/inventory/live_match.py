@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devmap.inventory.conversion import Conversion, Rules, convert, mapping_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.inventory.model import Inventory
 
-__all__ = ["conversions_of", "match_checkpoint", "rules_of"]
+__all__ = ["conversion_row", "conversions_of", "match_by_rules", "match_checkpoint", "rules_of"]
 
 
 def match_checkpoint(
@@ -34,7 +34,13 @@ def match_checkpoint(
         if model is not None and hasattr(model, "base_model_prefix")
         else _plain_rules(loaded, checkpoint)
     )
+    return match_by_rules(inventory, checkpoint, rules)
+
+
+def match_by_rules(inventory: Inventory, checkpoint: Checkpoint, rules: Rules) -> Inventory:
+    """The inventory with the checkpoint's files and the stored pieces, which these rules name."""
     tensors = inventory.tensors
+    loaded = {name for name, tensor in tensors.items() if tensor.persistent}
 
     def shape_of(name: str) -> tuple[int, ...] | None:
         return tensors[name].shape if name in tensors else None
@@ -45,6 +51,7 @@ def match_checkpoint(
         knows=loaded.__contains__,
         is_computed=lambda name: name in tensors and name not in loaded,
         shape_of=shape_of,
+        figures=checkpoint.config,
     )
     mapping = mapping_of(
         converted, [name for name in tensors if name in loaded], owner=inventory.owner, shape_of=shape_of
@@ -75,26 +82,46 @@ def conversions_of(model: nn.Module) -> tuple[Conversion, ...]:
     except ImportError:
         return ()
     return tuple(
-        Conversion(
-            tuple(transform.source_patterns),
-            tuple(transform.target_patterns),
-            tuple(_operation(operation) for operation in getattr(transform, "operations", ())),
-            transform.scope_prefix,
-        )
+        Conversion.from_row(conversion_row(transform), transform.scope_prefix)
         for transform in get_model_conversion_mapping(model)
     )
 
 
-def _operation(operation: object) -> tuple[str, tuple[int, ...]]:
+def conversion_row(transform: Any) -> dict[str, Any]:
+    """One of transformers' conversions as plain data, without the path it is bound to."""
+    row: dict[str, Any] = {"from": list(transform.source_patterns), "to": list(transform.target_patterns)}
+    operations = [_operation(operation) for operation in getattr(transform, "operations", ())]
+    if operations:
+        row["do"] = operations
+    if type(transform).__name__ == "GroupWeightRename":
+        row["group"] = True
+    if getattr(transform, "offset", 0):
+        row["offset"] = transform.offset
+    return row
+
+
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "Chunk": ("dim", "num_shards_attribute"),
+    "Concatenate": ("dim",),
+    "Conv3dToLinear": (),
+    "ErnieFuseAndSplitTextVisionExperts": ("stack_dim", "concat_dim"),
+    "Interleave": ("dim", "inverse"),
+    "LinearToConv3d": ("in_channels", "kernel_size"),
+    "MergeModulelist": ("dim",),
+    "PermuteForRope": ("subconfig_key", "permute_layer_names", "inverse"),
+    "Split": ("dim",),
+    "SplitModulelist": ("dim",),
+    "Transpose": ("dim0", "dim1", "check_dims"),
+}
+"""What is kept of each operation; one that is not here is kept by its name, and refused by it."""
+
+
+def _operation(operation: object) -> list[Any]:
     name = type(operation).__name__
-    if name == "Transpose":
-        dims: tuple[object, ...] = (getattr(operation, "dim0", None), getattr(operation, "dim1", None))
-        unclear = getattr(operation, "check_dims", False)
-    else:
-        dims = (getattr(operation, "dim", None),)
-        unclear = getattr(operation, "num_shards_attribute", None) is not None and name == "Chunk"
-    known = tuple(dim for dim in dims if isinstance(dim, int))
-    return (f"{name} by config" if unclear else name, known)
+    options = [getattr(operation, option, None) for option in _OPTIONS.get(name, ())]
+    while options and options[-1] in (None, False):
+        options.pop()
+    return [name, *(list(option) if isinstance(option, tuple) else option for option in options)]
 
 
 def _plain_rules(loaded: set[str], checkpoint: Checkpoint) -> Rules:

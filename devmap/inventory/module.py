@@ -169,8 +169,8 @@ def _architecture(model: nn.Module) -> Architecture | None:
     to_dict = getattr(config, "to_dict", None)
     if not callable(to_dict):
         return None
-    layer_types = getattr(
-        config, "layer_types", None
-    )  # some classes work them out and do not write them down
-    worked_out = {"layer_types": list(layer_types)} if layer_types else {}
+    # Some classes work them out and do not write them down; others call something else by this name.
+    kinds = getattr(config, "layer_types", None)
+    is_by_layer = isinstance(kinds, list | tuple) and len(kinds) == getattr(config, "num_hidden_layers", None)
+    worked_out = {"layer_types": list(kinds)} if kinds and is_by_layer else {}
     return architecture_of({**worked_out, **to_dict()}, type(model).__name__)

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
 
+from devmap.errors import InventoryError
 from devmap.inventory.bulk import collector_paused
+from devmap.inventory.cache import kept
 from devmap.inventory.checkpoint import read_headers
 from devmap.inventory.conversion import convert, mapping_of
-from devmap.inventory.figures import architecture_of, completed
+from devmap.inventory.figures import architecture_of
 from devmap.inventory.generic import guess_modules, plain_tensors
-from devmap.inventory.instance import instantiate
+from devmap.inventory.instance import Lookup, instantiate, rules_of_tree
 from devmap.inventory.mapping import Piece, WeightMapping
 from devmap.inventory.model import Inventory
 from devmap.inventory.quantization import quantization_of, restore, split
 from devmap.inventory.repeated_blocks import repeated_blocks
-from devmap.inventory.skeleton import family_of
+from devmap.inventory.skeleton import assemble, family_of
+from devmap.lazy import lazy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,26 +31,34 @@ if TYPE_CHECKING:
 
     from devmap.inventory.assembly import Assembled
     from devmap.inventory.checkpoint import Checkpoint
-    from devmap.inventory.skeleton import Family, ModelClass
+    from devmap.inventory.conversion import Rules
+    from devmap.inventory.skeleton import Module
 
-__all__ = ["read_checkpoint"]
+__all__ = ["Library", "read_checkpoint"]
 
 _ASK_TRANSFORMERS = (
     "`devmap inspect CHECKPOINT --through-transformers -o FILE` writes a manifest that knows them exactly"
 )
 
 
+Library = Literal["never", "where needed", "always"]
+"""When Transformers is asked: it takes seconds and imports torch."""
+
+
 @collector_paused()
-def read_checkpoint(path: str | PathLike[str], *, through_transformers: bool = False) -> Inventory:
+def read_checkpoint(
+    path: str | PathLike[str], *, through_transformers: Library | bool = "never"
+) -> Inventory:
     """Describe a checkpoint (folder, file or index), with its files and the mapping to the model's tensors.
 
-    By default from headers, `config.json` and the built-in table, without torch; `through_transformers`
-    builds the model on the meta device instead, and is exact for every architecture that the installed
-    transformers has.
+    From headers, `config.json` and the built-in table, without torch. Transformers builds the model on the
+    meta device instead, which is exact for every architecture that it has: `"always"` (or True), or
+    `"where needed"`, which is where the table does not settle the model and Transformers is installed. What
+    it found is kept, and taken from there the next time.
 
     Raises:
         CheckpointError: when it is absent, damaged or no safetensors.
-        InventoryError: when transformers is asked for and is absent, or cannot build the model.
+        InventoryError: when Transformers has to be asked and is absent, or cannot build the model.
     """
     checkpoint = read_headers(path)
     quantization = quantization_of(checkpoint.config)
@@ -56,18 +68,44 @@ def read_checkpoint(path: str | PathLike[str], *, through_transformers: bool = F
     return restore(_described(whole, through_transformers=through_transformers), checkpoint, parts)
 
 
-def _described(checkpoint: Checkpoint, *, through_transformers: bool) -> Inventory:
-    if through_transformers:
-        # Imports torch.
-        from devmap.inventory.through_transformers import read_through_transformers  # noqa: PLC0415
+def _described(checkpoint: Checkpoint, *, through_transformers: Library | bool) -> Inventory:
+    if through_transformers in ("always", True):
+        return _ask_transformers(checkpoint)
+    found = _from_table(checkpoint)
+    if found is not None and not found.notes:
+        return found
+    known = kept(checkpoint)
+    if known is not None:
+        return known
+    if through_transformers == "where needed" and checkpoint.config and find_spec("transformers") is not None:
+        try:
+            return _ask_transformers(checkpoint)
+        except InventoryError:  # of code of its own, or newer than Transformers: what is guessed is said
+            return found or _unknown(checkpoint)
+    return found or _unknown(checkpoint)
 
-        return read_through_transformers(checkpoint)
-    config = checkpoint.config
-    family = family_of(str(config.get("model_type") or ""))
+
+def _ask_transformers(checkpoint: Checkpoint) -> Inventory:
+    """Transformers' own word.
+
+    Raises:
+        InventoryError: when it is not installed, or cannot build the model.
+    """
+    if find_spec("torch") is None:
+        raise InventoryError("torch is not installed", help="pip install 'torch-devmap[transformers]'")
+    found: Inventory = lazy("devmap.inventory.through_transformers", "read_through_transformers")(checkpoint)
+    return found
+
+
+def _from_table(checkpoint: Checkpoint) -> Inventory | None:
+    """What the built-in table makes of the headers; None where it lacks the class or a part of it."""
+    family = family_of(str(checkpoint.config.get("model_type") or ""))
     if family is None:
-        return _unknown(checkpoint)
-    model_class = family.classes.get(_class_name(config) or family.base_class)
-    return _unknown(checkpoint, family) if model_class is None else _known(checkpoint, family, model_class)
+        return None
+    config = family.completed(checkpoint.config)
+    class_name = _class_name(checkpoint.config) or family.base_class or ""
+    root = assemble(family, class_name, config)
+    return None if root is None else _known(checkpoint, root, config)
 
 
 def _class_name(config: Mapping[str, object]) -> str:
@@ -75,35 +113,38 @@ def _class_name(config: Mapping[str, object]) -> str:
     return str(names[0]) if isinstance(names, list) and names else ""
 
 
-def _known(checkpoint: Checkpoint, family: Family, model_class: ModelClass) -> Inventory:
-    config = completed(
-        checkpoint.config, aliases=family.aliases, defaults=family.defaults, derived=family.derived
-    )
+def _known(checkpoint: Checkpoint, root: Module, config: Mapping[str, object]) -> Inventory:
+    lookup = Lookup(root)
 
     def persistence(name: str) -> bool | None:
-        template = model_class.template(name)
+        template = lookup.template(name)
         return None if template is None else template.persistent
 
+    rules = rules_of_tree(root)
     converted = convert(
         checkpoint.tensors,
-        model_class.rules,
+        rules,
         knows=lambda name: persistence(name) is True,
         is_computed=lambda name: persistence(name) is False,
+        figures=config,
     )
-    made = instantiate(model_class, config, converted.tensors, dtype=_build_dtype(checkpoint))
-    _drop_surplus(converted.tensors, made.tensors, converted.unmapped, converted.ignored, model_class)
+    made = instantiate(root, converted.tensors, dtype=_build_dtype(checkpoint))
+    _drop_surplus(converted.tensors, made.tensors, converted.unmapped, converted.ignored, rules)
     inventory = Inventory(
         made.modules,
         made.tensors,
         made.ties,
-        tuple(sorted({*model_class.no_split, *repeated_blocks(made.modules, model_class.no_split)})),
-        architecture_of(config, model_class.name),
+        tuple(sorted({*made.whole, *repeated_blocks(made.modules, made.whole)})),
+        architecture_of(config, root.class_name),
         checkpoint,
     )
     loaded = [name for name, tensor in made.tensors.items() if tensor.persistent]
     mapping = mapping_of(converted, loaded, owner=inventory.owner)
     mapping = dataclasses.replace(mapping, missing=(*mapping.missing, *made.missing))
-    return dataclasses.replace(inventory, mapping=mapping, notes=(*converted.notes, *_mapping_notes(mapping)))
+    notes = [*converted.notes]
+    if made.doubts:
+        notes.append(f"the built-in table does not settle {'; '.join(made.doubts)}: {_ASK_TRANSFORMERS}")
+    return dataclasses.replace(inventory, mapping=mapping, notes=tuple(notes))
 
 
 def _drop_surplus(
@@ -111,12 +152,12 @@ def _drop_surplus(
     kept: Mapping[str, object],
     unmapped: list[str],
     ignored: list[str],
-    model_class: ModelClass,
+    rules: Rules,
 ) -> None:
     """Tensors of layers that the config does not have: DeepSeek's checkpoints hold one that only predicts."""
     for name, tensor in made.items():
         if name not in kept:
-            places = ignored if model_class.rules.ignored_pattern.search(name) else unmapped
+            places = ignored if rules.ignored_pattern.search(name) else unmapped
             places += [part.source.name for part in tensor.parts]
 
 
@@ -133,29 +174,9 @@ def _build_dtype(checkpoint: Checkpoint) -> str:
     return floats.most_common(1)[0][0] if floats else "float32"
 
 
-def _mapping_notes(mapping: WeightMapping) -> list[str]:
-    notes: list[str] = []
-    if mapping.unmapped:
-        notes.append(
-            f"{len(mapping.unmapped)} stored tensors belong to no tensor of the model, such as "
-            f"'{mapping.unmapped[0]}'"
-        )
-    if mapping.missing:
-        notes.append(
-            f"{len(mapping.missing)} tensors of the model are not in the checkpoint, such as "
-            f"'{mapping.missing[0]}'"
-        )
-    return notes
-
-
-def _unknown(checkpoint: Checkpoint, family: Family | None = None) -> Inventory:
-    config = (
-        checkpoint.config
-        if family is None
-        else completed(
-            checkpoint.config, aliases=family.aliases, defaults=family.defaults, derived=family.derived
-        )
-    )
+def _unknown(checkpoint: Checkpoint) -> Inventory:
+    family = family_of(str(checkpoint.config.get("model_type") or ""))
+    config = checkpoint.config if family is None else family.completed(checkpoint.config)
     tensors = plain_tensors(checkpoint.tensors)
     modules, whole = guess_modules(tensors)
     class_name = _class_name(config)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from devmap.errors import InventoryError
+from devmap.inventory.cache import keep
+from devmap.inventory.live_match import rules_of
 from devmap.inventory.module import match_checkpoint, read_module
 
 if TYPE_CHECKING:
@@ -22,12 +24,15 @@ __all__ = ["build_on_meta", "describe_built", "read_through_transformers"]
 def read_through_transformers(checkpoint: Checkpoint) -> Inventory:
     """Build the model of `config.json` on meta, read it, and match the checkpoint with it.
 
-    Tensors take the dtype that the checkpoint holds them in.
+    Tensors take the dtype that the checkpoint holds them in. What is found is kept for the next time.
 
     Raises:
         InventoryError: when transformers is not installed, or does not know the architecture.
     """
-    return describe_built(build_on_meta(checkpoint), checkpoint)
+    model = build_on_meta(checkpoint)
+    found = describe_built(model, checkpoint)
+    keep(found, rules_of(model), checkpoint)
+    return found
 
 
 def describe_built(model: nn.Module, checkpoint: Checkpoint) -> Inventory:

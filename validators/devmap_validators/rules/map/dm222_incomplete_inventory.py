@@ -19,7 +19,8 @@ def _check(context: Context) -> Iterator[Report]:
         return
     key = "manifest" if context.document.config.model.manifest is not None else "checkpoint"
     hint = (
-        "name the blocks in no_split_module_classes, or write a manifest from the live model (devmap inspect)"
+        "`devmap validate --through-transformers` asks Transformers once; or name the blocks in "
+        "no_split_module_classes, or write a manifest from the live model (devmap inspect)"
     )
     for note in context.inventory.notes:
         yield Report(note, ("model", key), help=hint)
