@@ -53,6 +53,8 @@ class Validation:
     """The rules of the policies that they name."""
     known: tuple[Rule, ...] = ()
     """The rules that their settings know, selected or not."""
+    ended: tuple[str, ...] = ()
+    """What settings ignored up to a day that is over, in words."""
     fails: bool = False
     """Whether a finding is at or above what its config's settings fail on."""
 
@@ -133,6 +135,7 @@ def gathered(checked: Sequence[Checked], nearest: NearestSettings) -> Validation
         tuple(by_file),
         tuple({rule.code: rule for each in checked for rule in each.brought}.values()),
         tuple(known.values()),
+        tuple(dict.fromkeys(words for file in by_file for words in nearest.of(file).ended)),
         fails=fails,
     )
 

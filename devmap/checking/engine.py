@@ -67,7 +67,12 @@ def check(
             for finding in more
         ]
     found = at_child(found, context.document)
-    found, used = suppressed(found, context.document.sources or (context.document.source,), known)
+    found, used = suppressed(
+        found,
+        context.document.sources or (context.document.source,),
+        known,
+        require_reasons=settings.require_reasons,
+    )
     running = {rule.code for rule in picked}
     found += [
         _finding(rule, report, context)

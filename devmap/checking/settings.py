@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -21,12 +22,27 @@ from devmap.findings.model import Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["FailOn", "NearestSettings", "Settings", "find_settings", "parse_settings"]
+__all__ = ["FailOn", "NearestSettings", "PathIgnore", "Settings", "find_settings", "parse_settings"]
 
 FailOn: TypeAlias = Severity | Literal["never"]
 """The least severity that makes the exit status 1."""
 
-Patterns: TypeAlias = "Mapping[str, tuple[str, ...]]"
+
+@dataclass(frozen=True, slots=True)
+class PathIgnore:
+    """Rules that are off in some files, why, and until when."""
+
+    rules: tuple[str, ...]
+    reason: str = ""
+    until: dt.date | None = None
+    """The last day on which it counts."""
+
+    def counts(self, today: dt.date) -> bool:
+        """Whether it counts on a day."""
+        return self.until is None or today <= self.until
+
+
+Patterns: TypeAlias = "Mapping[str, PathIgnore]"
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,10 @@ class Settings:
     """Rules that are off in some files: glob of the path from `root` to selectors."""
     exclude: tuple[str, ...] = ()
     """Globs of files and folders, from `root`, that a walk through folders leaves out."""
+    require_reasons: bool = False
+    """Whether what is ignored by a comment or by `per_path_ignores` needs a reason."""
+    today: dt.date = field(default_factory=dt.date.today)
+    """The day on which `until` is judged."""
     limits: Limits = field(default_factory=Limits)
     root: Path = field(default_factory=Path)
     """The folder of the settings' file; the current one where there is none."""
@@ -82,9 +102,18 @@ class Settings:
         path = self.path_from_root(name)
         return tuple(
             selector
-            for glob, selectors in self.per_path_ignores.items()
-            if _fits(path, glob)
-            for selector in selectors
+            for glob, ignored in self.per_path_ignores.items()
+            if ignored.counts(self.today) and _fits(path, glob)
+            for selector in ignored.rules
+        )
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """What `per_path_ignores` has that no longer counts, in words."""
+        return tuple(
+            f"the per-path-ignores of '{glob}' ended on {ignored.until}: {ignored.reason}"
+            for glob, ignored in self.per_path_ignores.items()
+            if not ignored.counts(self.today)
         )
 
     def path_from_root(self, name: str) -> str:
@@ -183,6 +212,12 @@ def parse_settings(table: object, path: Path) -> Settings:
             settings = parser(settings, value)
         except ValueError as error:
             raise UsageError(f"{path}: {key}: {error}", help="docs/config.md lists the settings") from None
+    bare = [glob for glob, ignored in settings.per_path_ignores.items() if not ignored.reason]
+    if settings.require_reasons and bare:
+        raise UsageError(
+            f"{path}: per-path-ignores: '{bare[0]}' lacks its reason, and require-reasons asks for one",
+            help=f"write '{bare[0]}' = {{rules = [...], reason = '...', until = 2027-01-31}}",
+        )
     return settings
 
 
@@ -241,7 +276,27 @@ def _fail_on(value: object) -> FailOn:
 def _path_ignores(value: object) -> Patterns:
     if not isinstance(value, dict):
         raise ValueError("expected a table from globs to lists of rules")  # noqa: TRY004 - as above
-    return {glob: _words(selectors) for glob, selectors in value.items()}
+    return {glob: _path_ignore(glob, ignored) for glob, ignored in value.items()}
+
+
+def _path_ignore(glob: str, value: object) -> PathIgnore:
+    if not isinstance(value, dict):
+        return PathIgnore(_words(value))
+    unknown = value.keys() - {"rules", "reason", "until"}
+    if unknown:
+        raise ValueError(f"unknown key '{min(unknown)}' of '{glob}'; there are rules, reason and until")
+    reason, until = value.get("reason"), value.get("until")
+    if not isinstance(reason, str) or not reason.strip():
+        raise ValueError(f"'{glob}' lacks its reason: {{rules = [...], reason = '...'}}")
+    if until is not None and type(until) is not dt.date:
+        raise ValueError(f"until of '{glob}' is a date without quotes, such as 2027-01-31")
+    return PathIgnore(_words(value.get("rules")), reason.strip(), until)
+
+
+def _require_reasons(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")  # noqa: TRY004 - as above
+    return value
 
 
 def _limits(value: object) -> Limits:
@@ -275,5 +330,6 @@ _PARSERS: dict[str, _Parser] = {
     "fail-on": lambda settings, value: replace(settings, fail_on=_fail_on(value)),
     "per-path-ignores": lambda settings, value: replace(settings, per_path_ignores=_path_ignores(value)),
     "exclude": lambda settings, value: replace(settings, exclude=_words(value)),
+    "require-reasons": lambda settings, value: replace(settings, require_reasons=_require_reasons(value)),
     "limits": lambda settings, value: replace(settings, limits=_limits(value)),
 }

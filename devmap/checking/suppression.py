@@ -25,9 +25,16 @@ __all__ = ["suppressed", "unused"]
 
 
 def suppressed(
-    findings: Iterable[Finding], sources: Sequence[Source], rules: Sequence[Rule]
+    findings: Iterable[Finding],
+    sources: Sequence[Source],
+    rules: Sequence[Rule],
+    *,
+    require_reasons: bool = False,
 ) -> tuple[list[Finding], set[Selector]]:
-    """The findings, each marked that a comment of its file suppresses; and the words of comments that did."""
+    """The findings, each marked that a comment of its file suppresses; and the words of comments that did.
+
+    With `require_reasons` a comment without one suppresses nothing, and the finding says so.
+    """
     comments = {source.name: read_suppressions(source) for source in sources}
     if not any(comments.values()):
         return list(findings), set()
@@ -47,7 +54,12 @@ def suppressed(
             if rule is not None and rule.suppressible and matches(rule, selector.word):
                 used.add(selector)
                 reasons.append(comment.reason)
-        marked.append(dataclasses.replace(finding, suppressed=reasons[0]) if reasons else finding)
+        if reasons and require_reasons and not any(reasons):
+            hint = "; ".join(filter(None, (finding.help, "the comment that ignores it lacks its reason")))
+            marked.append(dataclasses.replace(finding, help=hint))
+            continue
+        given = next(filter(None, reasons), "") if reasons else None
+        marked.append(finding if given is None else dataclasses.replace(finding, suppressed=given))
     return marked, used
 
 

@@ -171,6 +171,8 @@ def command(
             locked=locked,
             jobs=jobs,
         )
+    for words in result.ended:
+        click.echo(f"warning: {words}", err=True)
     _tell_of_selectors(select, (*ignore, *extend_select), result)
     show = partial(
         render, result.findings, files=result.files, rules=result.known, width=width(), wraps=wraps()

@@ -16,7 +16,7 @@ import pytest
 from devmap.api import workers
 from devmap.api.validation import validate
 from devmap.api.workers import in_workers, workers_for
-from devmap.checking.settings import Settings
+from devmap.checking.settings import PathIgnore, Settings
 from devmap.errors import UsageError
 
 FAULTS = Path(__file__).parents[1] / "faults"
@@ -54,7 +54,7 @@ def test_processes_that_are_no_copies_of_this_one_find_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    settings = Settings(per_path_ignores={"b*": ("DM2",)})
+    settings = Settings(per_path_ignores={"b*": PathIgnore(("DM2",))})
     files = sorted(path.name for path in folder.glob("b*.devmap.yaml"))
     alone = validate(files, settings=settings)
     monkeypatch.setattr(workers, "_forks", lambda: False)

@@ -10,7 +10,7 @@ import pytest
 from devmap.checking.engine import check
 from devmap.checking.fixing import apply_edits
 from devmap.checking.registry import load_rules
-from devmap.checking.settings import Settings
+from devmap.checking.settings import PathIgnore, Settings
 from devmap.config.document import parse_document
 from devmap.errors import UsageError
 from devmap.findings.context import Context
@@ -132,7 +132,7 @@ def test_faults_of_several_families_come_out_together_and_none_is_lost() -> None
         ({"extend_select": ("optional-rule",)}, ["DM301", "DM201", "DM202", "DM302"]),
         ({"select": ("dm201",)}, ["DM201"]),
         ({"select": ("ALL",)}, ["DM301", "DM201", "DM202", "DM302"]),
-        ({"per_path_ignores": {"x.devmap.yaml": ("DM201",)}}, ["DM301", "DM202"]),
+        ({"per_path_ignores": {"x.devmap.yaml": PathIgnore(("DM201",))}}, ["DM301", "DM202"]),
     ],
 )
 def test_rules_are_selected_by_code_name_and_prefix_and_the_more_exact_word_wins(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,3 +101,30 @@ def test_each_config_has_the_settings_nearest_to_it(tmp_path: Path) -> None:
     assert (above.ignore, above.fail_on, above.extend_select) == (("DM4",), "warning", ("DM307",))
     assert (below.ignore, below.fail_on, below.extend_select) == (("DM404",), "error", ("DM307",))
     assert below.root == (tmp_path / "team").resolve()
+
+
+def test_an_ignore_of_a_path_ends_after_its_day(tmp_path: Path) -> None:
+    path = tmp_path / "devmap.toml"
+    path.write_text("[per-path-ignores]\n'old/*' = {rules = ['DM4'], reason = 'moves', until = 2026-03-31}\n")
+    config = str(tmp_path / "old" / "x.devmap.yaml")
+    last = dataclasses.replace(find_settings(tmp_path), today=dt.date(2026, 3, 31))
+    after = dataclasses.replace(last, today=dt.date(2026, 4, 1))
+    assert (last.ignored_in(config), last.ended) == (("DM4",), ())
+    assert after.ignored_in(config) == ()
+    assert after.ended == ("the per-path-ignores of 'old/*' ended on 2026-03-31: moves",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("require-reasons = true\nper-path-ignores = {'a/*' = ['DM4']}\n", "'a/\\*' lacks its reason"),
+        ("per-path-ignores = {'a/*' = {rules = ['DM4']}}\n", "'a/\\*' lacks its reason"),
+        ("per-path-ignores = {'a/*' = {rules = ['DM4'], reason = 'r', until = 'soon'}}\n", "is a date"),
+        ("per-path-ignores = {'a/*' = {rules = ['DM4'], reason = 'r', untill = 2027-01-01}}\n", "untill"),
+        ("require-reasons = 1\n", "true or false"),
+    ],
+)
+def test_an_ignore_without_its_reason_is_a_usage_error(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "devmap.toml").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        find_settings(tmp_path)

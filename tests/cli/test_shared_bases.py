@@ -116,3 +116,14 @@ def test_the_status_follows_the_settings_nearest_to_each_config(repo: Path) -> N
 def test_a_program_may_name_one_path(repo: Path) -> None:
     assert [finding.code for finding in devmap.validate(repo / "a").findings] == ["DM401"]
     assert devmap.validate("a", overrides={"max_memory.0": "20GB"}).findings == ()
+
+
+def test_a_comment_without_a_reason_ignores_nothing_where_reasons_are_required(repo: Path) -> None:
+    child = repo / "a" / "x.devmap.yaml"
+    (repo / "devmap.toml").write_text("require-reasons = true\n")
+    child.write_text(CHILD.replace("yaml\n", "yaml  # devmap: ignore[DM401]\n", 1))
+    outcome = devmap_command("validate", ".")
+    assert outcome.status == 1
+    assert "lacks its reason" in outcome.stdout
+    child.write_text(CHILD.replace("yaml\n", "yaml  # devmap: ignore[DM401] it shrinks\n", 1))
+    assert devmap_command("validate", ".").status == 0
