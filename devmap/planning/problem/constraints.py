@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import DISK, Device, device_name, device_names
 from devmap.errors import DeviceMapError, ResolutionError
 from devmap.inventory.patterns import PathIndex, expand_keys
+from devmap.inventory.stored_names import runtime_path
 from devmap.planning.problem.conflicts import Requested, conflicts
 
 if TYPE_CHECKING:
@@ -115,12 +116,16 @@ def atoms_named(keys: Iterable[str], index: PathIndex, atoms: Sequence[Atom], wh
     )
 
 
+def _unmatched_text(inventory: Inventory, key: str) -> str:
+    stored = runtime_path(inventory, key)
+    called = f": the checkpoint's name for what is '{stored}' at run time" if stored is not None else ""
+    return f"'{key}' names no module or tensor of the model{called}"
+
+
 def _targets(config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom]) -> list[Device | Strategy]:
     """What the longest key says for each atom; every problem of the map at once."""
     expansion = expand_keys(config.device_map, inventory.index)
-    problems = [
-        MapProblem("DM201", f"'{key}' names no module or tensor of the model") for key in expansion.unmatched
-    ]
+    problems = [MapProblem("DM201", _unmatched_text(inventory, key)) for key in expansion.unmatched]
     targets: list[Device | Strategy] = []
     for atom, keys in zip(atoms, _keys_of(expansion, inventory, atoms), strict=True):
         found = dict.fromkeys([config.device_map[key] for key in keys if key is not None])

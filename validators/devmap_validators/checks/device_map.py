@@ -14,6 +14,7 @@ from devmap.config.values.device import Device, device_name, parse_device
 from devmap.config.values.strategy import Strategy
 from devmap.config.values.words import shown
 from devmap.findings.model import Finding, Severity
+from devmap.inventory.stored_names import runtime_path
 from devmap_validators.checks.assignment import Assignment, assign, bytes_on_devices, split_blocks, split_ties
 from devmap_validators.checks.groups import counted, fold, fold_paths
 from devmap_validators.checks.suggestion import explain_miss, near_path
@@ -129,7 +130,7 @@ def _unmatched(inventory: Inventory, device_map: Mapping[str, object]) -> list[F
 
 
 def _unmatched_key(inventory: Inventory, key: str) -> Finding:
-    near = near_path(key, inventory.index)
+    near = runtime_path(inventory, key) or near_path(key, inventory.index)
     message = f"{shown(key)} is not a module or tensor of this model"
     if near is not None:
         return _error("DM201", message, label=f"did you mean '{near}'?", help=f"did you mean '{near}'?")

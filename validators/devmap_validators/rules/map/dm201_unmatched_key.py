@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.words import shown
 from devmap.config.yaml.edits import rename
 from devmap.findings.model import Report, Rule, Severity
+from devmap.inventory.stored_names import runtime_path
 from devmap_validators.checks.config_map import map_path
 from devmap_validators.checks.suggestion import explain_miss, near_path, sure_path
 
@@ -34,6 +35,14 @@ def _check(context: Context) -> Iterator[Report]:
             if "*" not in key
             else f"the glob {shown(key)} matches no module of this model"
         )
+        stored = runtime_path(context.inventory, key) if number < _MOST_SUGGESTIONS else None
+        if stored is not None:
+            edit = rename(context.document.position(path, key=True), key, stored)
+            explained = f"{shown(key)} is its name in the checkpoint; the running model calls it '{stored}'"
+            yield Report(
+                message, path, on_key=True, label=f"at run time '{stored}'", help=explained, edit=edit
+            )
+            continue
         if near is None:
             yield Report(message, path, on_key=True, help=explain_miss(key, index))
             continue
