@@ -16,13 +16,17 @@ from devmap.findings.model import Severity
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.config.overrides import Overrides
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
-__all__ = ["refuse_errors"]
+__all__ = ["INITIALISED", "refuse_errors"]
+
+INITIALISED = ("DM221",)
+"""Of loading: what a checkpoint lacks, the model's own code initialises, and a warning names it."""
 
 
 def refuse_errors(
@@ -33,12 +37,14 @@ def refuse_errors(
     profile: str | None = None,
     overrides: Overrides = (),
     allow_code: bool = False,
+    besides: Collection[str] = (),
 ) -> None:
     """Refuse a config whose file `devmap validate` finds errors in, although it could be planned.
 
     The planner refuses by itself what it cannot plan. Some errors do not stop it: weights cast to int8, a class that
     no module has, devices of two kinds, a policy that the plan breaks. Suppressed findings and those about a lock
-    count as little here as a warning does: whoever takes a plan from a lock checks the lock.
+    count as little here as a warning does: whoever takes a plan from a lock checks the lock. `besides` are codes of
+    what the caller mends itself and names.
 
     Raises:
         ConfigError: listing every such finding with its place.
@@ -57,7 +63,11 @@ def refuse_errors(
         judges_lock=False,
     )
     findings = check(context, settings=find_settings(Path(path).parent))
-    errors = [each for each in findings if each.severity is Severity.ERROR and each.suppressed is None]
+    errors = [
+        each
+        for each in findings
+        if each.severity is Severity.ERROR and each.suppressed is None and each.code not in besides
+    ]
     if errors:
         count = f"{len(errors)} problem{'s' if len(errors) != 1 else ''}"
         raise ConfigError(

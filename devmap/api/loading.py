@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.api.building import build, planned_from
-from devmap.api.gate import refuse_errors
+from devmap.api.gate import INITIALISED, refuse_errors
 from devmap.api.locking import Chosen, choose_plan, say_differences
 from devmap.api.progress import progress_bar
 from devmap.api.resolution import resolve
@@ -86,7 +86,13 @@ def load(
         chosen = choose_plan(config, described, counts, profile=profile, overridden=bool(overrides))
     if path is not None:
         refuse_errors(
-            path, chosen.plan, described, profile=profile, overrides=overrides, allow_code=allow_code
+            path,
+            chosen.plan,
+            described,
+            profile=profile,
+            overrides=overrides,
+            allow_code=allow_code,
+            besides=INITIALISED,
         )
         if chosen.is_fixed:
             say_differences(chosen.plan, this_machine(), path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from devmap.api.building import build, planned_from
-from devmap.api.gate import refuse_errors
+from devmap.api.gate import INITIALISED, refuse_errors
 from devmap.api.loading import load_built
 from devmap.api.locking import Chosen, choose_plan, say_differences
 from devmap.api.resolution import resolve
@@ -101,7 +101,15 @@ def run(
     else:
         chosen = Chosen(resolve(config, inventory))
     plan = chosen.plan
-    refuse_errors(path, plan, inventory, profile=profile, overrides=overrides, allow_code=allow_code)
+    refuse_errors(
+        path,
+        plan,
+        inventory,
+        profile=profile,
+        overrides=overrides,
+        allow_code=allow_code,
+        besides=INITIALISED,
+    )
     with ExitStack() as stack:
         budgets = {
             use.device.index: use.capacity_bytes or 0 for use in plan.devices if use.device.is_accelerator

@@ -66,7 +66,7 @@ def test_a_policy_that_the_plan_breaks_stops_the_lock(
     (tmp_path / example.name).write_bytes(example.read_bytes())
     text = (
         "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
-        "max_memory: {cpu: 2GB, disk: 100GB}\npolicies: [production]\n"
+        "max_memory: {0: 1500MB, disk: 100GB}\npolicies: [production]\n"
     )
     Path("x.devmap.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(devmap.ConfigError) as caught:

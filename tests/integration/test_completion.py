@@ -71,8 +71,8 @@ def test_commands_are_proposed_in_order_of_use(tmp_path: Path) -> None:
         ("devmap validate --format s", ["plain,sarif"]),
         ("devmap validate --select DM20", [f"plain,DM20{digit}" for digit in range(1, 10)]),
         ("devmap explain unmatched-k", ["plain,unmatched-key"]),
-        ("devmap validate exam", ["file,exam"]),
-        ("devmap diff a.devmap.yaml b", ["file,b"]),
+        ("devmap validate exam", ["dir,exam"]),
+        ("devmap diff a.devmap.yaml b", ["dir,b"]),
         ("devmap completion f", ["plain,fish"]),
     ],
 )
