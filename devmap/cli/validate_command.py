@@ -65,6 +65,11 @@ __all__ = ["command"]
 )
 @click.option("--fix", "mend", is_flag=True, help="Fix what can be fixed safely, and show what is left.")
 @click.option("--diff", "show_diff", is_flag=True, help="Show what --fix would change, and write nothing.")
+@click.option(
+    "--add-ignores",
+    metavar="REASON",
+    help="Write a comment that ignores it behind every line with a finding, and show what is left.",
+)
 @click.option("--statistics", "show_statistics", is_flag=True, help="Count the findings by rule.")
 @click.option(
     "--through-transformers",
@@ -100,6 +105,7 @@ def command(
     fail_on: str | None,
     mend: bool,
     show_diff: bool,
+    add_ignores: str | None,
     show_statistics: bool,
     through_transformers: bool,
     stdin_filename: str | None,
@@ -128,7 +134,7 @@ def command(
     )
     summary = ""
     if "-" in paths:
-        _refuse_beside_stdin(paths, mends=mend or show_diff)
+        _refuse_beside_stdin(paths, mends=mend or show_diff or add_ignores is not None)
         result = validate_text(
             sys.stdin.buffer.read(),
             stdin_filename or "stdin.devmap.yaml",
@@ -137,6 +143,17 @@ def command(
             overrides=overrides,
             allow_code=allow_code,
             through_transformers=through_transformers,
+            locked=locked,
+        )
+    elif add_ignores is not None:
+        result, summary = _with_ignores(
+            paths,
+            add_ignores,
+            settings,
+            mends=mend or show_diff,
+            profile=profile,
+            overrides=overrides,
+            allow_code=allow_code,
             locked=locked,
         )
     elif mend or show_diff:
@@ -171,8 +188,6 @@ def command(
             locked=locked,
             jobs=jobs,
         )
-    for words in result.ended:
-        click.echo(f"warning: {words}", err=True)
     _tell_of_selectors(select, (*ignore, *extend_select), result)
     show = partial(
         render, result.findings, files=result.files, rules=result.known, width=width(), wraps=wraps()
@@ -191,6 +206,37 @@ def command(
     return int(result.fails)
 
 
+def _with_ignores(
+    paths: tuple[str, ...],
+    reason: str,
+    settings: NearestSettings,
+    *,
+    mends: bool,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    allow_code: bool,
+    locked: bool,
+) -> tuple[Validation, str]:
+    """Write comments that ignore what is found; return what is left, and what was done in words."""
+    from devmap.api.ignoring import add_ignores  # noqa: PLC0415 - only with the option, and every run would load it
+
+    if mends:
+        raise UsageError(
+            "--add-ignores stands without --fix and --diff", help="mend first, then ignore the rest"
+        )
+    ignores = add_ignores(
+        paths,
+        reason,
+        settings=settings,
+        profile=profile,
+        overrides=overrides,
+        allow_code=allow_code,
+        locked=locked,
+    )
+    plural = "s" if len(ignores.files) != 1 else ""
+    return ignores.after, f"ignored {ignores.added} in {len(ignores.files)} file{plural}\n"
+
+
 def _tell_of_selectors(select: tuple[str, ...], others: tuple[str, ...], result: Validation) -> None:
     """Say which words of the command line are no rule, neither of a pack nor of a policy.
 
@@ -199,6 +245,8 @@ def _tell_of_selectors(select: tuple[str, ...], others: tuple[str, ...], result:
     Raises:
         UsageError: when it is a word of `--select`: without a rule nothing is checked.
     """
+    for words in result.ended:
+        click.echo(f"warning: {words}", err=True)
     for words, ends in ((select, True), (others, False)):
         selectors = [word.strip() for given in words for word in given.split(",") if word.strip()]
         unknown = without_meaning(selectors, (*result.known, *result.brought))
