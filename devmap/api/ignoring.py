@@ -85,9 +85,9 @@ def add_ignores(
     for finding in before.findings:
         place = finding.position
         if finding.suppressed is None and place is not None and finding.code in suppressible:
-            file = real_path(place.file)
-            codes = wanted.setdefault(file, {}).setdefault(place.start.line, [])
-            sources[file] = place.source
+            path = real_path(place.file)
+            codes = wanted.setdefault(path, {}).setdefault(place.start.line, [])
+            sources[path] = place.source
             if finding.code not in codes:
                 codes.append(finding.code)
     files = []

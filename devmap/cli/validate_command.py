@@ -245,8 +245,8 @@ def _tell_of_selectors(select: tuple[str, ...], others: tuple[str, ...], result:
     Raises:
         UsageError: when it is a word of `--select`: without a rule nothing is checked.
     """
-    for words in result.ended:
-        click.echo(f"warning: {words}", err=True)
+    for ended in result.ended:
+        click.echo(f"warning: {ended}", err=True)
     for words, ends in ((select, True), (others, False)):
         selectors = [word.strip() for given in words for word in given.split(",") if word.strip()]
         unknown = without_meaning(selectors, (*result.known, *result.brought))
