@@ -53,7 +53,10 @@ def _stats_lines(stats: Stats) -> Iterator[str]:
     if not stats.streamed_home_bytes:
         yield "streamed:  nothing"
         return
-    yield f"streamed:  from {_by_device(stats.streamed_home_bytes)}, into slots of {_by_device(stats.slot_bytes)}"
+    ways = [f"slots of {_by_device(stats.slot_bytes)}"] if stats.slot_bytes else []
+    ways += [f"host slots of {format_bytes(stats.host_slot_bytes)}"] if stats.host_slot_bytes else []
+    ways += [f"mapped pages of up to {format_bytes(stats.mapped_bytes)}"] if stats.mapped_bytes else []
+    yield f"streamed:  from {_by_device(stats.streamed_home_bytes)}, into {', '.join(ways) or 'nothing yet'}"
     files = f", {format_bytes(stats.file_bytes)} read from files" if stats.file_bytes else ""
     disk = (
         f", of which disks gave {format_bytes(stats.disk_bytes)}"

@@ -63,6 +63,8 @@ class Handle:
             resident_bytes=self.resident_bytes,
             streamed_home_bytes=homes,
             slot_bytes={} if engine is None else {device.plain: nbytes for device, nbytes in engine.held_bytes().items()},
+            mapped_bytes=0 if engine is None else engine.cpu_bytes(mapped=True),
+            host_slot_bytes=0 if engine is None else engine.cpu_bytes(mapped=False),
             ring_bytes=engine.ring.nbytes if engine is not None and engine.ring is not None else 0,
             ring_is_pinned=engine is not None and engine.ring is not None and engine.ring.is_pinned,
             streamed_bytes=counted.streamed_bytes if counted else 0,

@@ -93,7 +93,8 @@ def test_room_to_stream_is_reserved_only_when_something_streams(
     for use in plan.devices:
         slots = [charge for charge in use.charges if charge.what == "slots"]
         runs_here = [one for one in plan.streamed if one.executes_on == use.device]
-        assert bool(slots) == bool(runs_here)
+        # What the CPU executes from disk runs from the mapped pages of its file.
+        assert bool(slots) == bool(runs_here and use.device.is_accelerator)
 
 
 @settings(max_examples=100, deadline=None)
@@ -168,7 +169,8 @@ def test_everything_is_computed_by_the_cpu_where_no_accelerator_is_offered() -> 
     assert {placement.executes_on for placement in plan.placements} == {CPU}
     cpu = plan.use_of(CPU)
     assert cpu is not None
-    assert [charge.what for charge in cpu.charges] == ["slots"]
+    assert cpu.charges == ()
+    assert cpu.weight_bytes == 20
     assert "disk" in homes(plan)
 
 

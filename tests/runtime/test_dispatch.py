@@ -141,7 +141,7 @@ def test_ring_and_slots_stay_within_host_memory(llama_folder: Path, load: Load) 
             lambda path: ("disk", "cpu") if "layers" in path else ("cpu", "cpu"),
             host_memory_bytes=limit,
         )
-        assert model.devmap.stats().slot_bytes["cpu"] == min(6, limit // block) * block
+        assert model.devmap.stats().mapped_bytes == min(6, limit // block) * block
 
 
 def test_progress_ends_at_the_total(plan_of: PlanOf) -> None:

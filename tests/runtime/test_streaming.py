@@ -140,7 +140,7 @@ def test_the_second_pass_follows_the_recorded_order_and_wraps_round(tmp_path: Pa
         model(torch.randn(1, _WIDTH))
     stats = model.devmap.stats()
     assert (stats.misses, stats.order_misses, stats.hits, stats.passes) == (0, 0, 24, 4)
-    assert stats.slot_bytes["cpu"] == 6 * (2 * _WIDTH * 9 + 9) * 4
+    assert stats.mapped_bytes == 6 * (2 * _WIDTH * 9 + 9) * 4
     ahead = _streamed_bytes(_SIZES[:4])
     assert 4 * _streamed_bytes(_SIZES) <= stats.streamed_bytes <= 4 * _streamed_bytes(_SIZES) + ahead
 

@@ -135,7 +135,7 @@ def test_without_such_maps_blocks_are_read_into_slots(
     for most in (1, 2, 9):
         model = _load(tmp_path, plan_of, host_memory_bytes=most * _BLOCK_BYTES)
         assert isinstance(_lane(model), Lane)
-        assert model.devmap.stats().slot_bytes["cpu"] == min(most, 4) * _BLOCK_BYTES
+        assert model.devmap.stats().host_slot_bytes == min(most, 4) * _BLOCK_BYTES
         with torch.no_grad():
             for order in (range(_BLOCKS), [3, 3, 0], range(_BLOCKS)):
                 assert torch.equal(model(_X, order), _plain()(_X, order))

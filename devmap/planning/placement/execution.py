@@ -3,8 +3,8 @@
 A streamed atom is executed by the accelerator of its nearest resident predecessor in the order: the
 activations are there. That device keeps two slots of the largest atom that streams there, so that one is
 filled while the other is computed; one, without that overlap, where two do not fit or are not worth it. An
-atom on cpu that fits no slot is computed by the CPU where it lies. One on disk that fits none is brought into
-a slot in host memory and computed by the CPU.
+atom on cpu that fits no slot is computed by the CPU where it lies. One on disk that fits none is
+computed by the CPU from the mapped pages of its file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.planning.problem.model import Problem
 
-__all__ = ["host_slots", "is_within_budgets", "stream", "streamed"]
+__all__ = ["cpu_needs", "is_within_budgets", "stream", "streamed"]
 
 
 def stream(problem: Problem, homes: Sequence[Device], room: Mapping[Device, int]) -> Streaming:
     """Executing devices for these homes, with slots in the bytes that the accelerators have left.
 
     Which of the two lower tiers an atom lives on makes no difference here; what the CPU needs is for
-    `host_slots` to say.
+    `cpu_needs` to say.
     """
     execution_devices, queues = _executing(problem, homes)
     slots: dict[Device, Slots] = {}
@@ -72,27 +72,15 @@ def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device],
     return execution_devices, {device: members for device, members in queues.items() if members}
 
 
-def host_slots(
-    problem: Problem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int
-) -> tuple[Slots | None, int]:
-    """Slots for atoms on disk that the CPU computes, and all that the CPU keeps beside what lives there.
+def cpu_needs(problem: Problem, homes: Sequence[Device], in_place: frozenset[int]) -> int:
+    """What the CPU keeps beside the weights that live there, for the atoms that it computes; 0 where it has no budget.
 
-    0 where it has no budget.
+    No slots: a block on disk that the CPU computes runs from the mapped pages of its file, which the system takes back
+    whenever it needs them. What has to change on its way goes through host memory of `offload.host_memory`.
     """
-    if not in_place:
-        return None, 0
-    queue = [at for at in sorted(in_place) if homes[at] == DISK]
-    limit = problem.limits.get(CPU)
-    beside = problem.activation_bytes + sum([problem.beside_bytes[at] for at in queue])
-    slots = None
-    if queue:
-        largest = max(queue, key=problem.loads.slot.__getitem__)
-        size = problem.loads.slot[largest]
-        count = 2 if most_slots > 1 and (limit is None or 2 * size + beside <= limit) else 1
-        slots = Slots(count, size, largest, len(queue))
-    if limit is None:
-        return slots, 0
-    return slots, beside + (slots.nbytes if slots is not None else 0)
+    if not in_place or CPU not in problem.limits:
+        return 0
+    return problem.activation_bytes + sum([problem.beside_bytes[at] for at in in_place if homes[at] == DISK])
 
 
 # Executing devices, slots and bytes of homes that were chosen by time: the CPU computes exactly what it is
@@ -145,7 +133,8 @@ def streamed(
     slots: dict[Device, Slots] = {}
     needs: dict[Device, int] = {}
     if CPU in execution_devices:
-        needs[CPU] = problem.activation_bytes
+        mapped = queues.pop(CPU, ())  # without slots, as `cpu_needs` says
+        needs[CPU] = problem.activation_bytes + sum([problem.beside_bytes[at] for at in mapped])
     for device, queue in queues.items():
         largest = max(queue, key=loads.slot.__getitem__)
         size = loads.slot[largest]

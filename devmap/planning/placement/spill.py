@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import CPU, DISK, device_names
-from devmap.planning.placement.execution import host_slots, is_within_budgets, stream, streamed
+from devmap.planning.placement.execution import cpu_needs, is_within_budgets, stream, streamed
 from devmap.planning.placement.fill import FreeCapacity, LowerTiers, fill_lower_tiers, place_on_accelerators
 from devmap.planning.problem.model import NO_LIMIT, Overflow, Solution
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.planning.problem.model import Problem, Slots
+    from devmap.planning.problem.model import Problem
 
 __all__ = ["over_pinned", "resolve_spill", "with_homes", "without_place"]
 
@@ -57,9 +57,7 @@ def resolve_spill(rooms: FreeCapacity, below: Sequence[int]) -> Solution | Overf
         if isinstance(lower, Overflow):
             return lower
         if not lower.tiers.homeless:
-            executed = replace(
-                streaming, slots={**streaming.slots, **lower.slots}, needs={**streaming.needs, **lower.needs}
-            )
+            executed = replace(streaming, needs={**streaming.needs, **lower.needs})
             return Solution(lower.homes, executed, tuple(sorted([*gaps, *lower.gaps])))
         filled = _gone_back(rooms, lower.tiers.homeless, streaming.needs)
         if not filled:
@@ -75,13 +73,12 @@ class _Lower:
     tiers: LowerTiers
     homes: tuple[Device, ...] = ()
     """Of all atoms; empty where something is homeless."""
-    slots: Mapping[Device, Slots] = field(default_factory=dict)
     needs: Mapping[Device, int] = field(default_factory=dict)
     gaps: tuple[int, ...] = ()
 
 
 def _lower(rooms: FreeCapacity, below: Sequence[int], in_place: frozenset[int]) -> _Lower | Overflow:
-    """Fill cpu and disk; the more goes to disk the more the CPU may need for slots.
+    """Fill cpu and disk; the more goes to disk the more the CPU may need beside it.
 
     So that this takes some rounds.
     """
@@ -92,28 +89,20 @@ def _lower(rooms: FreeCapacity, below: Sequence[int], in_place: frozenset[int]) 
     crowded = [device for device, left in tiers.left.items() if left < 0]
     if crowded:
         return _crowded(rooms, crowded, tiers.left)
-    first = tiers
-    for most_slots in (2, 1):
-        kept, tiers = 0, first
-        for _ in range(_MOST_ROUNDS):
-            gaps = tuple(at for at in tiers.homeless if tiers.goes_back(problem, at, on_cpu))
-            if len(gaps) < len(tiers.homeless):
-                break
-            homes = _atom_homes(
-                problem, [tiers.homes[at] if home is None else home for at, home in enumerate(rooms.homes)]
-            )
-            slots, needed = host_slots(problem, homes, in_place, most_slots=most_slots)
-            if needed - kept <= tiers.left.get(CPU, 0):
-                resolve_spill = LowerTiers(tiers.homes, tiers.left, [])
-                return _Lower(
-                    resolve_spill,
-                    tuple(homes),
-                    {CPU: slots} if slots else {},
-                    {CPU: needed} if needed else {},
-                    gaps,
-                )
-            kept = max(needed, kept)
-            tiers = fill_lower_tiers(problem, below, pinned, on_cpu, kept)
+    kept = 0
+    for _ in range(_MOST_ROUNDS):
+        gaps = tuple(at for at in tiers.homeless if tiers.goes_back(problem, at, on_cpu))
+        if len(gaps) < len(tiers.homeless):
+            break
+        homes = _atom_homes(
+            problem, [tiers.homes[at] if home is None else home for at, home in enumerate(rooms.homes)]
+        )
+        needed = cpu_needs(problem, homes, in_place)
+        if needed - kept <= tiers.left.get(CPU, 0):
+            settled = LowerTiers(tiers.homes, tiers.left, [])
+            return _Lower(settled, tuple(homes), {CPU: needed} if needed else {}, gaps)
+        kept = max(needed, kept)
+        tiers = fill_lower_tiers(problem, below, pinned, on_cpu, kept)
     homeless = (
         [at for at in tiers.homeless if at not in tiers.homes]
         or [at for at in below if tiers.homes.get(at) == CPU]
@@ -137,15 +126,10 @@ def with_homes(problem: Problem, homes: Sequence[Device]) -> Solution | None:
     usual = stream(problem, placed, left)
     beside = problem.on_cpu(usual.in_place)
     more = sum([beside[at] - problem.lower_bytes[at] for at, home in enumerate(homes) if home == CPU])
-    for most_slots in (2, 1):
-        slots, needed = host_slots(problem, placed, usual.in_place, most_slots=most_slots)
-        if needed + more <= left.get(CPU, needed + more):
-            executed = replace(
-                usual,
-                slots={**usual.slots, **({CPU: slots} if slots else {})},
-                needs={**usual.needs, **({CPU: needed} if needed else {})},
-            )
-            return Solution(tuple(placed), executed, is_packed=True)
+    needed = cpu_needs(problem, placed, usual.in_place)
+    if needed + more <= left.get(CPU, needed + more):
+        executed = replace(usual, needs={**usual.needs, **({CPU: needed} if needed else {})})
+        return Solution(tuple(placed), executed, is_packed=True)
     nearest = streamed(problem, placed, frozenset(), most_slots=1).execution_devices
     too_large = (
         at

@@ -218,4 +218,5 @@ def _largest_slots(
     found: dict[Device, int] = {}
     for device, members in groupby(streamed, key=lambda number: plan.placements[number].executes_on):
         found[device] = max([found.get(device, 0), *(brought[number] for number in members)])
+    found.pop(CPU, None)  # what it executes from disk runs from mapped pages
     return found

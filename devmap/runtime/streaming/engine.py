@@ -269,11 +269,16 @@ class Engine:
                 lane.read_ahead()
 
     def held_bytes(self) -> dict[Device, int]:
-        """What is kept on each device for streamed blocks."""
-        found = {device: lane.nbytes for device, lane in self.lanes.items()}
+        """What is kept for streamed blocks on each device that executes them, but for the CPU's mapped pages and host slots."""
+        found = {device: lane.nbytes for device, lane in self.lanes.items() if device.is_accelerator}
         for device, tensors in self.kept.items():
             found[device] = found.get(device, 0) + sum(tensor.nbytes for tensor in tensors.values())
         return found
+
+    def cpu_bytes(self, *, mapped: bool) -> int:
+        """What blocks on disk that the CPU executes take at a time: `mapped` pages, or else slots in host memory."""
+        lanes = [lane for device, lane in self.lanes.items() if not device.is_accelerator]
+        return sum(lane.nbytes for lane in lanes if lane.is_mapped is mapped)
 
     def trim(self) -> None:
         """Let go of memory that no block uses now."""

@@ -137,6 +137,9 @@ class Lane:
         if self._feeder is not None:
             self._feeder.read_ahead()
 
+    is_mapped = False
+    """Whether its blocks run from the pages of their files; here they are copied."""
+
     @property
     def nbytes(self) -> int:
         """Bytes of its slots."""

@@ -84,6 +84,9 @@ class MappedLane:
         self._order = Order(len(units))
         self._windows: dict[Unit, _Window] = {}
 
+    is_mapped = True
+    """Whether its blocks run from the pages of their files."""
+
     @property
     def nbytes(self) -> int:
         """What its windows take at most, unless blocks call each other."""
