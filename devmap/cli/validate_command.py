@@ -40,6 +40,11 @@ __all__ = ["command"]
     type=click.Path(dir_okay=False),
     help="Write the findings there in --format, and text to the screen.",
 )
+@click.option(
+    "--children",
+    is_flag=True,
+    help="Check too every config below the current folder that extends one of these.",
+)
 @click.option("--locked", is_flag=True, help="Ask for a lock beside each config that is fresh and unedited.")
 @click.option(
     "--select",
@@ -98,6 +103,7 @@ def command(
     output_format: str,
     output_file: str | None,
     *,
+    children: bool,
     locked: bool,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
@@ -121,10 +127,6 @@ def command(
     Needs neither a GPU nor weights nor torch. Exit status: 0 nothing at or above --fail-on, 1 findings, 2
     could not run.
     """
-    if not paths:
-        raise UsageError(
-            "no config was named", help="devmap validate PATH..., for example: devmap validate ."
-        )
     settings = NearestSettings(
         select=select,
         ignore=ignore,
@@ -133,6 +135,7 @@ def command(
         allow_code=allow_code,
     )
     summary = ""
+    paths = _meant(paths, settings, children=children)
     if "-" in paths:
         _refuse_beside_stdin(paths, mends=mend or show_diff or add_ignores is not None)
         result = validate_text(
@@ -204,6 +207,19 @@ def command(
     if not quiet:
         click.echo(summary, nl=False, err=output_format != "text" and output_file is None)
     return int(result.fails)
+
+
+def _meant(paths: tuple[str, ...], settings: NearestSettings, *, children: bool) -> tuple[str, ...]:
+    """Return what the command line names, and with `children` the configs that extend it."""
+    if not paths:
+        raise UsageError(
+            "no config was named", help="devmap validate PATH..., for example: devmap validate ."
+        )
+    if not children or "-" in paths:
+        return paths
+    from devmap.api.children import with_children  # noqa: PLC0415 - only with the option
+
+    return with_children(paths, settings=settings)
 
 
 def _with_ignores(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import devmap
+from devmap.api.children import with_children
 from tests.cli.test_commands import EXAMPLES, devmap_command
 
 BASE = "abstract: true\nversion: 1\nmax_memory:\n  0: 1MB\n  cpu: 2MB\n"
@@ -127,3 +128,16 @@ def test_a_comment_without_a_reason_ignores_nothing_where_reasons_are_required(r
     assert "lacks its reason" in outcome.stdout
     child.write_text(CHILD.replace("yaml\n", "yaml  # devmap: ignore[DM401] it shrinks\n", 1))
     assert devmap_command("validate", ".").status == 0
+
+
+def test_the_children_of_a_changed_base_are_checked_with_it(repo: Path) -> None:
+    (repo / "b" / "middle.devmap.yaml").write_text("extends: ../base.devmap.yaml\nabstract: true\n")
+    (repo / "b" / "y.devmap.yaml").write_text(
+        "extends: middle.devmap.yaml\nmodel: {manifest: ../m.manifest.yaml}\n"
+    )
+    (repo / "b" / "alone.devmap.yaml").write_text("version: 1\n")  # wrong, and none of the base's children
+    assert found("base.devmap.yaml") == []
+    ((code, file, _, message),) = found("base.devmap.yaml", "--children")
+    assert (code, file) == ("DM401", "base.devmap.yaml")
+    assert message.endswith("a/x.devmap.yaml, b/y.devmap.yaml)")
+    assert with_children("b/middle.devmap.yaml") == ("b/middle.devmap.yaml", "b/y.devmap.yaml")
