@@ -37,8 +37,6 @@ SAFETENSORS_DTYPES = {
 }  # fmt: skip
 """safetensors' dtype codes and torch's names for them."""
 
-_FLOATING = frozenset(name for name in _BITS if name.startswith(("float", "bfloat")))
-
 
 def element_bits(dtype: str) -> int:
     """Bits that one element of a dtype takes in memory.

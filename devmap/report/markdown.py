@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.device import device_name as plain_name
 from devmap.config.values.size import format_bytes
 from devmap.report.plan_bars import KINDS, bytes_by_kind, device_name
-from devmap.report.plan_diff import device_words, place_words, ranges
+from devmap.report.plan_diff import place_words, ranges
 from devmap.report.plan_runs import runs_of
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _device_changes(changes: Sequence[DeviceChange]) -> Iterator[str]:
             (change.before_bytes, change.reserved_before, change.capacity_before),
             (change.after_bytes, change.reserved_after, change.capacity_after),
         )
-        cells = [device_words(change.device)]
+        cells = [plain_name(change.device)]
         for weights, reserved, capacity in sides:
             if weights is None:
                 cells += ["", "not offered"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from devmap.config.values.device import device_name as plain_name
 from devmap.config.values.size import format_bytes
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class _Row:
 def device_name(device: Device, plan: Plan) -> str:
     """What a reader calls a device: `device 0`, `cuda:0` where the config says so, `cpu`, `disk`."""
     backend = plan.backends.get(device.index) if device.is_accelerator else None
-    return f"{backend}:{device}" if backend else f"device {device}" if device.is_accelerator else str(device)
+    return f"{backend}:{device}" if backend else plain_name(device)
 
 
 def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool = False) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from devmap.config.values.device import device_name
 from devmap.config.values.size import format_bytes
 from devmap.report.plan import shortened
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from devmap.plan.diff import DeviceChange, Move, PlanDiff
 
-__all__ = ["device_words", "diff_document", "place_words", "ranges", "render_diff", "render_diff_json"]
+__all__ = ["diff_document", "place_words", "ranges", "render_diff", "render_diff_json"]
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _MOST_NAMES = 40
@@ -117,7 +118,7 @@ def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
 
 def _devices(diff: PlanDiff, width: int, *, color: bool) -> Iterator[str]:
     """A line a device, with what is kept beside weights, and by how much more or less is taken in all."""
-    names = [device_words(change.device) for change in diff.devices]
+    names = [device_name(change.device) for change in diff.devices]
     before = [_amount(change.before_bytes, change.reserved_before) for change in diff.devices]
     after = [_amount(change.after_bytes, change.reserved_after) for change in diff.devices]
     gains = [_gain(change) for change in diff.devices]
@@ -147,18 +148,13 @@ def _devices(diff: PlanDiff, width: int, *, color: bool) -> Iterator[str]:
         yield f"{name:<{name_room}}  {one} -> {other}, {_colored(gain, color=color)}"
 
 
-def device_words(device: int | str) -> str:
-    """Return what a reader calls a device of a lock."""
-    return f"device {device}" if isinstance(device, int) else device
-
-
 def place_words(home: int | str | None, executes: int | str | None) -> str:
     """Return where something lives and, where that differs, runs."""
     if home is None:
         return "not there"
     if executes is None or executes == home:
-        return device_words(home)
-    return f"{device_words(home)} (runs on {device_words(executes)})"
+        return device_name(home)
+    return f"{device_name(home)} (runs on {device_name(executes)})"
 
 
 def _gain(change: DeviceChange) -> int:

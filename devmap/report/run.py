@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.device import device_name
 from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
 
@@ -92,10 +93,6 @@ def _causes(stats: Stats) -> str:
 
 def _by_device(figures: Mapping[int | str, int]) -> str:
     return (
-        ", ".join(f"{format_bytes(nbytes)} on {_named(device)}" for device, nbytes in figures.items())
+        ", ".join(f"{format_bytes(nbytes)} on {device_name(device)}" for device, nbytes in figures.items())
         or "nothing"
     )
-
-
-def _named(device: int | str) -> str:
-    return device if isinstance(device, str) else f"device {device}"

@@ -13,7 +13,17 @@ from devmap.config.values.words import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CPU", "DEVICE_PATTERN", "DISK", "Device", "Tier", "device_name", "device_names", "parse_device"]
+__all__ = [
+    "CPU",
+    "DEVICE_PATTERN",
+    "DISK",
+    "Device",
+    "Tier",
+    "device_name",
+    "device_names",
+    "device_words",
+    "parse_device",
+]
 
 
 class Tier(enum.IntEnum):
@@ -149,8 +159,17 @@ _FEW = 2
 
 
 def device_name(device: object) -> str:
-    """A device, or another target of a map: `device 0`, `cpu`, `disk`, `balanced`."""
-    return f"device {device}" if isinstance(device, Device) and device.is_accelerator else str(device)
+    """Return the name of a device or of another target of a map: `device 0`, `cpu`, `disk`, `balanced`.
+
+    An index of a plain device map is taken for its accelerator.
+    """
+    is_accelerator = device.is_accelerator if isinstance(device, Device) else isinstance(device, int)
+    return f"device {device}" if is_accelerator else str(device)
+
+
+def device_words(device: Device) -> str:
+    """Return the words for a device inside a sentence: `device 0`, `the CPU`, `the disk`."""
+    return {CPU: "the CPU", DISK: "the disk"}.get(device) or device_name(device)
 
 
 def device_names(devices: Iterable[Device], word: str = "and") -> str:

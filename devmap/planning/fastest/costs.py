@@ -24,7 +24,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU, DISK
+from devmap.config.values.device import CPU, DISK, device_name
 from devmap.config.values.strategy import WorkloadKind
 from devmap.inventory.dtypes import element_bits, run_dtype, storage_bytes
 from devmap.planning.problem.kv_cache import figure
@@ -114,7 +114,7 @@ def missing_rates(machine: MachineProfile | None, offered: Collection[Device]) -
     streams = any(not device.is_accelerator for device in devices)
     for device in devices:
         known = machine.devices.get(device) if machine is not None else None
-        name = f"device {device}" if device.is_accelerator else str(device)
+        name = device_name(device)
         if device == DISK:
             wanted = ["disk"]
         else:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU, DISK, Device
+from devmap.config.values.device import CPU, DISK, Device, device_words
 from devmap.config.values.duration import format_duration
 from devmap.planning.fastest.costs import FEMTOSECONDS
 
@@ -89,7 +89,7 @@ def pass_time(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) -
 def time_sentence(time: PassTime, shape: PassShape) -> str:
     """What binds a pass, for a plan's reasons."""
     what, device = time.binding
-    name = f"device {device}" if device.is_accelerator else "the CPU"
+    name = device_words(device)
     binds = {
         "compute": f"reading weights and computing on {name}",
         "copies": f"host-to-device copies to {name}",

@@ -152,9 +152,7 @@ def _pinned_below(rooms: FreeCapacity) -> dict[int, Device]:
 def _overflow(rooms: FreeCapacity, tiers: LowerTiers) -> Overflow:
     problem, homeless = rooms.problem, tuple(tiers.homeless)
     free = {**{device: rooms.left(device) for device in problem.limits}, **tiers.left}
-    return Overflow(
-        homeless, sum([problem.resident_bytes[at] for at in homeless]), dict(sorted(free.items()))
-    )
+    return Overflow(homeless, dict(sorted(free.items())))
 
 
 def _gone_back(rooms: FreeCapacity, homeless: Sequence[int], needs: Mapping[Device, int]) -> list[int]:
@@ -198,12 +196,10 @@ def _crowded(
 ) -> Overflow:
     """What is pinned to a device is more than it may hold."""
     left = {**{device: rooms.left(device) for device in rooms.problem.limits}, **(lower or {})}
-    missing = sum(-left[device] for device in devices)
     pinned = tuple(at for at, unit in enumerate(rooms.problem.units) if unit.pin in devices)
     which = device_names(devices)
     return Overflow(
         pinned,
-        missing,
         dict(sorted(left.items())),
         f"what the map pins to {which} is more than may lie there",
     )

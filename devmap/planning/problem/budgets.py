@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU, DISK, Device
+from devmap.config.values.device import CPU, DISK, Device, device_name
 from devmap.config.values.size import Percent, format_bytes
 from devmap.errors import ResolutionError
 from devmap.plan.model import Charge
@@ -117,8 +117,7 @@ def _memory(device: Device, machine: MachineProfile | None) -> int:
         if machine is not None
         else "no machine is given"
     )
-    what = "cpu" if device == CPU else f"device {device}"
     raise ResolutionError(
-        f"max_memory gives {what} a share of its memory, and {where}",
+        f"max_memory gives {device_name(device)} a share of its memory, and {where}",
         help=f"write bytes, such as {device}: 20GB, or name a machine, such as machine: 2x4090",
     )

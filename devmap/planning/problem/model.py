@@ -220,7 +220,6 @@ class Overflow:
 
     units: tuple[int, ...]
     """Units that found no place, in order."""
-    missing_bytes: int
     free_bytes: Mapping[Device, int] = field(default_factory=dict)
     """What each device had left when the first of them was to be placed."""
     reason: str = ""

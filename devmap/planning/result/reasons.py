@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU, DISK, device_names
+from devmap.config.values.device import CPU, DISK, device_names, device_words
 from devmap.config.values.size import format_bytes
 from devmap.config.values.strategy import Strategy
 from devmap.planning.problem.model import device_runs
@@ -15,7 +15,6 @@ from devmap.planning.problem.model import device_runs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.config.values.device import Device
     from devmap.plan.model import DeviceUse
     from devmap.planning.problem.model import Problem, Solution
     from devmap.planning.problem.workload import WorkloadCharges
@@ -44,10 +43,6 @@ def reasons(
     )
 
 
-def _name(device: Device) -> str:
-    return f"device {device}" if device.is_accelerator else f"the {device}" if device == DISK else "the CPU"
-
-
 def _modules(count: int, kind: str = "") -> str:
     return f"{count:,} {kind}module{'' if count == 1 else 's'}"
 
@@ -66,10 +61,10 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
         most = max(used, key=lambda device: loads[device])
         yield (
             f"balanced: no split of the order into contiguous runs has a smaller largest load; "
-            f"{_name(most)} carries the most, {format_bytes(loads[most])} of weights."
+            f"{device_words(most)} carries the most, {format_bytes(loads[most])} of weights."
         )
     elif strategy == Strategy.BALANCED_LOW_0 and fits:
-        yield f"balanced_low_0: {_name(held[0].device)} holds {format_bytes(loads[held[0].device])}, the least that lets the rest fit."
+        yield f"balanced_low_0: {device_words(held[0].device)} holds {format_bytes(loads[held[0].device])}, the least that lets the rest fit."
     elif fits and used and strategy != "manual":
         yield f"{strategy}: everything fits on {device_names(used)}; nothing is streamed."
 
@@ -106,7 +101,7 @@ def _slots(problem: Problem, solution: Solution) -> Iterator[str]:
         count, overlap = _OVERLAP[slots.count]
         room = f"{count} of {format_bytes(slots.slot_bytes)} ('{path}')"
         run = "runs" if slots.streamed == 1 else "run"
-        yield f"{_modules(slots.streamed, 'streamed ')} {run} on {_name(device)}, in {room}; {overlap}."
+        yield f"{_modules(slots.streamed, 'streamed ')} {run} on {device_words(device)}, in {room}; {overlap}."
 
 
 def _in_place(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -123,14 +118,14 @@ def _in_place(problem: Problem, solution: Solution) -> Iterator[str]:
 
 def _copies(problem: Problem, solution: Solution) -> Iterator[str]:
     for copy in problem.copies:
-        where = _name(solution.homes[copy.atom])
+        where = device_words(solution.homes[copy.atom])
         yield f"'{copy.tensor}' is tied to '{copy.original}' and pinned apart from it: a copy on {where} costs {format_bytes(copy.nbytes)}."
 
 
 def _gaps(problem: Problem, solution: Solution) -> Iterator[str]:
     for unit in solution.gaps:
         at = problem.units[unit].members[0]
-        yield f"'{problem.atoms[at].path}' went back to {_name(solution.homes[at])}: no later device had room for it."
+        yield f"'{problem.atoms[at].path}' went back to {device_words(solution.homes[at])}: no later device had room for it."
 
 
 def _packed(problem: Problem, solution: Solution) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from devmap.config.values.device import CPU, DISK, Device
+from devmap.config.values.device import CPU, DISK, Device, device_name
 from devmap.config.values.size import format_bytes
 from devmap.config.values.strategy import Strategy
 from devmap.inventory.patterns import expand_keys
@@ -170,7 +170,7 @@ def _pin(question: Question, unit: PlacementUnit, atom: int) -> Iterator[Decidin
         if key is not None:
             what = "it" if at == atom else f"'{atoms[at].path}', which it shares a device with,"
             where = f"device_map['{key}']" if key else "device_map"
-            yield DecidingFactor("pin", unit.pin, f"{where} pins {what} to {_name(unit.pin)}.")
+            yield DecidingFactor("pin", unit.pin, f"{where} pins {what} to {device_name(unit.pin)}.")
             return
 
 
@@ -222,7 +222,9 @@ def _devices(question: Question, rooms: FreeCapacity, atom: int) -> Iterator[Dec
                 )
             else:
                 yield DecidingFactor(
-                    "forbid", budget.device, f"forbid.{budget.device} keeps it off {_name(budget.device)}."
+                    "forbid",
+                    budget.device,
+                    f"forbid.{budget.device} keeps it off {device_name(budget.device)}.",
                 )
         elif budget.device < home:
             yield _why_not(question, rooms, at, budget.device)
@@ -234,7 +236,7 @@ def _why_not(question: Question, rooms: FreeCapacity, at: int, device: Device) -
     if needed <= left:
         return _passed_over(rooms, at, device)
     budget = next(one for one in question.problem.budgets if one.device == device)
-    name, limit, kept = _name(device), rooms.problem.limit(device), rooms.kept.get(device, 0)
+    name, limit, kept = device_name(device), rooms.problem.limit(device), rooms.kept.get(device, 0)
     short = f"{name} had {_size(left)} left, it takes {_size(needed)}: {_size(needed - max(0, left))} short"
     if needed <= left + kept:
         return DecidingFactor(
@@ -255,7 +257,7 @@ def _why_not(question: Question, rooms: FreeCapacity, at: int, device: Device) -
 
 def _passed_over(rooms: FreeCapacity, at: int, device: Device) -> DecidingFactor:
     """Why a unit is not on a device that had room for it."""
-    strategy, name = rooms.problem.units[at].strategy, _name(device)
+    strategy, name = rooms.problem.units[at].strategy, device_name(device)
     if strategy is Strategy.FASTEST:
         return DecidingFactor(
             "time", device, f"{name} had room for it; a pass is predicted to take no less with it there."
@@ -301,9 +303,7 @@ def _execution(question: Question, plan: Plan, atom: int) -> Iterator[DecidingFa
             if use is not None
             else ""
         )
-        sentence = (
-            f"It is copied to {_name(placement.executes_on)} for its forward{near}; room there: {slots}."
-        )
+        sentence = f"It is copied to {device_name(placement.executes_on)} for its forward{near}; room there: {slots}."
         yield DecidingFactor("stream", placement.executes_on, sentence)
     elif not question.problem.loads.frozen[atom]:
         yield DecidingFactor(
@@ -322,10 +322,6 @@ def _execution(question: Question, plan: Plan, atom: int) -> Iterator[DecidingFa
             CPU,
             f"The CPU computes it where it lies: no accelerator has a slot of {_size(slot)} for it.",
         )
-
-
-def _name(device: Device) -> str:
-    return f"device {device}" if device.is_accelerator else str(device)
 
 
 def _size(nbytes: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.device import device_name
 from devmap.config.values.size import format_bytes
 from devmap.report.page.charts import stacked_bar
 from devmap.report.page.frame import color_of, document, section, swatch, table, text
-from devmap.report.plan_diff import device_words, place_words, ranges
+from devmap.report.plan_diff import place_words, ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ def _summary(diff: PlanDiff) -> str:
 def _devices(changes: Sequence[DeviceChange], before: str, after: str) -> Iterator[str]:
     for change in changes:
         color = color_of(change.device)
-        name = device_words(change.device)
+        name = device_name(change.device)
         sides = (
             (before, change.before_bytes, change.reserved_before, change.capacity_before),
             (after, change.after_bytes, change.reserved_after, change.capacity_after),
