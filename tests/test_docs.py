@@ -101,4 +101,4 @@ def test_every_page_has_a_place_in_the_site() -> None:
     settings = read_yaml((ROOT / "mkdocs.yml").read_bytes(), "mkdocs.yml").data
     assert settings is not None
     there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path.parent.name != "rules"}
-    assert set(pages(settings["nav"])) == there
+    assert set(pages(settings["nav"])) == there, "a new page needs a line under nav in mkdocs.yml"
