@@ -77,9 +77,12 @@ class Bin:
 
 
 def fill(row: LoadRow, bins: Sequence[Bin], start: int = 0) -> list[int]:
-    """The end of each device's run when each takes all that fits, in order.
+    """Return the end of each device's run when each takes all that fits, in order.
 
     The last end is n if and only if a contiguous split fits.
+
+    >>> fill(LoadRow.of([4, 3, 2, 5]), [Bin(10), Bin(10)])  # 4 + 3 + 2, then 5
+    [3, 4]
     """
     ends = []
     for one in bins:
@@ -89,10 +92,13 @@ def fill(row: LoadRow, bins: Sequence[Bin], start: int = 0) -> list[int]:
 
 
 def balanced_split(row: LoadRow, bins: Sequence[Bin]) -> list[int] | None:
-    """The end of each device's run in the split with the smallest possible largest load (run and base together).
+    """Return the end of each device's run in the split with the smallest possible largest load, base included.
 
     Among equal optima the fewest cuts, then the most even (the smallest sum of squared loads), then devices in order.
     None where no contiguous split fits.
+
+    >>> balanced_split(LoadRow.of([4, 3, 2, 5]), [Bin(10), Bin(10)])  # 4 + 3, then 2 + 5: no split is below 7
+    [2, 4]
     """
     n = len(row)
     if not n:
@@ -112,11 +118,12 @@ def balanced_split(row: LoadRow, bins: Sequence[Bin]) -> list[int] | None:
 
 
 def low_first_split(row: LoadRow, bins: Sequence[Bin]) -> list[int] | None:
-    """The end of each run when the first device takes the fewest bytes that let the rest fit.
+    """Return the end of each run when the first device takes the fewest bytes that let the rest fit.
 
-    And the rest is balanced.
+    The rest is balanced. None where no contiguous split fits.
 
-    None where no contiguous split fits.
+    >>> low_first_split(LoadRow.of([4, 3, 2, 5]), [Bin(10), Bin(10)])  # 3 + 2 + 5 just fit on the second
+    [1, 4]
     """
     if not bins or fill(row, bins)[-1] < len(row):
         return None
