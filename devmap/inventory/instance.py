@@ -245,7 +245,10 @@ class _Builder:
         """Whether a child of which nothing is stored stands there: what some configs leave out does not."""
         if child.when is not None:
             return bool(self._value(child.when, module))
-        return not child.optional or all(each.is_computed for each in child.alternatives)
+        if not child.optional or all(each.is_computed for each in child.alternatives):
+            return True
+        chosen = zip(child.alternatives, child.which, strict=False)
+        return any(each.is_computed and bool(self._value(condition, module)) for each, condition in chosen)
 
     def _numbers(self, child: Child, names: _Names, module: Module, *, required: bool) -> Iterator[str]:
         count = self._value(child.count, module) if child.count is not None and required else None

@@ -163,18 +163,7 @@ class _Writer:
                 count = self._count(node)
                 if count is not None:
                     extras["count"] = count
-            if len({look(child) for child in below}) < len(below):
-                self._place(node, segment, below, extras)
-            if segment in node.optional and _is_computed_only(below):
-                having = {id(each) for child in below for each in child.builds}
-                condition = condition_of(
-                    [id(each) in having for each in node.builds], self._figures(node, node.builds), segment
-                )
-                if condition is None:
-                    self.doubts.append(f"whether '{segment}' is there")
-                else:
-                    extras.setdefault("when", {})[segment] = condition
-                    self._use(condition)
+            self._tell_apart(node, segment, below, extras)
         if own_doubts:
             extras["doubts"] = own_doubts
             unsettled.extend(f"{self.model_type} {class_name} {path}: {doubt}" for doubt in own_doubts)
@@ -183,6 +172,25 @@ class _Writer:
         while len(row) > 1 and not row[-1]:
             row.pop()
         return self.number(row)
+
+    def _tell_apart(self, node: Node, segment: str, below: list[Node], extras: dict[str, Any]) -> None:
+        """Write down what says which class stands at a child, and whether one does, where names do not."""
+        if len({look(child) for child in below}) < len(below):
+            self._place(node, segment, below, extras)
+        if len(below) > 1 and segment not in extras.get("which", {}) and any(map(_is_computed_alone, below)):
+            conditions = self._conditions(node, below)
+            if conditions is not None:  # of a class that is not stored the headers show nothing
+                extras.setdefault("which", {})[segment] = conditions
+        if segment in node.optional and _is_computed_only(below):
+            having = {id(each) for child in below for each in child.builds}
+            condition = condition_of(
+                [id(each) in having for each in node.builds], self._figures(node, node.builds), segment
+            )
+            if condition is None:
+                self.doubts.append(f"whether '{segment}' is there")
+            else:
+                extras.setdefault("when", {})[segment] = condition
+                self._use(condition)
 
     def _place(self, node: Node, segment: str, below: list[Node], extras: dict[str, Any]) -> None:
         """Write which of several classes stands at which number, where names do not tell them apart."""
@@ -334,6 +342,10 @@ def _is_within(part: Node, whole: Node, path: str, loose: list[str]) -> bool:
             if same is None or not _is_within(child, same, name, loose):
                 return False
     return set(part.children) <= set(whole.children)
+
+
+def _is_computed_alone(node: Node) -> bool:
+    return _is_computed_only([node])
 
 
 def _is_computed_only(nodes: list[Node]) -> bool:
