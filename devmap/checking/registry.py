@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.checking.installed import is_installed, places_of
 from devmap.config.values.words import shown, shown_path
-from devmap.errors import UsageError
+from devmap.errors import ConfigError, UsageError
 from devmap.findings.meta import META_RULES
 from devmap.findings.model import Rule
 from devmap.findings.registry import verified
@@ -16,7 +17,7 @@ from devmap.findings.registry import verified
 if TYPE_CHECKING:
     from devmap.checking.settings import Settings
 
-__all__ = ["BUILT_IN_PACK", "explained_rules", "load_rules", "with_policies"]
+__all__ = ["BUILT_IN_PACK", "explained_rules", "load_rules", "rules_of_policy", "with_policies"]
 
 BUILT_IN_PACK = "devmap_validators.rules"
 
@@ -51,6 +52,24 @@ def with_policies(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     from devmap_validators.checks.policies import built_in_rules  # noqa: PLC0415
 
     return (*rules, *built_in_rules(whole))
+
+
+def rules_of_policy(name: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Return the rules of a policy pack, built in or at a path from the current folder; none where there is no such pack.
+
+    Raises:
+        ConfigError: when the pack is wrong, with every fault.
+    """
+    # Reads one file, for `devmap explain` alone.
+    from devmap_validators.checks.policies import part_of_policy, read_pack  # noqa: PLC0415
+
+    whole = next((rule for rule in rules if rule.code == _POLICY_VIOLATED), None)
+    pack = read_pack(name, Path())
+    if whole is None or pack is None:
+        return ()
+    if pack.faults:
+        raise ConfigError(f"the policy pack {shown(name)} is wrong", problems=pack.faults)
+    return tuple(part_of_policy(rule, pack, whole) for rule in pack.rules)
 
 
 _POLICY_VIOLATED = "DM603"

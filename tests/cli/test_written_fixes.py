@@ -77,3 +77,21 @@ def test_a_run_without_accelerators_points_to_simulated_ones(minilm_folder: Path
     with pytest.raises(DeviceError) as caught:
         run("x.devmap.yaml")
     assert "--simulated" in caught.value.help
+
+
+def test_the_rules_of_a_policy_are_explained_by_its_name_or_path() -> None:
+    built_in = devmap_command("explain", "production")
+    assert built_in.status == 0
+    assert "PRD001 no-disk (error)" in built_in.stdout
+    Path("team.yaml").write_text(
+        "version: 1\nname: team\nrules:\n  - {code: TEAM001, name: no-training, severity: error, over: config,\n"
+        "     message: we do not train, schema: {properties: {workload: false}}}\n"
+    )
+    own = devmap_command("explain", "./team.yaml")
+    assert own.status == 0
+    assert own.stdout.startswith(
+        "TEAM001 no-training (error)\n\nWe do not train\n\nIt is a rule of the policy 'team'."
+    )
+    Path("team.yaml").write_text("version: 1\nrules: 3\n")
+    assert devmap_command("explain", "./team.yaml").status == 1
+    assert devmap_command("explain", "no-such-thing").status == 2
