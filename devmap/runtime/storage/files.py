@@ -112,6 +112,8 @@ class Files:
         self._descriptors: dict[Path, int] = {}
         self._originals: dict[Path, Original] = {}
         self._maps: dict[tuple[Path, bool], Pages] = {}
+        self._stale: dict[Path, int] = {}
+        """Descriptors of files that could not be read, until the file is opened anew."""
         self._mapped: list[int] = []
         """The descriptors of all maps, old ones too."""
         self._lock = threading.Lock()
@@ -251,8 +253,8 @@ class Files:
     def close(self) -> None:
         """Close the files. Maps live on as long as a weight refers to them."""
         with self._lock:
-            descriptors = [*self._descriptors.values(), *self._mapped]
-            self._descriptors, self._maps, self._mapped = {}, {}, []
+            descriptors = [*self._descriptors.values(), *self._stale.values(), *self._mapped]
+            self._descriptors, self._stale, self._maps, self._mapped = {}, {}, {}, []
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -276,6 +278,11 @@ class Files:
             return descriptor
         descriptor = self._open(path)
         with self._lock:
+            stale = self._stale.pop(path, None)
+            if stale is not None:
+                os.dup2(descriptor, stale, inheritable=False)
+                os.close(descriptor)
+                descriptor = stale
             kept = self._descriptors.setdefault(path, descriptor)
         if kept != descriptor:  # another thread was faster
             os.close(descriptor)
@@ -301,12 +308,15 @@ class Files:
             )
 
     def _forget(self, path: Path) -> None:
-        """Drop a descriptor after an error.
+        """Open a file anew before the next read, after an error.
 
-        It is not closed: another thread may be in the middle of a read on it.
+        Its descriptor is not closed: another thread may be in the middle of a read on it. It becomes that of the file
+        that is opened next, so that no error costs one.
         """
         with self._lock:
-            self._descriptors.pop(path, None)
+            descriptor = self._descriptors.pop(path, None)
+            if descriptor is not None:
+                self._stale[path] = descriptor
 
 
 def _unreadable(path: Path, offset: int, nbytes: int, error: OSError) -> StreamError:
