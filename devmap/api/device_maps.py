@@ -70,7 +70,7 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
     fallback_allocation: bool = False,  # noqa: ARG001
     tied_parameters: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, int | str]:
-    """A device map that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
+    """Return a device map that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
 
     Args:
         model: an `nn.Module` (on any device, or meta), or an inventory.
@@ -115,7 +115,7 @@ def get_balanced_memory(
     special_dtypes: Mapping[str, object] | None = None,
     low_zero: bool = False,
 ) -> dict[int | str, int]:
-    """Budgets in bytes with which `infer_auto_device_map` gives the exact balanced split.
+    """Return the budgets in bytes with which `infer_auto_device_map` gives the exact balanced split.
 
     Each accelerator gets what it carries in that split; `cpu` and `disk` keep theirs. `low_zero` keeps the
     first accelerator as light as the others allow. `max_memory` is by default this machine's devices, and is

@@ -50,7 +50,8 @@ def load(
     Args:
         config: the path of a `*.devmap.yaml`, or a config that was read.
         profile: one of the config's profiles.
-        overrides: changes such as `max_memory.cpu=64GB`. A lock that was made without them is passed over.
+        overrides: changes such as `max_memory.cpu=64GB`, or a mapping, `{"max_memory.cpu": "64GB"}`. A
+            lock that was made without them is passed over.
         plan: what to apply, resolved for this config before; nothing is resolved and no lock is read then.
         use_lock: take the plan of the lock beside the config's file, where there is one; False plans anew.
         model: the module to load into, on the meta device; left out, it is built from the checkpoint's
@@ -129,6 +130,10 @@ def load_built(
 
 def dispatch(model: nn.Module, plan: Plan) -> nn.Module:
     """Spread a live module, with its weights, as a plan says. The module is changed in place and returned.
+
+    Args:
+        model: a module whose weights are on any device; their shapes and dtypes stay what they are.
+        plan: what `devmap.resolve` made for `devmap.Inventory.from_module(model)`; its budgets are in bytes.
 
     Raises:
         LoadError: the plan does not fit the module; lists every problem. Nothing has moved then.

@@ -28,7 +28,10 @@ def resolve(
     machine: MachineProfile | None = None,
     allow_code: bool = False,
 ) -> Plan:
-    """The concrete plan for a config, proven against the design's promises.
+    """Resolve a config to the concrete plan: where each module and tensor lives and runs, proven to fit.
+
+    Every size in the plan is in bytes, every time in seconds; `plan.device_map` is a dict as Accelerate and
+    transformers take it.
 
     `inventory` defaults to what the config's `model` says, `machine` to the one that the config names. Where
     it names none and gives no `max_memory`, the devices of this machine are measured, which imports torch.

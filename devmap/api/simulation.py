@@ -49,7 +49,7 @@ def simulate_config(
         devices: accelerators in place of those of the config, such as `4x24GiB`.
         model_config: a `config.json` to build the model from, where the checkpoint is not at hand.
         profile: one of the config's profiles.
-        overrides: changes such as `max_memory.cpu=64GB`.
+        overrides: changes such as `max_memory.cpu=64GB`, or a mapping, `{"max_memory.cpu": "64GB"}`.
         batch_size: sequences of the pass.
         sequence_length: tokens of each sequence.
         allow_code: let `model.factory` run.
