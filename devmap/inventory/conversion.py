@@ -174,7 +174,8 @@ def convert(
     """
     found = Converted()
     rules = rules.awake(held)
-    gathered: dict[tuple[str, Conversion], dict[int, list[StoredTensor]]] = {}
+    gathered: dict[tuple[str, int], tuple[Conversion, dict[int, list[StoredTensor]]]] = {}
+    """By the new name and the identity of the rule: its options may be lists, which no hash takes."""
     segment, known = (
         cache(_segment),
         cache(lambda name: knows(name.replace("*", "0"))),
@@ -185,12 +186,13 @@ def convert(
             wanted_nowhere = is_computed(renamed) or rules.ignored_pattern.search(renamed) is not None
             (found.ignored if wanted_nowhere else found.unmapped).append(name)
         elif converter is not None:
-            gathered.setdefault((renamed, converter), {}).setdefault(source, []).append(held[name])
+            sources = gathered.setdefault((renamed, id(converter)), (converter, {}))[1]
+            sources.setdefault(source, []).append(held[name])
         elif renamed in found.tensors:
             found.unmapped.append(name)
         else:
             found.tensors[renamed] = stored(held[name])
-    for (renamed, converter), sources in gathered.items():
+    for (renamed, _), (converter, sources) in gathered.items():
         _gather(renamed, converter, sources, found, Setting(shape_of, figures or {}))
     return found
 

@@ -40,7 +40,7 @@ SAMPLE = (
     "ImageGPTForCausalImageModeling", "SegformerForSemanticSegmentation", "SiglipForImageClassification",
     "ViTForImageClassification",
     # speech
-    "HubertForCTC", "SpeechT5ForTextToSpeech", "Wav2Vec2ForCTC", "WavLMForCTC", "WhisperForConditionalGeneration",
+    "HubertForCTC", "WhisperForAudioClassification", "Wav2Vec2ForCTC", "WavLMForCTC", "WhisperForConditionalGeneration",
 )  # fmt: skip
 
 
