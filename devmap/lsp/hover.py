@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.inventory.model import Inventory
-    from devmap.lsp.session import Known
+    from devmap.lsp.known import Known
     from devmap.plan.model import DeviceUse, Plan
 
 __all__ = ["hover_text"]

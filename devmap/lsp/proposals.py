@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from devmap.inventory.model import Inventory
     from devmap.lsp.cursor import Cursor
-    from devmap.lsp.session import Known
+    from devmap.lsp.known import Known
 
 __all__ = ["Proposal", "proposals_at"]
 

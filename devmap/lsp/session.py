@@ -17,6 +17,7 @@ from devmap.config.document import load_document
 from devmap.errors import DevmapError
 from devmap.lsp.cursor import cursor_at
 from devmap.lsp.hover import hover_text
+from devmap.lsp.known import Known
 from devmap.lsp.proposals import proposals_at
 from devmap.planning.resolve import resolve
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from devmap.lsp.proposals import Proposal
     from devmap.plan.model import Plan
 
-__all__ = ["Hover", "Known", "Session"]
+__all__ = ["Hover", "Session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +43,6 @@ class Hover:
 
     text: str
     position: Position
-
-
-@dataclass(frozen=True)
-class Known:
-    """A config as far as it could be read and planned."""
-
-    document: Document
-    config: PlacementConfig | None = None
-    inventory: Inventory | None = None
-    plan: Plan | None = None
-    problem: str = ""
-    """Why there is no inventory, or no plan."""
 
 
 @dataclass
