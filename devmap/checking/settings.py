@@ -22,7 +22,18 @@ from devmap.findings.model import Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["FailOn", "NearestSettings", "PathIgnore", "Settings", "find_settings", "parse_settings"]
+__all__ = [
+    "SETTINGS_FILES",
+    "FailOn",
+    "NearestSettings",
+    "PathIgnore",
+    "Settings",
+    "find_settings",
+    "parse_settings",
+]
+
+SETTINGS_FILES = ("devmap.toml", "pyproject.toml")
+"""Files that may hold settings; the first counts where a folder has both."""
 
 FailOn: TypeAlias = Severity | Literal["never"]
 """The least severity that makes the exit status 1."""
@@ -148,10 +159,9 @@ def find_settings(start: Path) -> Settings:
 
 
 def _settings_in(folder: Path) -> Settings | None:
-    own = folder / "devmap.toml"
+    own, project = (folder / name for name in SETTINGS_FILES)
     if is_there(own):
         return parse_settings(_toml(own), own)
-    project = folder / "pyproject.toml"
     if is_file(project):
         table = _toml(project).get("tool", {})
         if isinstance(table, dict) and "devmap" in table:

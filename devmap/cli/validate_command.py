@@ -75,6 +75,9 @@ __all__ = ["command"]
     metavar="REASON",
     help="Write a comment that ignores it behind every line with a finding, and show what is left.",
 )
+@click.option(
+    "--watch", is_flag=True, help="Check again whenever a config or a file that it stands on changes."
+)
 @click.option("--statistics", "show_statistics", is_flag=True, help="Count the findings by rule.")
 @click.option(
     "--through-transformers",
@@ -112,6 +115,7 @@ def command(
     mend: bool,
     show_diff: bool,
     add_ignores: str | None,
+    watch: bool,
     show_statistics: bool,
     through_transformers: bool,
     stdin_filename: str | None,
@@ -127,6 +131,8 @@ def command(
     Needs neither a GPU nor weights nor torch. Exit status: 0 nothing at or above --fail-on, 1 findings, 2
     could not run.
     """
+    if watch:
+        return _watched(paths, children=children, writes=mend or show_diff or add_ignores is not None)
     settings = NearestSettings(
         select=select,
         ignore=ignore,
@@ -207,6 +213,26 @@ def command(
     if not quiet:
         click.echo(summary, nl=False, err=output_format != "text" and output_file is None)
     return int(result.fails)
+
+
+def _watched(paths: tuple[str, ...], *, children: bool, writes: bool) -> int:
+    """Run the command as it was called, without `--watch`, at once and after each change, until it is interrupted."""
+    if "-" in paths or writes:
+        raise UsageError("--watch stands without '-', --fix, --diff and --add-ignores")
+    from devmap.api.watching import changes  # noqa: PLC0415 - only with the option
+    from devmap.cli.exits import INTERRUPTED, guarded  # noqa: PLC0415 - as above
+
+    context = click.get_current_context()
+    arguments = {**context.params, "watch": False}
+    for changed in changes(_meant(paths, NearestSettings(), children=children)):
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            click.echo(f"\n{changed[0]}{more} changed", err=True)
+        # A file that cannot be read now may be right after the next change.
+        if guarded(lambda: context.invoke(command, **arguments)) == INTERRUPTED:
+            return INTERRUPTED
+        click.echo("watching for changes; Ctrl-C ends it", err=True)
+    return INTERRUPTED
 
 
 def _meant(paths: tuple[str, ...], settings: NearestSettings, *, children: bool) -> tuple[str, ...]:
