@@ -137,7 +137,9 @@ def test_the_shortfall_of_a_device_is_the_smallest_raise_of_it_alone() -> None:
     error = refusal({"max_memory": memory}, chain(8, 8, 8))
     assert error.shortfall_by_device[0] == 14
     assert "cpu" in error.shortfall_by_device
-    assert "alone 14 B on device 0, or 15 B on cpu" in error.message
+    # On the disk 13 B are enough: what the CPU computes from there is mapped, and takes no slot of its budget.
+    assert "alone 13 B on disk, or 14 B on device 0, or 15 B on cpu" in error.message
+    resolve(config(max_memory={**memory, "disk": 16}), chain(8, 8, 8))
     for device, nbytes in error.shortfall_by_device.items():
         resolve(config(max_memory={**memory, device: memory[device] + nbytes}), chain(8, 8, 8))
         with pytest.raises(ResolutionError):
