@@ -169,7 +169,7 @@ def test_a_file_system_that_refuses_direct_reads_gets_one_notice_and_buffered_on
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:
         path.write_bytes(b"0123456789" * 1000)
-    real_open, real_read = os.open, os.preadv
+    real_open, real_read, real_dup2 = os.open, os.preadv, os.dup2
     direct: set[int] = set()
 
     def opened(path: Any, flags: int, *rest: Any) -> int:
@@ -185,8 +185,16 @@ def test_a_file_system_that_refuses_direct_reads_gets_one_notice_and_buffered_on
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return real_read(descriptor, *rest)
 
+    def duplicated(descriptor: int, onto: int, **options: Any) -> int:
+        if (
+            descriptor not in direct
+        ):  # a descriptor that is used again has the flags of the file it is used for
+            direct.discard(onto)
+        return real_dup2(descriptor, onto, **options)
+
     monkeypatch.setattr(os, "open", opened)
     monkeypatch.setattr(os, "preadv", read)
+    monkeypatch.setattr(os, "dup2", duplicated)
     files = Files(direct=True)
     with pytest.warns(
         UserWarning, match=r"the file system of .* takes no direct reads; reading through the page cache"
