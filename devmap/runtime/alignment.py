@@ -61,7 +61,8 @@ def _target(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
         if first is None:
             first = device
         if device != first:
-            mixed = mixed or tensor.dim() > 0
+            # torch takes a number on the CPU beside tensors on a device; not one on a device beside those of the CPU.
+            mixed = mixed or tensor.dim() > 0 or device.type != "cpu"
         if target is None and device.type != "cpu":
             target = device
     if not mixed or func in _MIXES:

@@ -10,6 +10,7 @@ from torch import nn
 
 import devmap
 from devmap.config.model.placement_config import PlacementConfig
+from devmap.runtime.alignment import _target
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -100,3 +101,13 @@ def test_removal_gives_the_plain_forward_back(spread: tuple[nn.Module, torch.Ten
     assert "forward" not in model.__dict__
     with torch.no_grad():
         torch.testing.assert_close(model(x), wanted)
+
+
+def test_a_number_on_a_device_beside_a_tensor_of_the_cpu_meets_it_there() -> None:
+    with simulated_devices({0: "1MB"}):
+        number, rows = torch.tensor(2.0, device="sim:0"), torch.ones(3)
+        assert _target(torch.mul, (rows, number), {}) == torch.device("sim:0")
+        assert _target(torch.mul, (number, rows), {}) == torch.device("sim:0")
+        assert (
+            _target(torch.mul, (rows.to("sim:0"), torch.tensor(2.0)), {}) is None
+        )  # torch takes it as it is
