@@ -248,7 +248,7 @@ def mapping_of(
         if tensor is None:
             missing.append(name)
         elif expected is not None and expected != tensor.shape:
-            mismatched.append(Mismatch(name, expected, tensor.shape))
+            mismatched.append(Mismatch(name, expected, tensor.shape, pieces_of(tensor)))
         else:
             pieces[name] = pieces_of(tensor)
     return WeightMapping(

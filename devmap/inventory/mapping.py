@@ -41,6 +41,8 @@ class Mismatch:
     name: str
     expected: tuple[int, ...]
     found: tuple[int, ...]
+    pieces: tuple[Piece, ...] = ()
+    """What the checkpoint holds for it: packed weights have the shape of their packing, and are no fault."""
 
 
 @dataclass(frozen=True)

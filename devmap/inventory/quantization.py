@@ -19,7 +19,7 @@ from devmap.inventory.mapping import Piece
 from devmap.inventory.model import Inventory, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.inventory.header import StoredTensor
@@ -119,6 +119,13 @@ def _fp8(found: Mapping[str, Any]) -> Figures:
     return 8, None, f"in blocks of {' x '.join(map(str, block))}" if isinstance(block, list) else ""
 
 
+def _torchao(found: Mapping[str, Any]) -> Figures:
+    """Torchao's config class is the kind: `Int4WeightOnlyConfig` with a group size among its fields."""
+    chosen = _inside(found, "quant_type", "default")
+    kind = str(chosen.get("_type") or found.get("quant_type") or "").removesuffix("Config")
+    return None, _inside(chosen, "_data").get("group_size"), kind if kind.isidentifier() else ""
+
+
 def _named(found: Mapping[str, Any]) -> Figures:
     return None, None, str(found.get("weights") or "")
 
@@ -134,6 +141,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Figures]] = {
     "modelopt": lambda found: (None, found.get("group_size"), str(found.get("quant_algo") or "")),
     "quanto": _named,
     "eetq": _named,
+    "torchao": _torchao,
 }
 """How the methods that do not say `bits` and `group_size` say it."""
 
@@ -150,6 +158,16 @@ _OF_A_WEIGHT = re.compile(
     r"|weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+|_data|_scale|_shift|_zeropoint|SCB))$"
 )
 """What stands behind the path of a module, where its `weight` is what is quantised."""
+
+_FLATTENED = re.compile(
+    r"(?<=\.)_(?P<own>\w+?)_(?:qdata|qdata_and_metadata|packed_weights|sparse_metadata|scale|scale_and_zero"
+    r"|zero_point|group_scale|group_zero|row_scale|per_tensor_scale|act_(?:pre_scale|per_tensor_scale|quant_scale"
+    r"|quant_zero_point))$"
+)
+"""How torchao flattens a tensor of several parts: `q_proj._weight_qdata` is a part of `q_proj.weight`."""
+
+_FLATTENED_NUMBERS = ("qdata", "qdata_and_metadata", "packed_weights")
+"""The part that each such tensor has; without it the name is a parameter's own."""
 
 _OF_A_PARAMETER = re.compile(r"_(?:blocks|scales|scale_inv|scale|qdata|zeros)$")
 """What stands behind the name of a parameter that is not called `weight`: experts in one tensor."""
@@ -178,7 +196,7 @@ def split(checkpoint: Checkpoint, quantization: Quantization) -> tuple[Checkpoin
     stand_ins = [weight for weight in parts if weight not in held]
     for weight in stand_ins:
         largest = max(parts[weight], key=lambda each: each.nbytes)
-        shape = _whole_shape(largest, weight, quantization)
+        shape = _whole_shape(largest, parts[weight], weight, quantization)
         plain[weight] = dataclasses.replace(largest, name=weight, shape=shape, dtype="bfloat16", nbytes=0)
     found = Parts({weight: tuple(each) for weight, each in parts.items()}, frozenset(stand_ins))
     return dataclasses.replace(checkpoint, tensors=plain), found
@@ -186,6 +204,14 @@ def split(checkpoint: Checkpoint, quantization: Quantization) -> tuple[Checkpoin
 
 def _weight_of(name: str, held: Mapping[str, StoredTensor]) -> str | None:
     """The whole weight's name, where this is the name of a part."""
+    module, _, last = name.rpartition(".")
+    if f"{module}.W_q" in held and last != "bias":  # HQQ stores its settings, too, each as a tensor
+        return f"{module}.weight"
+    match = _FLATTENED.search(name)
+    if match is not None:
+        stem = name[: match.end("own")]
+        if any(f"{stem}_{numbers}" in held for numbers in _FLATTENED_NUMBERS):
+            return f"{name[: match.start()]}{match['own']}"
     match = _OF_A_WEIGHT.search(name)
     if match is not None:
         return f"{name[: match.start()]}.weight"
@@ -200,25 +226,31 @@ def _weight_of(name: str, held: Mapping[str, StoredTensor]) -> str | None:
     return stem if any(other in held for other in others) else None
 
 
-def _whole_shape(largest: StoredTensor, weight: str, quantization: Quantization) -> tuple[int, ...]:
+def _whole_shape(
+    largest: StoredTensor, parts: Sequence[StoredTensor], weight: str, quantization: Quantization
+) -> tuple[int, ...]:
     """The shape of the weight that a packed part stands for, by its method's layout."""
     shape = largest.shape
     suffix = largest.name[len(weight.removesuffix(".weight")) :]
-    packed = _PER_WORD.get(largest.dtype, 1)
-    per_word = int(packed // quantization.bits) if quantization.bits and packed > 1 else 1
-    if suffix == ".qweight" and len(shape) == 2:
-        if quantization.method == "awq":
-            return shape[1] * per_word, shape[0]
-        if largest.dtype == "int32":
-            return shape[1], shape[0] * per_word
+    word = _BITS_OF_WORD.get(largest.dtype)
+    bits = quantization.bits
+
+    def unpacked(count: int) -> int:
+        return int(count * word // bits) if word and bits else count
+
+    if suffix == ".qweight" and len(shape) == 2 and largest.dtype == "int32":
+        # Scales have a column for each output in both layouts; GPTQ packs along the inputs, AWQ the outputs.
+        scales = next((each for each in parts if each.name.endswith(".scales")), None)
+        by_inputs = quantization.method != "awq" if scales is None else scales.shape[-1] == shape[1]
+        return (shape[1], unpacked(shape[0])) if by_inputs else (unpacked(shape[1]), shape[0])
     if suffix == ".weight_packed" and len(shape) == 2:
-        return shape[0], shape[1] * per_word
+        return shape[0], unpacked(shape[1])
     if suffix.endswith("_blocks") and len(shape) == 4:  # experts, rows, groups, bytes of two numbers
         return shape[0], shape[2] * shape[3] * 2, shape[1]
     return shape
 
 
-_PER_WORD = {"int32": 32, "uint8": 8, "int8": 8}
+_BITS_OF_WORD = {"int32": 32, "uint8": 8, "int8": 8}
 """Bits of the word that numbers are packed into."""
 
 
@@ -226,20 +258,29 @@ def restore(inventory: Inventory, checkpoint: Checkpoint, parts: Parts) -> Inven
     """Return the inventory with the parts in the places of the stand-ins, each at its stored size.
 
     A part lies where its weight lies: on the weight's module, under the part's own last name. Parts of weights
-    that the model has in one tensor (experts) stand beside each other on that tensor's module.
+    that the model has in one tensor (experts) stand beside each other on that tensor's module. A weight that
+    has the shape of its packing (two numbers a byte, in one column) is no mismatch: it counts as it is stored.
     """
     mapping = inventory.mapping
     assert mapping is not None
+    packed = {
+        each.name: each
+        for each in mapping.mismatched
+        if each.pieces and all(piece.stored in parts.by_weight for piece in each.pieces)
+    }
     tensors: dict[str, Tensor] = {}
-    pieces = dict(mapping.pieces)
+    pieces = dict(mapping.pieces) | {name: each.pieces for name, each in packed.items()}
     placed: set[str] = set()
     for name, tensor in inventory.tensors.items():
-        weights = dict.fromkeys(piece.stored for piece in mapping.pieces.get(name, ()))
+        weights = dict.fromkeys(piece.stored for piece in pieces.get(name, ()))
         found = [weight for weight in weights if weight in parts.by_weight]
-        if not found or not all(weight in parts.stand_ins for weight in weights):
-            tensors[name] = tensor
+        if found and all(weight in parts.stand_ins for weight in weights):
+            del pieces[name]
+        elif name in packed:
+            dtype = checkpoint.tensors[found[0]].dtype
+            tensors[name] = tensor._replace(shape=packed[name].found, dtype=dtype)
         else:
-            pieces.pop(name, None)
+            tensors[name] = tensor
         for weight in found:
             if weight in placed:  # a tied name: the first has the parts
                 continue
@@ -248,15 +289,30 @@ def restore(inventory: Inventory, checkpoint: Checkpoint, parts: Parts) -> Inven
                 own = _name_of(part.name, weight, name, single=len(weights) == 1)
                 tensors[own] = Tensor(own, part.shape, part.dtype, "buffer")
                 pieces[own] = (Piece(part.name),)
-    lost = [part.name for weight, each in parts.by_weight.items() if weight not in placed for part in each]
+    left = [part for weight, each in parts.by_weight.items() if weight not in placed for part in each]
+    at_home = [part for part in left if part.name.rpartition(".")[0] in inventory.modules]
+    for part in at_home:  # scales of the KV cache lie on the attention, which has no weight of its own
+        tensors[part.name] = Tensor(part.name, part.shape, part.dtype, "buffer")
+        pieces[part.name] = (Piece(part.name),)
+    if at_home:
+        tensors = _in_module_order(tensors, inventory.modules)
+    lost = [part.name for part in left if part.name not in pieces]
     unmapped = (*(name for name in mapping.unmapped if name not in parts.stand_ins), *lost)
+    mismatched = tuple(each for each in mapping.mismatched if each.name not in packed)
     return dataclasses.replace(
         inventory,
         tensors=tensors,
         ties=tuple(_left(inventory.ties, tensors)),
         checkpoint=checkpoint,
-        mapping=dataclasses.replace(mapping, pieces=pieces, unmapped=unmapped),
+        mapping=dataclasses.replace(mapping, pieces=pieces, unmapped=unmapped, mismatched=mismatched),
     )
+
+
+def _in_module_order(tensors: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors with those of a module together, modules in their order; a stable sort."""
+    place = {path: number for number, path in enumerate(modules)}
+    last = len(place)
+    return dict(sorted(tensors.items(), key=lambda item: place.get(item[1].module, last)))
 
 
 def _name_of(part: str, weight: str, name: str, *, single: bool) -> str:

@@ -10,15 +10,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import devmap
 from devmap.api.validation import validate
 from devmap.inventory.quantization import quantization_of
+from devmap.inventory.reader import read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from devmap.inventory.reader import Library
 
     Tensors = dict[str, torch.Tensor]
 
@@ -98,6 +101,74 @@ def quanto(name: str, weight: torch.Tensor) -> Tensors:
     }
 
 
+def gptq_in_3_bits(name: str, weight: torch.Tensor) -> Tensors:
+    rows, columns = weight.shape
+    return {
+        f"{name}.qweight": torch.zeros(columns * 3 // 32, rows, dtype=torch.int32),
+        f"{name}.qzeros": torch.zeros(1, rows * 3 // 32, dtype=torch.int32),
+        f"{name}.scales": torch.ones(1, rows, dtype=torch.float16),
+        f"{name}.g_idx": torch.zeros(columns, dtype=torch.int32),
+    }
+
+
+def fp8_per_tensor(name: str, weight: torch.Tensor) -> Tensors:
+    return {
+        f"{name}.weight": weight.to(torch.float8_e4m3fn),
+        f"{name}.weight_scale": torch.tensor(1.0),
+        f"{name}.input_scale": torch.tensor(1.0),
+    }
+
+
+def torchao(name: str, weight: torch.Tensor) -> Tensors:
+    """What torchao 0.18 writes for `Int8WeightOnlyConfig` through `save_pretrained`."""
+    return {
+        f"{name}._weight_qdata": weight.to(torch.int8),
+        f"{name}._weight_scale": torch.ones(weight.shape[0], 1),
+        f"{name}._weight_zero_point": torch.zeros(weight.shape[0], 1, dtype=torch.int8),
+    }
+
+
+def hqq(name: str, weight: torch.Tensor) -> Tensors:
+    """The state dict of hqq 0.2.8's `HQQLinear` in 4 bits: numbers, scales, and each setting as a tensor."""
+    groups = weight.numel() // 64
+    settings = {
+        "nbits": 4, "group_size": 64, "axis": 1, "view_as_float": 0, "quant_scale": 0, "quant_zero": 0, "offload_meta": 0,
+        "encoded_state_dict": 1, "stores_quant_config": 1, "channel_wise": 1, "optimize": 1, "round_zero": 1,
+    }  # fmt: skip
+    return {
+        f"{name}.W_q": torch.zeros(groups // 2, 64, dtype=torch.uint8),
+        f"{name}.scale": torch.ones(groups, 1, dtype=torch.bfloat16),
+        f"{name}.zero": torch.ones(groups, 1, dtype=torch.bfloat16),
+        f"{name}.shape": torch.tensor(weight.shape),
+        f"{name}.packing": torch.zeros(7, dtype=torch.uint8),
+        f"{name}.unpack_view_dtype": torch.zeros(11, dtype=torch.uint8),
+        f"{name}.compute_dtype": torch.zeros(14, dtype=torch.uint8),
+    } | {f"{name}.{key}": torch.tensor(value, dtype=torch.int32) for key, value in settings.items()}
+
+
+def aqlm(name: str, weight: torch.Tensor) -> Tensors:
+    rows, columns = weight.shape
+    return {
+        f"{name}.codes": torch.zeros(rows, columns // 8, 1, dtype=torch.int16),
+        f"{name}.codebooks": torch.zeros(1, 1024, 1, 8, dtype=torch.float16),
+        f"{name}.scales": torch.ones(rows, 1, 1, 1, dtype=torch.float16),
+    }
+
+
+def eetq(name: str, weight: torch.Tensor) -> Tensors:
+    return {
+        f"{name}.weight": torch.zeros(weight.shape[1], weight.shape[0], dtype=torch.int8),
+        f"{name}.weight_scales": torch.ones(weight.shape[0], dtype=torch.float16),
+    }
+
+
+def bitnet(name: str, weight: torch.Tensor) -> Tensors:
+    return {
+        f"{name}.weight": torch.zeros(weight.shape[0] // 4, weight.shape[1], dtype=torch.uint8),
+        f"{name}.weight_scale": torch.ones(1, dtype=torch.bfloat16),
+    }
+
+
 METHODS: dict[str, tuple[Callable[[str, torch.Tensor], Tensors], dict[str, Any], str]] = {
     "gptq": (gptq, {"quant_method": "gptq", "bits": 4, "group_size": 32}, "4-bit GPTQ, groups of 32"),
     "awq": (awq, {"quant_method": "awq", "bits": 4, "group_size": 32}, "4-bit AWQ, groups of 32"),
@@ -119,6 +190,40 @@ METHODS: dict[str, tuple[Callable[[str, torch.Tensor], Tensors], dict[str, Any],
     ),
     "nvfp4": (nvfp4, {"quant_method": "modelopt", "quant_algo": "NVFP4"}, "ModelOpt NVFP4"),
     "quanto": (quanto, {"quant_method": "quanto", "weights": "int8"}, "Quanto int8"),
+    "gptq-3": (gptq_in_3_bits, {"quant_method": "gptq", "bits": 3, "group_size": -1}, "3-bit GPTQ"),
+    "auto-round": (
+        gptq,
+        {"quant_method": "auto-round", "packing_format": "auto_round:auto_gptq", "bits": 4, "group_size": 32},
+        "4-bit AutoRound, groups of 32",
+    ),
+    "auto-round-awq": (
+        awq,
+        {"quant_method": "auto-round", "packing_format": "auto_round:auto_awq", "bits": 4, "group_size": 32},
+        "4-bit AutoRound, groups of 32",
+    ),
+    "fp8-static": (fp8_per_tensor, {"quant_method": "fp8", "activation_scheme": "static"}, "FP8"),
+    "naive": (
+        fp8_per_tensor,
+        {
+            "quant_method": "compressed-tensors",
+            "format": "naive-quantized",
+            "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}},
+        },
+        "8-bit compressed-tensors naive-quantized",
+    ),
+    "torchao": (
+        torchao,
+        {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_data": {}}}},
+        "torchao Int8WeightOnly",
+    ),
+    "hqq": (
+        hqq,
+        {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+        "4-bit HQQ, groups of 64",
+    ),
+    "aqlm": (aqlm, {"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 10}, "AQLM 1x10"),
+    "eetq": (eetq, {"quant_method": "eetq", "weights": "int8"}, "EETQ int8"),
+    "bitnet": (bitnet, {"quant_method": "bitnet"}, "BitNet"),
 }  # fmt: skip
 
 
@@ -170,6 +275,63 @@ def test_every_stored_byte_counts_on_the_module_that_owns_it(
     assert {name.rpartition(".")[0] for name in first} == {"model.layers.0.self_attn.q_proj"}
     owners = [name.rpartition(".")[0] for name in inventory.tensors]
     assert owners == sorted(owners, key=list(inventory.modules).index)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_transformers_model_gives_the_same_bytes_as_the_table(
+    method: str, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVMAP_CACHE", str(tmp_path / "cache"))
+    folder = quantised(plain, tmp_path / method, method)
+    from_table, from_model = (
+        read_checkpoint(folder, through_transformers=when) for when in ("never", "always")
+    )
+    mapping = from_model.mapping
+    assert mapping is not None
+    assert (mapping.unmapped, mapping.missing, mapping.mismatched) == ((), (), ())
+    assert list(from_model.tensors.values()) == list(from_table.tensors.values())
+
+
+@pytest.mark.parametrize("method", ["fp8", "awq", "compressed", "nvfp4", "nf4"])
+@pytest.mark.parametrize("when", ["never", "always"])
+def test_experts_that_are_quantised_one_by_one_count_as_stored(
+    method: str, when: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVMAP_CACHE", str(tmp_path / "cache"))
+    config = Qwen3MoeConfig(
+        vocab_size=64, hidden_size=IN, intermediate_size=OUT, moe_intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, num_experts=2, num_experts_per_tok=1,
+    )  # fmt: skip
+    Qwen3MoeForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "plain")
+    folder = quantised(tmp_path / "plain", tmp_path / method, method)
+    inventory = read_checkpoint(folder, through_transformers=when)
+    assert sum(each.nbytes for each in inventory.tensors.values() if each.persistent) == stored_bytes(folder)
+    assert inventory.mapping is not None
+    assert (inventory.mapping.unmapped, inventory.mapping.mismatched) == ((), ())
+
+
+def test_scales_of_the_kv_cache_lie_on_the_attention(plain: Path, tmp_path: Path) -> None:
+    folder = quantised(plain, tmp_path / "m", "fp8-static")
+    path = folder / "model.safetensors"
+    scales = {f"model.layers.1.self_attn.{which}_scale": torch.tensor(1.0) for which in "kv"}
+    save_file(load_file(path) | scales, path, metadata={"format": "pt"})
+    inventory = devmap.Inventory.from_checkpoint(folder)
+    assert scales.keys() <= inventory.tensors.keys()
+    assert inventory.mapping is not None
+    assert inventory.mapping.unmapped == ()
+    owners = [tensor.module for tensor in inventory.tensors.values()]
+    assert owners == sorted(owners, key=list(inventory.modules).index)
+
+
+def test_a_parameter_that_is_called_like_a_flattened_scale_stays_a_parameter(
+    plain: Path, tmp_path: Path
+) -> None:
+    folder = quantised(plain, tmp_path / "m", "torchao")
+    path = folder / "model.safetensors"
+    save_file(load_file(path) | {"model.norm._own_scale": torch.ones(3)}, path, metadata={"format": "pt"})
+    mapping = devmap.Inventory.from_checkpoint(folder).mapping
+    assert mapping is not None
+    assert mapping.unmapped == ("model.norm._own_scale",)
 
 
 @pytest.mark.parametrize("method", METHODS)
