@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from devmap.api.sources import build_with_factory, inventory_of
 from devmap.errors import LoadError
-from devmap.inventory.quantization import quantization_of
+from devmap.inventory.quantization import quantization_of, restore, split
 from devmap.inventory.through_transformers import describe_built
 from devmap.plan.lock import lock_path
 from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, initialise_missing
 from devmap.runtime.meta_build import build_on_meta
+from devmap.runtime.quantized.quantizer import prepare_quantised
 from devmap.runtime.transformers_conversion import convert_the_rest
 from devmap.runtime.untying import untie_what_differs
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.inventory.model import Inventory
+    from devmap.inventory.quantization import Quantization
+    from devmap.runtime.quantized.quantizer import Quantised
 
 __all__ = ["Built", "build", "planned_from"]
 
@@ -37,6 +40,8 @@ class Built:
     inventory: Inventory
     initialised: tuple[str, ...] = ()
     """Tensors that the checkpoint does not have and the model's own code gave values."""
+    quantised: Quantised | None = None
+    """What Transformers' quantizer prepared, where the checkpoint is quantised."""
 
 
 def build(
@@ -57,11 +62,7 @@ def build(
     """
     quantization = quantization_of(checkpoint.config)
     if quantization is not None:
-        raise LoadError(
-            f"this checkpoint is quantised ({quantization.label}); devmap plans it and does not load it yet",
-            help="load it with transformers' from_pretrained, with the map that `devmap resolve --format json` "
-            "prints as device_map; or give devmap the checkpoint that is not quantised",
-        )
+        return _build_quantised(config, checkpoint, quantization, model)
     if model is not None:
         if hasattr(model, "initialize_weights"):  # what no checkpoint holds is computed by its own code
             fill_computed_buffers(model)
@@ -73,6 +74,28 @@ def build(
     if untie_what_differs(model, inventory):
         inventory = describe_built(model, checkpoint)
     inventory = convert_the_rest(model, inventory)
+    return _filled(model, inventory, None)
+
+
+def _build_quantised(
+    config: PlacementConfig, checkpoint: Checkpoint, quantization: Quantization, given: nn.Module | None
+) -> Built:
+    """Build the module of a quantised checkpoint, with the modules that run its weights."""
+    if given is not None or config.model.factory:
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}): its module is built by Transformers, and no "
+            "other is filled with its weights",
+            help="leave model.factory and the module out; or give devmap the checkpoint that is not quantised",
+        )
+    model = build_on_meta(checkpoint, dtype=config.model.dtype)
+    whole, parts = split(checkpoint, quantization)
+    inventory = restore(describe_built(model, whole), checkpoint, parts)
+    quantised = prepare_quantised(model, checkpoint, inventory, quantization)
+    return _filled(model, inventory, quantised)
+
+
+def _filled(model: nn.Module, inventory: Inventory, quantised: Quantised | None) -> Built:
+    """Give values to what no checkpoint has, and forget those of what it has."""
     assert inventory.mapping is not None
     empty_stored(model, inventory.mapping.pieces)
     initialised = initialise_missing(model, inventory.mapping.missing)
@@ -80,9 +103,9 @@ def build(
         listed = ", ".join(f"'{name}'" for name in initialised[:3])
         more = f" and {len(initialised) - 3} more" if len(initialised) > 3 else ""
         warnings.warn(
-            f"the checkpoint has no {listed}{more}: initialised by the model's own code", stacklevel=3
+            f"the checkpoint has no {listed}{more}: initialised by the model's own code", stacklevel=4
         )
-    return Built(model, inventory, initialised)
+    return Built(model, inventory, initialised, quantised)
 
 
 def planned_from(

@@ -121,11 +121,16 @@ def load_built(
     config: PlacementConfig, plan: Plan, built: Built, *, progress: Progress | bool | None = None
 ) -> nn.Module:
     """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
+    packings = built.quantised.packings if built.quantised is not None else None
     if callable(progress):
-        return load_model(built.model, plan, built.inventory, progress=progress)
-    name = Path(config.model.checkpoint or "").name
-    with progress_bar(f"loading {name}", shown=progress) as bar:
-        return load_model(built.model, plan, built.inventory, progress=bar)
+        model = load_model(built.model, plan, built.inventory, packings=packings, progress=progress)
+    else:
+        name = Path(config.model.checkpoint or "").name
+        with progress_bar(f"loading {name}", shown=progress) as bar:
+            model = load_model(built.model, plan, built.inventory, packings=packings, progress=bar)
+    if built.quantised is not None:
+        built.quantised.finish(model)
+    return model
 
 
 def dispatch(model: nn.Module, plan: Plan) -> nn.Module:

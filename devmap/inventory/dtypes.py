@@ -71,9 +71,9 @@ def run_dtype(stored: str, asked: str | None, *, kind: str) -> str:
     """The dtype that a tensor has in the running model.
 
     As in transformers, a dtype that is asked for changes parameters of the wide floating types (float64,
-    float32, float16, bfloat16) and leaves everything else as it is: integers, quantised weights, and buffers,
-    which models compute in a dtype of their own.
+    float32, float16, bfloat16) and leaves everything else as it is: integers, quantised weights with their
+    scales, and buffers, which models compute in a dtype of their own.
     """
-    if asked is None or kind == "buffer" or stored not in {"float64", "float32", "float16", "bfloat16"}:
+    if asked is None or kind != "parameter" or stored not in {"float64", "float32", "float16", "bfloat16"}:
         return stored
     return asked

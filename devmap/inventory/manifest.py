@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from devmap.config.regular_files import expand_user, read_regular
 from devmap.config.values.words import shown, shown_path
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from devmap.config.yaml.faults import DocumentPath
     from devmap.config.yaml.reader import ParsedYaml, Plain
     from devmap.config.yaml.source import Position
+    from devmap.inventory.model import TensorKind
 
 __all__ = ["LIMITS", "ManifestFault", "parse_manifest", "read_manifest"]
 
@@ -99,7 +100,7 @@ def parse_manifest(content: bytes, name: str) -> Inventory:
 
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")
 _TENSOR = re.compile(
-    r"(?P<dtype>\w+)\[(?P<shape>[0-9, ]*)\](?P<words> buffer(?P<computed>, not saved)?)?\Z", re.ASCII
+    r"(?P<dtype>\w+)\[(?P<shape>[0-9, ]*)\](?: (?P<kind>part|buffer(?P<computed>, not saved)?))?\Z", re.ASCII
 )
 _KEYS = ("version", "architecture", "modules", "tensors", "ties", "no_split_module_classes")
 
@@ -229,7 +230,8 @@ class _Reading:
         except InventoryError as error:
             self._fault(path, error.message)
             return None
-        kind: Literal["buffer", "parameter"] = "buffer" if match["words"] else "parameter"
+        named = (match["kind"] or "parameter").partition(",")[0]
+        kind: TensorKind = "part" if named == "part" else "buffer" if named == "buffer" else "parameter"
         return Tensor("", tuple(map(int, sizes)), match["dtype"], kind, persistent=not match["computed"])
 
     def _ties(self, value: Plain, tensors: dict[str, Tensor]) -> tuple[tuple[str, ...], ...]:

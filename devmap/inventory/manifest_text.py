@@ -62,7 +62,8 @@ def _architecture(architecture: Architecture) -> Iterator[str]:
 
 def _tensor(tensor: Tensor) -> str:
     shape = ", ".join(map(str, tensor.shape))
-    words = "" if tensor.kind == "parameter" else " buffer" if tensor.persistent else " buffer, not saved"
+    words = "" if tensor.kind == "parameter" else f" {tensor.kind}"
+    words += "" if tensor.persistent else ", not saved"
     return f"{tensor.dtype}[{shape}]{words}"
 
 

@@ -28,7 +28,8 @@ Answer = TypeVar("Answer")
 ModulePath = NewType("ModulePath", str)
 """The dotted path of a module or tensor as `named_modules()` and `state_dict()` give it; `""` is the root."""
 
-TensorKind = Literal["parameter", "buffer"]
+TensorKind = Literal["parameter", "buffer", "part"]
+"""A part is packed numbers, a scale or a table of a quantised weight: it streams as a parameter does, and keeps its dtype."""
 
 
 Look = tuple[tuple[int, ...], str, TensorKind, bool]

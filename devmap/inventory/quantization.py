@@ -287,12 +287,12 @@ def restore(inventory: Inventory, checkpoint: Checkpoint, parts: Parts) -> Inven
             placed.add(weight)
             for part in parts.by_weight[weight]:
                 own = _name_of(part.name, weight, name, single=len(weights) == 1)
-                tensors[own] = Tensor(own, part.shape, part.dtype, "buffer")
+                tensors[own] = Tensor(own, part.shape, part.dtype, "part")
                 pieces[own] = (Piece(part.name),)
     left = [part for weight, each in parts.by_weight.items() if weight not in placed for part in each]
     at_home = [part for part in left if part.name.rpartition(".")[0] in inventory.modules]
     for part in at_home:  # scales of the KV cache lie on the attention, which has no weight of its own
-        tensors[part.name] = Tensor(part.name, part.shape, part.dtype, "buffer")
+        tensors[part.name] = Tensor(part.name, part.shape, part.dtype, "part")
         pieces[part.name] = (Piece(part.name),)
     if at_home:
         tensors = _in_module_order(tensors, inventory.modules)

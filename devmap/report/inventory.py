@@ -50,9 +50,10 @@ def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, 
     quantization = inventory.architecture.figures.get("quantization") if inventory.architecture else None
     if quantization:
         lines.append(f"quantised: {quantization}")
+    parts = f", {kinds['part']:,} parts of quantised weights" if kinds["part"] else ""
     lines += wrap_words(
         f"{len(inventory.tensors):,} tensors ({kinds['parameter']:,} parameters, {kinds['buffer']:,} "
-        f"buffers), "
+        f"buffers{parts}), "
         f"{format_bytes(inventory.nbytes)}; "
         f"{', '.join(f'{dtype} x {count:,}' for dtype, count in dtypes.most_common())}",
         width,

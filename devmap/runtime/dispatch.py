@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
+    from devmap.runtime.storage.packing import Packing
     from devmap.runtime.streaming.streamed_block import Unit
 
 __all__ = ["dispatch", "load_model"]
@@ -40,7 +41,12 @@ _BUFFER_BYTES = 64 << 20
 
 
 def dispatch(
-    model: nn.Module, plan: Plan, *, inventory: Inventory | None = None, progress: Progress | None = None
+    model: nn.Module,
+    plan: Plan,
+    *,
+    inventory: Inventory | None = None,
+    packings: Mapping[str, Packing] | None = None,
+    progress: Progress | None = None,
 ) -> nn.Module:
     """Place a module's weights as a plan says, and hook it so that it runs that way.
 
@@ -52,6 +58,7 @@ def dispatch(
         model: the module, with real weights or on meta.
         plan: for this model: its placements cover every tensor.
         inventory: with `checkpoint` and `mapping`, where weights are on meta.
+        packings: how the parts of quantised parameters make them, by the parameters' names.
         progress: called with bytes done and bytes in total.
 
     Raises:
@@ -63,13 +70,19 @@ def dispatch(
     if "devmap" in model.__dict__:
         raise LoadError("this model is placed already", help="call model.devmap.remove() first")
     with collector_paused():
-        return _dispatch(model, plan, inventory, progress or silent)
+        return _dispatch(model, plan, inventory, packings or {}, progress or silent)
 
 
-def _dispatch(model: nn.Module, plan: Plan, inventory: Inventory | None, progress: Progress) -> nn.Module:
+def _dispatch(
+    model: nn.Module,
+    plan: Plan,
+    inventory: Inventory | None,
+    packings: Mapping[str, Packing],
+    progress: Progress,
+) -> nn.Module:
     found = survey(model)
     covering = cover(found, plan)
-    weights = Weights(found, inventory, plan.dtype)
+    weights = Weights(found, inventory, plan.dtype, packings)
     problems = disagreements(found, covering, weights, plan, inventory)
     if not any(problem.code in {"uncovered", "device"} for problem in problems):
         arrangement = arrange(found, covering, weights, plan)
@@ -92,7 +105,7 @@ def _apply(
     model: nn.Module,
     plan: Plan,
     found: Survey,
-    weights: Mapping[str, Weight],
+    weights: Weights,
     arrangement: Arrangement,
     progress: Progress,
 ) -> None:
@@ -125,6 +138,9 @@ def _apply(
         _bytes_by_device(residents, arrangement.in_place_bytes),
         tuple(units.values()),
         engine,
+        packings={
+            owner: packing for owner in found.owners if (packing := weights.packing(owner)) is not None
+        },
     )
     _finish(model, handle, arrangement, units)
 
@@ -188,7 +204,12 @@ def _value(engine: Engine, unit: Unit, name: str) -> Callable[[], torch.Tensor]:
 
 
 def load_model(
-    model_on_meta: nn.Module, plan: Plan, inventory: Inventory, *, progress: Progress | None = None
+    model_on_meta: nn.Module,
+    plan: Plan,
+    inventory: Inventory,
+    *,
+    packings: Mapping[str, Packing] | None = None,
+    progress: Progress | None = None,
 ) -> nn.Module:
     """Read a checkpoint's weights to where the plan wants them.
 
@@ -198,6 +219,7 @@ def load_model(
         model_on_meta: as `devmap.runtime.meta_build.build_on_meta` makes it; returned with its weights.
         plan: resolved for this model.
         inventory: with the checkpoint's files and the mapping of its tensors to the model's.
+        packings: how the parts of quantised parameters make them, by the parameters' names.
         progress: called with bytes done and bytes in total.
 
     Raises:
@@ -210,4 +232,4 @@ def load_model(
             "this inventory has no checkpoint behind it",
             help="read it with devmap.Inventory.from_checkpoint(path)",
         )
-    return dispatch(model_on_meta, plan, inventory=inventory, progress=progress)
+    return dispatch(model_on_meta, plan, inventory=inventory, packings=packings, progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devmap.plan.model import Plan
     from devmap.runtime.hooks import Hooks
     from devmap.runtime.storage.module_scan import Spot
+    from devmap.runtime.storage.packing import Packing
     from devmap.runtime.streaming.engine import Engine
     from devmap.runtime.streaming.streamed_block import Unit
 
@@ -37,6 +38,8 @@ class Handle:
     units: tuple[Unit, ...] = ()
     engine: Engine | None = None
     hooks: Hooks | None = None
+    packings: Mapping[str, Packing] = field(default_factory=dict)
+    """How the parts of quantised parameters make them, by the parameters' names."""
 
     def __repr__(self) -> str:
         """What lives where, and how much of it is streamed."""
@@ -111,6 +114,9 @@ class Handle:
                 self.hooks.remove()
                 for spot, tensor in true_values:
                     spot.table[spot.key] = tensor
+                    if spot.owner in self.packings:
+                        self.packings[spot.owner].attach(tensor)
+                        self.packings[spot.owner].stream(on=False)
             if self.engine is not None:
                 self.engine.close()
         self.hooks, self.engine, self.units = None, None, ()
@@ -130,6 +136,13 @@ class Handle:
                 if isinstance(now, StreamedWeight):
                     unit, binding = homes[spot.owner]
                     value, gradient = self.engine.value(unit.home, spot.owner), binding.requires_grad
+                elif spot.owner in self.packings:
+                    packing, gradient = self.packings[spot.owner], now.requires_grad
+                    if now.device.type == "cpu":
+                        value = now
+                    else:
+                        parts = {name: part.to("cpu") for name, part in packing.parts(now).items()}
+                        value = packing.assemble(parts)
                 else:
                     value, gradient = now.detach().to("cpu"), now.requires_grad
                 same = (
@@ -140,6 +153,8 @@ class Handle:
                 made[spot.owner] = (
                     now
                     if same
+                    else value
+                    if isinstance(value, nn.Parameter)
                     else nn.Parameter(value, requires_grad=gradient)
                     if spot.kind == "parameter"
                     else value

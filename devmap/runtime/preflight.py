@@ -53,7 +53,8 @@ def disagreements(
 
     `covering` is what `devmap.runtime.streaming.arrange.cover` says.
     """
-    absent = [weights[owner] for owner in found.on_meta]  # the others came with the module
+    # The others came with the module.
+    absent = [part for owner in found.on_meta for part in weights[owner].plain]
     return [
         *_of_placements(found, covering, plan),
         *_of_weights(found, absent, inventory),
@@ -202,7 +203,7 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
     """
     problems = []
     for block in arrangement.blocks:
-        live = [weight.name for weight in block.weights if weight.live is not None]
+        live = [part.name for weight in block.weights for part in weight.plain if part.live is not None]
         if block.placement.home == DISK and live and plan.offload_folder is None:
             problems.append(
                 LoadProblem(
@@ -259,7 +260,8 @@ def at_once_bytes(block: Block) -> int:
     """
     if block.placement.executes_on.is_accelerator:
         return max(uncut_bytes(weight) for weight in block.weights)
-    if can_populate() and all(weight.live is not None or is_mappable(weight) for weight in block.weights):
+    plain = [part for weight in block.weights for part in weight.plain]
+    if can_populate() and all(part.live is not None or is_mappable(part) for part in plain):
         return 0
     return max(part.nbytes for part in divided(block, 0))
 

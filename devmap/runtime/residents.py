@@ -6,6 +6,7 @@ Each byte is read once, straight to its device, through a little host memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from devmap.runtime.storage.chunks import parts_of
 from devmap.runtime.storage.homes import mapped
 from devmap.runtime.storage.page_cache import can_populate
 from devmap.runtime.storage.read_requests import Recipe, direct_ranges, merge, recipe_of
-from devmap.runtime.storage.weights import flat_bytes, lay_out
+from devmap.runtime.storage.weights import assembled, flat_bytes, lay_out
 from devmap.runtime.streaming.ring import host_slab
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def load_residents(
     on_pages: list[Weight] = []
     to_host: list[tuple[Weight, torch.Tensor]] = []
     backends = {device: backend_for(device) for device in {resident.device for resident in residents}}
-    for resident in residents:
+    packed = [resident for resident in residents if resident.weight.packing is not None]
+    for resident in chain.from_iterable(map(_plain, residents)):
         weight, device = resident.weight, resident.device
         backend = backends[device]
         key = (weight.name, device)
@@ -116,7 +118,17 @@ def load_residents(
         report,
     )
     _bring_pages(on_pages, readers, report)
+    for resident in packed:
+        weight, device = resident.weight, resident.device
+        parts = {part.name: placed.pop((part.name, device)) for part in weight.parts}
+        placed[weight.name, device] = assembled(parts, [weight])[weight.name]
     return placed
+
+
+def _plain(resident: Resident) -> Iterator[Resident]:
+    """The resident, or one for each of the parts of a quantised parameter."""
+    for weight in resident.weight.plain:
+        yield resident if weight is resident.weight else Resident(weight, resident.device, ())
 
 
 def _in_file_order(waiting: Sequence[tuple[Weight, torch.Tensor]]) -> list[tuple[Weight, torch.Tensor]]:
@@ -233,6 +245,8 @@ def bind_residents(residents: Sequence[Resident], placed: Mapping[tuple[str, Dev
             tensor = nn.Parameter(tensor, requires_grad=wants_gradient)
         for spot in resident.spots:
             spot.table[spot.key] = tensor
+        if resident.weight.packing is not None:
+            resident.weight.packing.attach(tensor)
 
 
 # How loading says how far it is.

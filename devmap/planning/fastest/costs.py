@@ -248,7 +248,7 @@ def _work_of(
     """
     size, stored, kind = tensor
     running = run_dtype(stored, dtype, kind=kind)
-    if kind == "buffer":
+    if kind != "parameter":
         return storage_bytes(size, running), running, 0
     if is_table:
         return storage_bytes((min(size[0], shape.rows), size[1]), running), running, 0

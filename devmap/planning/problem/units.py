@@ -166,7 +166,7 @@ def _streamed(
     """Bytes of buffers that stay where an atom is executed, and of its slot, for each atom."""
     owner, tensors = inventory.owner, inventory.tensors
     buffers, slot = [0] * len(atoms), [atom.nbytes for atom in atoms]
-    if not owner and (offload_buffers or all(tensor.kind == "parameter" for tensor in tensors.values())):
+    if not owner and (offload_buffers or all(tensor.kind != "buffer" for tensor in tensors.values())):
         return buffers, slot
     for at, atom in enumerate(atoms):
         names = atom.tensors

@@ -15,7 +15,7 @@ import torch
 
 from devmap.runtime.storage.chunks import Part, parts_of
 from devmap.runtime.storage.read_requests import REQUEST_BYTES, Recipe, recipe_of
-from devmap.runtime.storage.weights import Layout, Weight, flat_bytes, lay_out, torch_dtype
+from devmap.runtime.storage.weights import Layout, Weight, assembled, flat_bytes, lay_out, torch_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,15 +64,13 @@ class DiskHome:
             else replace(self, parts=parts_of(self.layout, part_bytes))
         )
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """One weight in fresh host memory.
+    def tensor(self, name: str, device: torch.device | None = None) -> torch.Tensor:
+        """One weight in fresh host memory, or on a device.
 
         Raises:
             StreamError: when it cannot be read.
         """
-        return read_weight(
-            self.readers, next(field.weight for field in self.layout.fields if field.weight.name == name)
-        )
+        return read_weight(self.readers, self.layout.weight(name), device)
 
 
 @dataclass(frozen=True)
@@ -123,9 +121,13 @@ class HostHome:
                     parts.append(Stretch(start, piece.numel(), ((0, piece),)))
         return replace(self, parts=tuple(parts))
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """One weight, as it lies there: not to be written to."""
-        return self.tensors[name]
+    def tensor(self, name: str, device: torch.device | None = None) -> torch.Tensor:
+        """One weight as it lies there, not to be written to, or a copy on a device."""
+        weight = self.layout.weight(name)
+        parts = {part.name: self.tensors[part.name] for part in weight.plain}
+        if device is not None:
+            parts = {part: tensor.to(device) for part, tensor in parts.items()}
+        return assembled(parts, [weight] if weight.packing is not None else ())[name]
 
 
 def disk_home(layout: Layout, readers: Readers, *, request_bytes: int) -> DiskHome:
@@ -203,8 +205,8 @@ def mapped(weight: Weight, files: Files) -> torch.Tensor | None:
     )
 
 
-def read_weight(readers: Readers, weight: Weight) -> torch.Tensor:
-    """One weight from its file in fresh host memory.
+def read_weight(readers: Readers, weight: Weight, device: torch.device | None = None) -> torch.Tensor:
+    """One weight from its file in fresh host memory, or on a device.
 
     Raises:
         StreamError: when it cannot be read.
@@ -212,4 +214,4 @@ def read_weight(readers: Readers, weight: Weight) -> torch.Tensor:
     layout = lay_out([weight])
     slab = torch.empty(layout.nbytes, dtype=torch.uint8)
     readers.start(recipe_of(layout), slab).wait()
-    return layout.view(slab, weight.name)
+    return layout.view(slab if device is None else slab.to(device), weight.name)

@@ -14,12 +14,13 @@ import torch
 from devmap.inventory.dtypes import run_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from devmap.inventory.checkpoint import StoredTensor
     from devmap.inventory.mapping import Piece
     from devmap.inventory.model import Inventory, TensorKind
     from devmap.runtime.storage.module_scan import Survey
+    from devmap.runtime.storage.packing import Packing
 
 __all__ = [
     "ALIGNMENT",
@@ -27,6 +28,7 @@ __all__ = [
     "Layout",
     "Weight",
     "Weights",
+    "assembled",
     "flat_bytes",
     "lay_out",
     "runs_as",
@@ -50,10 +52,21 @@ class Weight:
     """The stored tensors that make it, where a checkpoint is behind it."""
     live: torch.Tensor | None = None
     """The tensor itself, where it came with the module."""
+    packing: Packing | None = None
+    """How the parts make it, where it is a quantised parameter."""
+    parts: tuple[Weight, ...] = ()
+    """The plain tensors that a quantised parameter is made of; they have the bytes."""
+
+    @property
+    def plain(self) -> tuple[Weight, ...]:
+        """The tensors that have its bytes: its parts, or itself."""
+        return self.parts or (self,)
 
     @property
     def nbytes(self) -> int:
         """Bytes at the run dtype."""
+        if self.parts:
+            return sum(part.nbytes for part in self.parts)
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -71,14 +84,25 @@ class Layout:
 
     fields: tuple[Field, ...]
     nbytes: int
+    packed: tuple[Weight, ...] = ()
+    """The quantised parameters whose parts are among the fields."""
 
     def views(self, slab: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weights as views of a slab of at least `nbytes`."""
-        return {field.weight.name: _view(slab, field) for field in self.fields}
+        return self.assembled({field.weight.name: _view(slab, field) for field in self.fields})
 
     def view(self, slab: torch.Tensor, name: str) -> torch.Tensor:
         """One weight as a view of a slab."""
-        return next(_view(slab, field) for field in self.fields if field.weight.name == name)
+        return self.views(slab)[name]
+
+    def assembled(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The fields' tensors, with the quantised parameters that they are parts of in their places."""
+        return assembled(tensors, self.packed) if self.packed else tensors
+
+    def weight(self, name: str) -> Weight:
+        """The weight of that name, which may be a quantised parameter."""
+        found = [*self.packed, *(field.weight for field in self.fields)]
+        return next(weight for weight in found if weight.name == name)
 
 
 def _view(slab: torch.Tensor, field: Field) -> torch.Tensor:
@@ -93,12 +117,23 @@ def lay_out(weights: Iterable[Weight]) -> Layout:
     by falling element size, so that each is aligned to its own elements. A slab is thus exactly as big as its
     weights, which is what the planner charges for a slot.
     """
+    weights = list(weights)
     fields: list[Field] = []
     offset = 0
-    for weight in sorted(weights, key=_order):
-        fields.append(Field(weight, offset))
-        offset += weight.nbytes
-    return Layout(tuple(fields), offset)
+    for part in sorted((part for weight in weights for part in weight.plain), key=_order):
+        fields.append(Field(part, offset))
+        offset += part.nbytes
+    return Layout(tuple(fields), offset, tuple(weight for weight in weights if weight.packing is not None))
+
+
+def assembled(tensors: Mapping[str, torch.Tensor], packed: Iterable[Weight]) -> dict[str, torch.Tensor]:
+    """Tensors by name, with quantised parameters in the places of their parts."""
+    found = dict(tensors)
+    for weight in packed:
+        assert weight.packing is not None
+        parts = {part.name: found.pop(part.name) for part in weight.parts}
+        found[weight.name] = weight.packing.assemble(parts)
+    return found
 
 
 def _order(weight: Weight) -> tuple[bool, int, str, int, str]:
@@ -138,14 +173,25 @@ class Weights(dict[str, Weight]):
     that no stored tensor makes has neither `stored` nor `live`; `devmap.runtime.preflight` reports it.
     """
 
-    def __init__(self, found: Survey, inventory: Inventory | None, dtype: str | None) -> None:
-        """`dtype` is the plan's run dtype."""
+    def __init__(
+        self,
+        found: Survey,
+        inventory: Inventory | None,
+        dtype: str | None,
+        packings: Mapping[str, Packing] | None = None,
+    ) -> None:
+        """`dtype` is the plan's run dtype; `packings` are by the names of quantised parameters."""
         super().__init__()
         self._found = found
         self._inventory = inventory
         self._dtype = dtype
+        self._packings = packings or {}
 
     def __missing__(self, owner: str) -> Weight:
+        packing = self._packings.get(owner)
+        if packing is not None:
+            made = self[owner] = self._packed(owner, packing)
+            return made
         kind, tensor = self._found.owners[owner].kind, self._found.tensor(owner)
         stored = (
             _stored((owner, *self._found.second_names.get(owner, ())), self._inventory)
@@ -158,6 +204,22 @@ class Weights(dict[str, Weight]):
             owner, tuple(tensor.shape), runs_in, kind, stored, None if tensor.is_meta else tensor
         )
         return made
+
+    def packing(self, owner: str) -> Packing | None:
+        """How the parts of a quantised parameter make it; None for any other tensor."""
+        return self._packings.get(owner)
+
+    def _packed(self, owner: str, packing: Packing) -> Weight:
+        assert self._inventory is not None
+        parts = []
+        for name in packing.names:
+            stored = _stored((name,), self._inventory)
+            tensor = self._inventory.tensors[name]
+            dtype = torch_dtype(tensor.dtype)
+            assert dtype is not None
+            parts.append(Weight(name, tensor.shape, dtype, "part", stored))
+        first = parts[0]
+        return Weight(owner, first.shape, first.dtype, "parameter", packing=packing, parts=tuple(parts))
 
 
 def _stored(names: Iterable[str], inventory: Inventory | None) -> tuple[tuple[StoredTensor, Piece], ...]:

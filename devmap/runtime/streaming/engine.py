@@ -220,9 +220,8 @@ class Engine:
     def _fetch(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
         self._require_open()
         with torch.no_grad():
-            tensor = home.tensor(name)
-            self.counters.add(fetched=tensor.nbytes)
-            return tensor.to(device)
+            self.counters.add(fetched=home.layout.weight(name).nbytes)
+            return home.tensor(name, device)
 
     def fetch_direct(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
         """A weight without a block of its own on a device, for one use.

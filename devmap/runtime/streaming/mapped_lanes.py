@@ -47,6 +47,7 @@ class _Window:
     pages: Mapping[Path, Pages]
     """The maps of its files."""
     tensors: Mapping[str, torch.Tensor]
+    """As they lie in the files."""
     forgets: bool = False
     """Whether the system's cache is to drop its pages too when they are let go of."""
     filling: Reading | None = None
@@ -56,9 +57,9 @@ class _Window:
     version: int = 0
     """`writes` when its block came in."""
 
-    def views(self, layout: Layout) -> Mapping[str, torch.Tensor]:  # noqa: ARG002 - a slot needs it
+    def views(self, layout: Layout) -> Mapping[str, torch.Tensor]:
         """The block's tensors."""
-        return self.tensors
+        return layout.assembled(dict(self.tensors))
 
     @property
     def writes(self) -> int:

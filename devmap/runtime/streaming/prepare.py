@@ -46,7 +46,9 @@ __all__ = ["is_prepared", "make_units", "prepare"]
 
 def is_prepared(block: Block) -> bool:
     """Whether loading has to move its bytes: not where it stays in the user's own files."""
-    return block.placement.home != DISK or any(weight.live is not None for weight in block.weights)
+    return block.placement.home != DISK or any(
+        part.live is not None for weight in block.weights for part in weight.plain
+    )
 
 
 def make_units(
@@ -100,11 +102,15 @@ class _Making:
                     home, weight, device, is_direct=not block.is_module
                 )
         here = self._engine.kept.get(device, {})
+        packings = {weight.name: weight.packing for weight in block.weights if weight.packing is not None}
+        for packing in packings.values():
+            packing.stream(on=True)
         bindings = tuple(
             Binding(
                 spot,
                 here[spot.owner] if spot.owner in stays else self._placeholders[spot.owner, device],
                 _wants_gradient(spot),
+                packings.get(spot.owner),
             )
             for spot in block.spots
         )
@@ -117,17 +123,23 @@ class _Making:
         readers = self._engine.readers
         if block.placement.home != DISK:
             return host_home(lay_out(weights), readers, self._in_host_memory)
-        live = [weight for weight in weights if weight.live is not None and weight.name not in self._written]
+        plain = [part for weight in weights for part in weight.plain]
+        live = [weight for weight in plain if weight.live is not None and weight.name not in self._written]
         if live:
             assert self._plan.offload_folder is not None
             self._written.update(
                 {weight.name: weight for weight in write_block(live, self._plan.offload_folder)}
             )
         return disk_home(
-            lay_out(self._written.get(weight.name, weight) for weight in weights),
+            lay_out(self._as_written(weight) for weight in weights),
             readers,
             request_bytes=REQUEST_BYTES,
         )
+
+    def _as_written(self, weight: Weight) -> Weight:
+        if weight.parts:
+            return replace(weight, parts=tuple(map(self._as_written, weight.parts)))
+        return self._written.get(weight.name, weight)
 
     def _keep(self, block: Block, weight: Weight, device: Device) -> None:
         """Bring a tied weight to its device, where it stays."""
@@ -154,6 +166,7 @@ class _Making:
             like=torch.empty(weight.shape, dtype=weight.dtype, device="meta"),
             device=torch_device,
             is_parameter=weight.kind == "parameter",
+            whole=(lambda: engine.value(home, weight.name)) if weight.packing is not None else None,
         )
 
 
@@ -173,10 +186,13 @@ def _kept_weights(blocks: Sequence[Block], plan: Plan) -> dict[Device, frozenset
     }:
         here = [block for block in blocks if block.placement.executes_on == device and block.is_module]
         times: dict[str, int] = {}
-        for weight in (weight for block in here for weight in block.weights):
+        for weight in (weight for block in here for weight in block.weights if weight.packing is None):
             times[weight.name] = times.get(weight.name, 0) + 1
         tied = {
-            weight.name: weight.nbytes for block in here for weight in block.weights if times[weight.name] > 1
+            weight.name: weight.nbytes
+            for block in here
+            for weight in block.weights
+            if times.get(weight.name, 0) > 1
         }
         if not tied:
             continue

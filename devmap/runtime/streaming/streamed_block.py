@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from devmap.config.values.device import Device
     from devmap.runtime.storage.module_scan import Spot
+    from devmap.runtime.storage.packing import Packing
     from devmap.runtime.storage.readers import Reading
     from devmap.runtime.storage.weights import Layout
 
@@ -41,6 +42,8 @@ class Binding:
     """A `StreamedWeight`, or, for a tied weight that stays on the device, that."""
     requires_grad: bool
     """What it was before it was streamed."""
+    packing: Packing | None = None
+    """Of a quantised parameter, whose module keeps more than its table shows."""
 
 
 @dataclass(eq=False)
@@ -85,7 +88,9 @@ class Unit:
         with torch.inference_mode(False), torch.no_grad():  # positional: dynamo knows no other way
             views = place.views(self.layout)
             made = {
-                name: nn.Parameter(view, requires_grad=False) if self._is_parameter(name) else view
+                name: nn.Parameter(view, requires_grad=False)
+                if self._is_parameter(name) and not isinstance(view, nn.Parameter)
+                else view
                 for name, view in views.items()
             }
         self._bound[id(place)] = [
@@ -97,6 +102,8 @@ class Unit:
         self.prepare(place)
         for binding, tensor in zip(self.bindings, self._bound[id(place)], strict=True):
             binding.spot.table[binding.spot.key] = tensor
+            if binding.packing is not None:
+                binding.packing.attach(tensor)
         self.place = place
 
     def locate(self, address: int) -> tuple[str, int] | None:
@@ -107,6 +114,8 @@ class Unit:
         for binding, tensor in (
             zip(self.bindings, self._bound[id(self.place)], strict=True) if self.place is not None else ()
         ):
+            if binding.packing is not None:
+                continue  # backward keeps a quantised weight itself, and its slab is given away
             start = tensor.data_ptr()
             if start <= address < start + max(1, tensor.nbytes):
                 return binding.spot.owner, address - start
@@ -116,6 +125,8 @@ class Unit:
         """Put the placeholders back."""
         for binding in self.bindings:
             binding.spot.table[binding.spot.key] = binding.placeholder
+            if binding.packing is not None:
+                binding.packing.detach()
         self.place = None
 
     def forget(self, place: Place) -> None:

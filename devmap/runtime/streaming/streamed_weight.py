@@ -52,6 +52,7 @@ class StreamedWeight(torch.Tensor):
     weight_name: str
     _fetch: Callable[[], torch.Tensor]
     _is_param: bool
+    _whole: Callable[[], torch.Tensor] | None
 
     @staticmethod
     def __new__(
@@ -62,10 +63,12 @@ class StreamedWeight(torch.Tensor):
         like: torch.Tensor,
         device: torch.device,
         is_parameter: bool,
+        whole: Callable[[], torch.Tensor] | None = None,
     ) -> Self:
         """A placeholder for `name` with the shape, strides and dtype of `like`.
 
-        `fetch` gives its numbers on `device`.
+        `fetch` gives its numbers on `device`; `whole` a quantised parameter on the CPU, whose own attributes
+        (`quant_state`) the placeholder then shows.
         """
         placeholder: Self = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001 - the documented way
             cls, like.shape, strides=like.stride(), dtype=like.dtype, device=device, requires_grad=False
@@ -73,10 +76,17 @@ class StreamedWeight(torch.Tensor):
         placeholder.weight_name = name
         placeholder._fetch = fetch
         placeholder._is_param = is_parameter  # what `isinstance(_, nn.Parameter)` looks at
+        placeholder._whole = whole
         return placeholder
 
     def __init__(self, *_: object, **__: object) -> None:
         super().__init__()
+
+    def __getattr__(self, name: str) -> Any:
+        whole = self.__dict__.get("_whole")
+        if whole is None or name.startswith("_"):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return getattr(whole(), name)
 
     @classmethod
     def __torch_function__(

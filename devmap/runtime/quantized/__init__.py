@@ -1,0 +1,1 @@
+"""Quantised models: prepared by Transformers' quantizers, their parameters made over plain tensors."""

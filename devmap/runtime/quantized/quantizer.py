@@ -1,0 +1,205 @@
+"""A model on meta prepared for quantised weights by Transformers' own quantizer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from devmap.errors import LoadError
+from devmap.runtime.quantized.bitsandbytes import FourBit, Int8
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import nn
+
+    from devmap.inventory.checkpoint import Checkpoint, StoredTensor
+    from devmap.inventory.model import Inventory
+    from devmap.inventory.quantization import Quantization
+    from devmap.runtime.storage.packing import Packing
+
+__all__ = ["Quantised", "prepare_quantised"]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A module whose quantised weights have the classes that run them, all still on meta."""
+
+    quantizer: Any
+    """Transformers' `HfQuantizer`."""
+    packings: Mapping[str, Packing]
+    """How the parts of quantised parameters make them, by the parameters' names."""
+
+    def finish(self, model: nn.Module) -> None:
+        """Let the quantizer do what it does after all weights have arrived."""
+        model.hf_quantizer = self.quantizer
+        self.quantizer.postprocess_model(model)
+
+
+def prepare_quantised(
+    model: nn.Module, checkpoint: Checkpoint, inventory: Inventory, quantization: Quantization
+) -> Quantised:
+    """Replace the modules whose weights are quantised by those that run them, as `from_pretrained` does.
+
+    `inventory` describes the checkpoint, with the parts of its weights.
+
+    Raises:
+        LoadError: when the method is not known to Transformers, lacks a package or cannot run here, or stores
+            a part that no module takes.
+    """
+    quantizer = _quantizer(model, quantization)
+    _refuse_other_ways(quantizer, quantization)
+    try:
+        with _quiet():
+            quantizer.preprocess_model(
+                model=model,
+                dtype=model.dtype,
+                device_map={},
+                checkpoint_files=[str(file) for file in checkpoint.files],
+                use_kernels=False,
+            )
+    except Exception as error:
+        # Code of Transformers and of the method's library runs here; what it raises is the reason.
+        raise LoadError(
+            f"Transformers cannot prepare this model for {quantization.label}: {_reason(error)}",
+            help="compare the versions of transformers and of the method's package with those that saved it",
+        ) from error
+    model.eval()  # the new modules are in training mode
+    packings = dict(_packings(model, checkpoint, inventory))
+    _require_places(model, inventory, packings, quantization)
+    return Quantised(quantizer, packings)
+
+
+def _quantizer(model: nn.Module, quantization: Quantization) -> Any:
+    quantizers = import_module("transformers.quantizers")
+    try:
+        with _quiet():
+            quantizer = quantizers.AutoHfQuantizer.from_config(_settings_of(model), pre_quantized=True)
+            quantizer.validate_environment(device_map=None, weights_only=True)
+    except Exception as error:
+        # ImportError, ValueError and RuntimeError of some thirty methods, and what their libraries raise.
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}), which cannot run here: {_reason(error)}",
+            help=_PACKAGES.get(quantization.method, _DEFAULT_HELP),
+        ) from error
+    return quantizer
+
+
+_DEFAULT_HELP = "load a checkpoint of the model that is not quantised, or one of a method that runs here"
+_PACKAGES = {
+    "bitsandbytes": "pip install 'torch-devmap[quantized]', which has bitsandbytes and accelerate",
+    "torchao": "pip install 'torch-devmap[quantized]', which has torchao",
+    "compressed-tensors": "pip install 'torch-devmap[quantized]', which has compressed-tensors",
+    "gptq": "pip install gptqmodel optimum, on a machine with the GPU that their kernels need",
+    "awq": "pip install gptqmodel, on a machine with the GPU that its kernels need",
+    "hqq": "pip install hqq",
+    "quanto": "pip install optimum-quanto",
+    "aqlm": "pip install aqlm",
+    "auto-round": "pip install auto-round",
+}
+"""What to install for a method, as Transformers asks for it."""
+
+
+def _settings_of(model: nn.Module) -> Any:
+    """The model's `quantization_config`, or that of its text model."""
+    config: Any = model.config
+    found = getattr(config, "quantization_config", None)
+    return found or getattr(config.get_text_config(decoder=True), "quantization_config", None)
+
+
+def _refuse_other_ways(quantizer: Any, quantization: Quantization) -> None:
+    """Refuse what the quantizer would do in another way than by keeping the weights as they are stored."""
+    if getattr(quantizer.quantization_config, "dequantize", False):
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}), and no device here has kernels for it",
+            help="set model.dequantize: true, which loads its weights whole and plans their size",
+        )
+
+
+def _packings(
+    model: nn.Module, checkpoint: Checkpoint, inventory: Inventory
+) -> Iterator[tuple[str, Packing]]:
+    assert inventory.mapping is not None
+    pieces = inventory.mapping.pieces
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        weight = module._parameters.get("weight")  # noqa: SLF001 - None where there is none
+        name = f"{prefix}weight"
+        if weight is None or name not in pieces:
+            continue
+        kind = type(weight).__name__
+        stored_name = pieces[name][0].stored
+        own = {
+            tensor.name: pieces[tensor.name][0].stored
+            for tensor in inventory.own_tensors.get(path, ())
+            if tensor.kind == "part" and tensor.name in pieces
+        }
+        if kind == "Params4bit" and own:
+            keys = {each: stored.removeprefix(f"{stored_name}.") for each, stored in own.items()}
+            settings = next((own[each] for each, key in keys.items() if key.startswith("quant_state.")), None)
+            if settings is None:
+                continue
+            tensors = {each: key for each, key in keys.items() if not key.startswith("quant_state.")}
+            yield (
+                name,
+                FourBit(
+                    module, (name, *tensors), ("", *tensors.values()), _json(checkpoint.tensors[settings])
+                ),
+            )
+        elif kind == "Int8Params" and f"{prefix}SCB" in own:
+            yield name, Int8(module, (name, f"{prefix}SCB"))
+
+
+def _json(stored: StoredTensor) -> Mapping[str, Any]:
+    """The settings that bitsandbytes stores as the bytes of a tensor."""
+    with stored.file.open("rb") as file:
+        file.seek(stored.offset)
+        content = file.read(stored.nbytes)
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise LoadError(f"'{stored.name}' does not hold the settings of bitsandbytes: {error}") from error
+    if not isinstance(found, dict):
+        raise LoadError(f"'{stored.name}' does not hold the settings of bitsandbytes")
+    return found
+
+
+def _require_places(
+    model: nn.Module, inventory: Inventory, packings: Mapping[str, Packing], quantization: Quantization
+) -> None:
+    """Refuse a checkpoint with parts that no module of the prepared model takes."""
+    there = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    there.update(name for packing in packings.values() for name in packing.names)
+    modules = {name.rpartition(".")[0] for name in packings}
+    lost = [
+        name
+        for name, tensor in inventory.tensors.items()
+        if tensor.kind == "part" and name not in there and tensor.module not in modules
+    ]
+    if lost:
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}), and Transformers' module has no place for "
+            f"'{lost[0]}'{f' and {len(lost) - 1:,} more' if len(lost) > 1 else ''}",
+            help=_DEFAULT_HELP,
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers' own warnings back: what is not done here is raised."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

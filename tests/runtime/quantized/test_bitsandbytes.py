@@ -1,0 +1,149 @@
+"""Checkpoints that bitsandbytes quantised: devmap's outputs are those of `from_pretrained`, wherever the bytes lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+
+import devmap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IDS = torch.tensor([[1, 5, 9, 2]])
+KINDS = {
+    "nf4": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True),
+    "fp4": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="fp4"),
+    "int8": BitsAndBytesConfig(load_in_8bit=True),
+}
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("whole")
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=False, attention_bias=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quantised(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {}
+    for name, kind in KINDS.items():
+        made[name] = tmp_path_factory.mktemp(name)
+        LlamaForCausalLM.from_pretrained(whole, quantization_config=kind).save_pretrained(made[name])
+    return made
+
+
+MEMORY = {
+    "resident": "{0: 10MB}",
+    "on the cpu": "{cpu: 10MB}",
+    "from cpu": "{0: 75KB, cpu: 10MB}",
+    "from disk": "{0: 75KB, disk: 10MB}",
+    "from disk, executed on the cpu": "{cpu: 60KB, disk: 10MB}",
+    "all tiers": "{0: 75KB, 1: 75KB, cpu: 30KB, disk: 10MB}",
+}
+
+
+@pytest.fixture
+def _stored_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep to the kernels that take the stored layout, as streamed modules do, on CPUs that have others."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
+
+
+def reference(folder: Path) -> torch.Tensor:
+    model = LlamaForCausalLM.from_pretrained(folder).eval()
+    with torch.no_grad():
+        found = model(IDS).logits
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+@pytest.mark.usefixtures("_stored_layout")
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_are_those_of_from_pretrained(
+    kind: str, memory: str, quantised: dict[str, Path], tmp_path: Path
+) -> None:
+    expected = reference(quantised[kind])
+    with devmap.testing.simulated_devices({0: "10MB", 1: "10MB"}, activations=False):
+        model = loaded(quantised[kind], tmp_path, MEMORY[memory])
+        ids = (
+            IDS.to(0) if memory == "resident" else IDS
+        )  # a model on one device has no hooks to move its inputs
+        with torch.no_grad():
+            first, again = model(ids).logits.cpu(), model(ids).logits.cpu()
+            handle = model.devmap
+            if "resident" not in memory:
+                removed = handle.remove()(ids).logits
+                assert torch.equal(removed, expected)
+    assert torch.equal(first, expected)
+    assert torch.equal(again, expected)
+
+
+def loaded(folder: Path, tmp_path: Path, memory: str) -> Any:
+    path = tmp_path / "x.devmap.yaml"
+    path.write_text(f"version: 1\nmodel: {{checkpoint: {folder}}}\nmax_memory: {memory}\n", encoding="utf-8")
+    return devmap.load(path, progress=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_stays_on_the_cpu_runs_the_kernels_of_from_pretrained(
+    kind: str, quantised: dict[str, Path], tmp_path: Path
+) -> None:
+    model = loaded(quantised[kind], tmp_path, "{cpu: 10MB}")
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, reference(quantised[kind]))
+    assert model.is_quantized
+    assert model.hf_quantizer.quantization_config.to_dict() == KINDS[kind].to_dict()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("memory", ["{cpu: 10MB}", "{0: 75KB, 1: 75KB, cpu: 30KB, disk: 10MB}"])
+def test_its_state_is_that_of_from_pretrained(
+    kind: str, memory: str, quantised: dict[str, Path], tmp_path: Path
+) -> None:
+    plain = LlamaForCausalLM.from_pretrained(quantised[kind]).state_dict()
+    with devmap.testing.simulated_devices({0: "10MB", 1: "10MB"}, activations=False):
+        state = loaded(quantised[kind], tmp_path, memory).state_dict()
+        assert list(state) == list(plain)
+        for name, tensor in plain.items():
+            assert torch.equal(state[name].cpu(), tensor), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_in_the_offload_budget_are_as_large_as_their_packed_parts(
+    kind: str, quantised: dict[str, Path], tmp_path: Path
+) -> None:
+    with devmap.testing.simulated_devices({0: "75KB"}, activations=False):
+        handle = loaded(quantised[kind], tmp_path, "{0: 75KB, disk: 10MB}").devmap
+        streamed = [unit.path for unit in handle.units]
+        tensors = load_file(quantised[kind] / "model.safetensors")
+        stored = sum(
+            tensor.nbytes
+            for name, tensor in tensors.items()
+            if any(name.startswith(f"{path}.") for path in streamed)
+            and not name.endswith(("weight_format", "nf4", "fp4"))
+        )
+        assert streamed
+        assert sum(unit.layout.nbytes for unit in handle.units) == stored
+
+
+def test_a_gradient_flows_through_streamed_blocks(quantised: dict[str, Path], tmp_path: Path) -> None:
+    def gradient(memory: str) -> torch.Tensor:
+        model = loaded(quantised["nf4"], tmp_path, memory)
+        inputs = torch.full((1, 4, 64), 0.1, dtype=torch.bfloat16).to(0).requires_grad_()
+        model(inputs_embeds=inputs).logits.float().sum().backward()
+        assert inputs.grad is not None
+        return inputs.grad.cpu()
+
+    with devmap.testing.simulated_devices({0: "10MB"}, activations=False):
+        assert torch.equal(gradient("{0: 75KB, disk: 10MB}"), gradient("{0: 10MB}"))
