@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from devmap.errors import LoadError
 from devmap.runtime.quantized.bitsandbytes import FourBit, Int8
+from devmap.runtime.quantized.torchao import Subclass, settings_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,7 +70,8 @@ def prepare_quantised(
             help="compare the versions of transformers and of the method's package with those that saved it",
         ) from error
     model.eval()  # the new modules are in training mode
-    packings = dict(_packings(model, checkpoint, inventory))
+    metadata = getattr(quantizer, "metadata", None) or {}  # torchao's, which its quantizer has read
+    packings = dict(_packings(model, checkpoint, inventory, metadata))
     _require_places(model, inventory, packings, quantization)
     return Quantised(quantizer, packings)
 
@@ -121,37 +123,61 @@ def _refuse_other_ways(quantizer: Any, quantization: Quantization) -> None:
 
 
 def _packings(
-    model: nn.Module, checkpoint: Checkpoint, inventory: Inventory
+    model: nn.Module, checkpoint: Checkpoint, inventory: Inventory, metadata: Mapping[str, str]
 ) -> Iterator[tuple[str, Packing]]:
+    """Find the parameters that have to be made over their parts; the others are plain tensors."""
     assert inventory.mapping is not None
     pieces = inventory.mapping.pieces
     for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
         weight = module._parameters.get("weight")  # noqa: SLF001 - None where there is none
-        name = f"{prefix}weight"
-        if weight is None or name not in pieces:
-            continue
-        kind = type(weight).__name__
-        stored_name = pieces[name][0].stored
-        own = {
+        stored = {
             tensor.name: pieces[tensor.name][0].stored
             for tensor in inventory.own_tensors.get(path, ())
             if tensor.kind == "part" and tensor.name in pieces
         }
-        if kind == "Params4bit" and own:
-            keys = {each: stored.removeprefix(f"{stored_name}.") for each, stored in own.items()}
-            settings = next((own[each] for each, key in keys.items() if key.startswith("quant_state.")), None)
-            if settings is None:
-                continue
-            tensors = {each: key for each, key in keys.items() if not key.startswith("quant_state.")}
-            yield (
-                name,
-                FourBit(
-                    module, (name, *tensors), ("", *tensors.values()), _json(checkpoint.tensors[settings])
-                ),
-            )
-        elif kind == "Int8Params" and f"{prefix}SCB" in own:
-            yield name, Int8(module, (name, f"{prefix}SCB"))
+        if weight is None or not stored:
+            continue
+        name = f"{path}.weight" if path else "weight"
+        packing = _packing(module, name, stored, checkpoint, inventory, metadata)
+        if packing is not None:
+            yield name, packing
+
+
+def _packing(
+    module: nn.Module,
+    name: str,
+    stored: Mapping[str, str],
+    checkpoint: Checkpoint,
+    inventory: Inventory,
+    metadata: Mapping[str, str],
+) -> Packing | None:
+    """How the parts of one weight make it; `stored` are their names in the checkpoint."""
+    assert inventory.mapping is not None
+    kind = type(module._parameters["weight"]).__name__  # noqa: SLF001 - as above
+    prefix = name.removesuffix("weight")
+    if kind == "Params4bit" and name in inventory.mapping.pieces:
+        whole = inventory.mapping.pieces[name][0].stored
+        keys = {each: key.removeprefix(f"{whole}.") for each, key in stored.items()}
+        settings = next((stored[each] for each, key in keys.items() if key.startswith(_SETTINGS)), None)
+        if settings is None:
+            return None
+        tensors = {each: key for each, key in keys.items() if not key.startswith(_SETTINGS)}
+        found = _json(checkpoint.tensors[settings])
+        return FourBit(module, (name, *tensors), ("", *tensors.values()), found)
+    if kind == "Int8Params" and f"{prefix}SCB" in stored:
+        return Int8(module, (name, f"{prefix}SCB"))
+    flattened = {each: key for each, key in stored.items() if each.startswith(f"{prefix}_weight_")}
+    if not flattened:
+        return None
+    outer = next(iter(flattened.values())).rpartition(".")[0]
+    settings_of = settings_in(metadata, f"{outer}.weight")
+    if settings_of is None:
+        return None
+    inside = {key: f"{prefix}_weight_{key}" for key in settings_of["_tensor_data_names"]}
+    return Subclass(tuple(inside.values()), tuple(inside), settings_of)
+
+
+_SETTINGS = "quant_state."
 
 
 def _json(stored: StoredTensor) -> Mapping[str, Any]:
