@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from devmap.config.overrides import Overrides
     from devmap.findings.model import Finding
 
-__all__ = ["Change", "Fixes", "fix"]
+__all__ = ["FileChange", "Fixes", "fix"]
 
 _MOST_ROUNDS = 100
 """Of edits to one file: the parser stops at the first fault, so that each may show the next."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FileChange:
     """What the fixes of one file come to."""
 
     file: str
@@ -44,7 +44,7 @@ class Change:
 class Fixes:
     """What a run of fixes did, or would do."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[FileChange, ...]
     before: Validation
     after: Validation
 
@@ -123,10 +123,10 @@ class _Mending:
         """What the checks say of the texts now."""
         return gathered(list(self._checked.values()), self._nearest)
 
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[FileChange, ...]:
         """The files whose text is another now."""
         return tuple(
-            Change(self.names[path], self._content(path), draft, self.fixed[path])
+            FileChange(self.names[path], self._content(path), draft, self.fixed[path])
             for path, draft in sorted(self.drafts.items())
         )
 

@@ -12,7 +12,7 @@ from devmap.config.regular_files import read_regular, real_path
 from devmap.config.yaml.comments import read_suppressions
 from devmap.config.yaml.faults import Edit
 from devmap.config.yaml.reader import read_yaml
-from devmap.config.yaml.source import Place, Position
+from devmap.config.yaml.source import LineColumn, Position
 from devmap.errors import UsageError
 from devmap.plan.lock import write_atomically
 
@@ -131,5 +131,5 @@ def _edit(source: Source, line: int, codes: Iterable[str], reason: str) -> Edit:
         if not comment.whole_file and comment.selectors and comment.position.start.line == line:
             end = comment.selectors[-1].position.end
             return Edit(Position(source, end, end), "".join(f", {code}" for code in codes), "ignore it")
-    end = Place(line, len(source.line(line).rstrip()) + 1)
+    end = LineColumn(line, len(source.line(line).rstrip()) + 1)
     return Edit(Position(source, end, end), f"  # devmap: ignore[{', '.join(codes)}] {reason}", "ignore it")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devmap.config.yaml.faults import Edit
-    from devmap.config.yaml.source import Place
+    from devmap.config.yaml.source import LineColumn
     from devmap.findings.context import Context
     from devmap.findings.model import Finding, Rule
 
@@ -110,7 +110,7 @@ def introduces(fixes: Sequence[Finding], before: Checked, after: Checked) -> tup
     )
 
 
-def _span(finding: Finding) -> tuple[Place, Place]:
+def _span(finding: Finding) -> tuple[LineColumn, LineColumn]:
     assert finding.edit is not None
     return finding.edit.position.start, finding.edit.position.end
 

@@ -9,7 +9,7 @@ from devmap.config.values.words import near_words, sure_word
 from devmap.config.yaml.comments import MOST_WORDS, Selector, Suppression, read_suppressions
 from devmap.config.yaml.edits import rename
 from devmap.config.yaml.faults import Edit
-from devmap.config.yaml.source import Place, Position
+from devmap.config.yaml.source import LineColumn, Position
 from devmap.findings.meta import UNKNOWN_SUPPRESSION, UNUSED_SUPPRESSION
 from devmap.findings.model import Report
 from devmap.findings.registry import matches
@@ -161,7 +161,7 @@ def _removal(selector: Selector, comment: Suppression) -> Edit:
     before = source.line(line)[: comment.position.start.column - 1].rstrip()
     after = source.line(line)[comment.position.end.column - 1 :].strip()
     if not before and not after and line < len(source.lines):
-        return Edit(Position(source, Place(line, 1), Place(line + 1, 1)), "", "remove the comment")
+        return Edit(Position(source, LineColumn(line, 1), LineColumn(line + 1, 1)), "", "remove the comment")
     return Edit(
-        Position(source, Place(line, len(before) + 1), comment.position.end), "", "remove the comment"
+        Position(source, LineColumn(line, len(before) + 1), comment.position.end), "", "remove the comment"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.layers import Layer, Reading, content_of, profile_faults, with_parents, with_profile
+from devmap.config.layers import Layer, LayerReader, content_of, profile_faults, with_parents, with_profile
 from devmap.config.model.shape import validate_shape
 from devmap.config.overrides import Overrides, apply_override, override_texts
 from devmap.config.repository import is_outside, withheld
@@ -123,7 +123,7 @@ def parse_document(
     if parsed.data is None:
         faults = _each_once(parsed.faults)
         return Document(parsed.source, folder, None, parsed.positions, faults, None, (parsed.source,))
-    reading = Reading(limits, drafts or {}, [*parsed.faults], [parsed.source], folder)
+    reading = LayerReader(limits, drafts or {}, [*parsed.faults], [parsed.source], folder)
     layer = with_parents(Layer(parsed.data, parsed.positions), Path(name), reading)
     whole = layer
     if profile is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devmap.config.yaml.reader import Plain
     from devmap.config.yaml.source import Position, Source
 
-__all__ = ["Layer", "Reading", "content_of", "profile_faults", "rebased", "with_parents", "with_profile"]
+__all__ = ["Layer", "LayerReader", "content_of", "profile_faults", "rebased", "with_parents", "with_profile"]
 
 
 _LONGEST_CHAIN = 16
@@ -44,7 +44,7 @@ class Layer:
 
 
 @dataclass(slots=True)
-class Reading:
+class LayerReader:
     """What comes together while a config and its parents are read."""
 
     limits: Limits | None
@@ -58,7 +58,7 @@ class Reading:
     """Whether a parent could not be had: keys that seem to be missing may stand in it."""
 
 
-def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Path, ...] = ()) -> Layer:
+def with_parents(child: Layer, path: Path, reading: LayerReader, *, chain: tuple[Path, ...] = ()) -> Layer:
     """The layer on top of the config that its `extends` names, and of that one's parents.
 
     `path` is the child's own file. Relative paths of a parent are turned so that they start from the child's
@@ -79,7 +79,7 @@ def with_parents(child: Layer, path: Path, reading: Reading, *, chain: tuple[Pat
 
 
 def _read_parent(
-    name: str, path: Path, position: Position, reading: Reading, chain: tuple[Path, ...]
+    name: str, path: Path, position: Position, reading: LayerReader, chain: tuple[Path, ...]
 ) -> Layer | None:
     """The parent's own layer.
 
@@ -136,7 +136,7 @@ def content_of(path: Path, drafts: Mapping[Path, bytes], *, limits: Limits | Non
     return read_regular(path, limit_bytes=(limits or Limits()).size_bytes) if draft is None else draft
 
 
-def with_profile(layer: Layer, profile: str, reading: Reading) -> Layer:
+def with_profile(layer: Layer, profile: str, reading: LayerReader) -> Layer:
     """The layer below one of its profiles; a fault where there is no such profile."""
     profiles = layer.data.get("profiles")
     known = profiles if isinstance(profiles, dict) else {}

@@ -16,7 +16,7 @@ from devmap.errors import DeviceError
 
 if TYPE_CHECKING:
     from devmap.devices.simulated_ledger import Ledger
-    from devmap.devices.virtual_clock import Mark, VirtualStream
+    from devmap.devices.virtual_clock import ClockMark, VirtualStream
 
 __all__ = ["POISON", "BudgetedCpuBackend", "SimulatedBackend", "poison"]
 
@@ -47,7 +47,7 @@ class _SimulatedStream:
 @dataclass(eq=False)
 class _SimulatedEvent:
     device: SimulatedDevice
-    mark: Mark | None = None
+    mark: ClockMark | None = None
     seen_kernels: int = 0
 
     def synchronize(self) -> None:

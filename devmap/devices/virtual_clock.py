@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Mark", "VirtualClock", "VirtualStream"]
+__all__ = ["ClockMark", "VirtualClock", "VirtualStream"]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ClockMark:
     """A place in a stream's queue: behind its first `position` pieces of work."""
 
     stream: VirtualStream
@@ -58,11 +58,11 @@ class VirtualClock:
 
 
 @dataclass(slots=True)
-class _Work:
+class _QueuedWork:
     action: Callable[[], object] | None
     seconds: float
     earliest_seconds: float
-    after: Mark | None
+    after: ClockMark | None
 
 
 @dataclass(eq=False)
@@ -76,7 +76,7 @@ class VirtualStream:
     busy_seconds: float = 0.0
     """The sum of the durations of the work that has run: the bound that no schedule can beat on this stream.
     """
-    _queue: deque[_Work] = field(default_factory=deque)
+    _queue: deque[_QueuedWork] = field(default_factory=deque)
     _finished: list[float] = field(default_factory=lambda: [0.0])
     """When the first n pieces of work were done."""
 
@@ -88,7 +88,7 @@ class VirtualStream:
     def enqueue(self, action: Callable[[], object] | None, *, seconds: float = 0.0) -> None:
         """Queue work. It runs when a mark behind it is waited for."""
         with self.clock.lock:
-            self._queue.append(_Work(action, seconds, self.clock.host_seconds, None))
+            self._queue.append(_QueuedWork(action, seconds, self.clock.host_seconds, None))
 
     def run(self, action: Callable[[], object] | None = None, *, seconds: float = 0.0) -> None:
         """Run work now, after everything that is queued here.
@@ -99,18 +99,18 @@ class VirtualStream:
             self.enqueue(action, seconds=seconds)
             self._run_until(len(self._finished) - 1 + len(self._queue))
 
-    def mark(self) -> Mark:
+    def mark(self) -> ClockMark:
         """The place behind everything that is queued here now."""
         with self.clock.lock:
-            return Mark(self, len(self._finished) - 1 + len(self._queue))
+            return ClockMark(self, len(self._finished) - 1 + len(self._queue))
 
-    def wait(self, mark: Mark) -> None:
+    def wait(self, mark: ClockMark) -> None:
         """Make what is queued from now on start after the mark is reached."""
         with self.clock.lock:
             if mark.stream is not self:
-                self._queue.append(_Work(None, 0.0, self.clock.host_seconds, mark))
+                self._queue.append(_QueuedWork(None, 0.0, self.clock.host_seconds, mark))
 
-    def wait_now(self, mark: Mark) -> None:
+    def wait_now(self, mark: ClockMark) -> None:
         """As `wait`, for a stream whose work is run at once.
 
         Brings the mark about before anything follows.
@@ -122,7 +122,7 @@ class VirtualStream:
         """Run everything that is queued here; the host waits for it."""
         self.reach(self.mark())
 
-    def reach(self, mark: Mark) -> None:
+    def reach(self, mark: ClockMark) -> None:
         """Run what stands before a mark of this or another stream; the host waits for it."""
         with self.clock.lock:
             # A stream of the same clock.

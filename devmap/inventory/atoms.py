@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from devmap.inventory.model import Inventory
 
-__all__ = ["Atom", "Block", "atoms", "tensor_sizes", "torn_blocks", "whole_blocks"]
+__all__ = ["Atom", "NoSplitModule", "atoms", "tensor_sizes", "torn_blocks", "whole_blocks"]
 
 
 class Atom(NamedTuple):
@@ -34,7 +34,7 @@ class Atom(NamedTuple):
     is_tensor: bool = False
 
 
-class Block(NamedTuple):
+class NoSplitModule(NamedTuple):
     """A module that may not be split, as a stretch of the inventory's line.
 
     Its first tensor, and the first after it.
@@ -60,7 +60,7 @@ def atoms(
 
 
 def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> tuple[Atom, ...]:
-    line, sizes = inventory.line, tensor_sizes(inventory, dtype)
+    line, sizes = inventory.flat_index, tensor_sizes(inventory, dtype)
     modules, names, first, after = line.modules, line.tensors, line.first, line.after
     classes = tuple(inventory.modules.values())
     owner = inventory.owner
@@ -101,25 +101,29 @@ def tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
 
 
 def _tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
-    looks, look_of = inventory.looks
-    sizes = [storage_bytes(shape, run_dtype(stored, dtype, kind=kind)) for shape, stored, kind, _ in looks]
-    return dict(zip(inventory.tensors, map(sizes.__getitem__, look_of), strict=True))
+    signatures, signature_of = inventory.signatures
+    sizes = [
+        storage_bytes(shape, run_dtype(stored, dtype, kind=kind)) for shape, stored, kind, _ in signatures
+    ]
+    return dict(zip(inventory.tensors, map(sizes.__getitem__, signature_of), strict=True))
 
 
-def whole_blocks(inventory: Inventory, classes: frozenset[str]) -> tuple[Block, ...]:
+def whole_blocks(inventory: Inventory, classes: frozenset[str]) -> tuple[NoSplitModule, ...]:
     """The outermost modules of the classes that hold a tensor, in order."""
     return inventory.once(("whole blocks", classes), lambda: tuple(_whole_blocks(inventory, classes)))
 
 
-def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Iterator[Block]:
-    line, beyond = inventory.line, 0
+def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Iterator[NoSplitModule]:
+    line, beyond = inventory.flat_index, 0
     for place, (path, class_name) in enumerate(inventory.modules.items()):
         if place >= beyond and class_name in classes:
             beyond = line.after[place]
-            yield Block(line.first[place], line.first[beyond], path)
+            yield NoSplitModule(line.first[place], line.first[beyond], path)
 
 
-def torn_blocks(inventory: Inventory, classes: frozenset[str], borders: Iterable[int]) -> tuple[Block, ...]:
+def torn_blocks(
+    inventory: Inventory, classes: frozenset[str], borders: Iterable[int]
+) -> tuple[NoSplitModule, ...]:
     """Those of the whole blocks that have a border between two of their tensors.
 
     What comes after it is said to be elsewhere.
@@ -127,7 +131,7 @@ def torn_blocks(inventory: Inventory, classes: frozenset[str], borders: Iterable
     `borders` are numbers of tensors, rising. n log n in their number.
     """
     blocks = whole_blocks(inventory, classes)
-    found: dict[Block, None] = {}
+    found: dict[NoSplitModule, None] = {}
     for border in borders:
         at = bisect_left(blocks, border, key=_START) - 1
         if at >= 0 and border < blocks[at].end:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devmap.errors import InventoryError
-from devmap.inventory.conversion import Conversion, Rules
+from devmap.inventory.conversion import ConversionRules, NameConversion
 from devmap.inventory.live_match import match_by_rules
 from devmap.inventory.manifest import parse_manifest
 from devmap.inventory.manifest_text import render_manifest
@@ -43,8 +43,8 @@ def kept(checkpoint: Checkpoint) -> Inventory | None:
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
         inventory = parse_manifest(entry["manifest"].encode(), path.name)
-        rules = Rules(
-            tuple(Conversion.from_row(row, row.get("scope")) for row in entry["conversions"]),
+        rules = ConversionRules(
+            tuple(NameConversion.from_row(row, row.get("scope")) for row in entry["conversions"]),
             entry["prefix"],
             tuple(entry["ignored"]),
         )
@@ -53,7 +53,7 @@ def kept(checkpoint: Checkpoint) -> Inventory | None:
     return match_by_rules(inventory, checkpoint, rules)
 
 
-def keep(inventory: Inventory, rules: Rules, checkpoint: Checkpoint) -> None:
+def keep(inventory: Inventory, rules: ConversionRules, checkpoint: Checkpoint) -> None:
     """Keep what a library made of a checkpoint. A folder that cannot be written is no fault: it is made again."""
     entry = {
         "manifest": render_manifest(inventory),
@@ -91,7 +91,7 @@ def _version() -> str:
         return ""
 
 
-def _row(rule: Conversion) -> dict[str, Any]:
+def _row(rule: NameConversion) -> dict[str, Any]:
     return {
         "from": list(rule.sources),
         "to": list(rule.targets),

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from devmap.inventory.header import StoredTensor
     from devmap.inventory.mapping import Piece
 
-__all__ = ["Conversion", "Converted", "Rules", "convert", "mapping_of"]
+__all__ = ["ConversionRules", "Converted", "NameConversion", "convert", "mapping_of"]
 
 
 @dataclass(frozen=True)
-class Conversion:
+class NameConversion:
     r"""One rule: what names it applies to, what they become, and what is done with the tensors.
 
     `sources` are regular expressions in which `*.` stands for any stretch of a name, `targets` replacements
@@ -45,7 +45,7 @@ class Conversion:
     """What is added to the number that the group of the source holds."""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], scope: str | None = None) -> Conversion:
+    def from_row(cls, row: Mapping[str, Any], scope: str | None = None) -> NameConversion:
         """The rule that a row of the table writes down."""
         return cls(
             tuple(row["from"]),
@@ -98,10 +98,10 @@ class Conversion:
 
 
 @dataclass(frozen=True)
-class Rules:
+class ConversionRules:
     """How one class of model reads a checkpoint."""
 
-    conversions: tuple[Conversion, ...] = ()
+    conversions: tuple[NameConversion, ...] = ()
     base_model_prefix: str = ""
     ignored: tuple[str, ...] = ()
     """Expressions for names that a checkpoint may hold and the model does not want."""
@@ -111,12 +111,12 @@ class Rules:
         """All of `ignored` in one expression."""
         return re.compile("|".join(f"(?:{pattern})" for pattern in self.ignored) or r"(?!)")
 
-    def awake(self, names: Iterable[str]) -> Rules:
+    def awake(self, names: Iterable[str]) -> ConversionRules:
         """The rules that these stored names leave in force."""
         kept = tuple(rule for rule in self.conversions if rule.is_active(names))
         return self if len(kept) == len(self.conversions) else replace(self, conversions=kept)
 
-    def rename(self, name: str, knows: Callable[[str], bool]) -> tuple[str, Conversion | None, int]:
+    def rename(self, name: str, knows: Callable[[str], bool]) -> tuple[str, NameConversion | None, int]:
         """The model's name for a stored one.
 
         And the converter that has a part in it with the number of its source.
@@ -159,7 +159,7 @@ class Converted:
 
 def convert(
     held: Mapping[str, StoredTensor],
-    rules: Rules,
+    rules: ConversionRules,
     *,
     knows: Callable[[str], bool],
     is_computed: Callable[[str], bool] = lambda _: False,
@@ -174,7 +174,7 @@ def convert(
     """
     found = Converted()
     rules = rules.awake(held)
-    gathered: dict[tuple[str, int], tuple[Conversion, dict[int, list[StoredTensor]]]] = {}
+    gathered: dict[tuple[str, int], tuple[NameConversion, dict[int, list[StoredTensor]]]] = {}
     """By the new name and the identity of the rule: its options may be lists, which no hash takes."""
     segment, known = (
         cache(_segment),
@@ -199,7 +199,7 @@ def convert(
 
 def _gather(
     renamed: str,
-    converter: Conversion,
+    converter: NameConversion,
     sources: dict[int, list[StoredTensor]],
     found: Converted,
     setting: Setting,
@@ -219,7 +219,7 @@ def _gather(
     found.tensors.update(made)
 
 
-def _expanded(renamed: str, converter: Conversion, target: str) -> str:
+def _expanded(renamed: str, converter: NameConversion, target: str) -> str:
     r"""The name of another target where the first one's stands; `\1` in it is what the first has there."""
     first = converter.targets[0]
     if "\\" not in first:

@@ -22,13 +22,13 @@ def fingerprint(inventory: Inventory) -> str:
 
 
 def _digest(inventory: Inventory) -> str:
-    looks, look_of = inventory.looks
-    described = [json.dumps(look) for look in looks]
+    signatures, signature_of = inventory.signatures
+    described = [json.dumps(look) for look in signatures]
     words: list[list[str]] = [
         list(inventory.modules),
         list(inventory.modules.values()),
         list(inventory.tensors),
-        [described[number] for number in look_of],
+        [described[number] for number in signature_of],
         *(list(group) for group in inventory.ties),
         list(inventory.no_split_module_classes),
     ]

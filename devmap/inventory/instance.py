@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from devmap.errors import InventoryError
-from devmap.inventory.conversion import Conversion, Rules
+from devmap.inventory.conversion import ConversionRules, NameConversion
 from devmap.inventory.expression import evaluate
 from devmap.inventory.model import Tensor
 from devmap.inventory.skeleton import legacy_rows, models_in
@@ -64,13 +64,13 @@ class Lookup:
         return found
 
 
-def rules_of_tree(root: Module) -> Rules:
+def rules_of_tree(root: Module) -> ConversionRules:
     """How Transformers reads a checkpoint into a class: the conversions of the model and of models inside it.
 
     As `transformers.conversion_mapping.get_model_conversion_mapping` gathers them: a part's rules hold below
     its path, unless the model around it has brought the same.
     """
-    found: list[Conversion] = []
+    found: list[NameConversion] = []
     seen: dict[str, list[str]] = {}
     computed: set[str] = set()
     for path, module in models_in(root):
@@ -88,18 +88,18 @@ def rules_of_tree(root: Module) -> Rules:
         if rows is None:
             continue
         scope = path.removeprefix(root.prefix).removeprefix(".") if path else None
-        found += [Conversion.from_row(row, scope) for row in rows]
+        found += [NameConversion.from_row(row, scope) for row in rows]
         seen.setdefault(module.class_name, []).append(path)
         if not by_class and module.model_type:
             seen.setdefault(module.model_type, []).append(path)
-    found += [Conversion.from_row(row) for row in legacy_rows()]
+    found += [NameConversion.from_row(row) for row in legacy_rows()]
     ignored = set(root.ignored)
     _computed_names(root, computed, set())
     if any(name == "inv_freq" for name in computed):
         ignored.add(r"rotary_emb\.inv_freq")
     if any(name.endswith("position_ids") for name in computed):
         ignored.add(r"(^|\.)position_ids$")
-    return Rules(tuple(found), root.prefix, tuple(sorted(ignored)))
+    return ConversionRules(tuple(found), root.prefix, tuple(sorted(ignored)))
 
 
 def _is_below(path: str, ancestors: Iterable[str]) -> bool:
@@ -121,7 +121,7 @@ def instantiate(root: Module, held: Mapping[str, Assembled], *, dtype: str) -> I
 
     `held` are the tensors that the checkpoint makes, `dtype` is the one that the model is built in.
     """
-    builder = _Builder(held, dtype, Instance())
+    builder = _InstanceBuilder(held, dtype, Instance())
     builder.module(root, "", _tree(held), required=True)
     found = builder.found
     order = {name: number for number, name in enumerate(builder.tensors)}
@@ -169,7 +169,7 @@ def _tree(names: Mapping[str, object]) -> _Names:
 
 
 @dataclass
-class _Builder:
+class _InstanceBuilder:
     """Walks templates and names side by side; a class because its results grow together."""
 
     held: Mapping[str, Assembled]

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from devmap.inventory.conversion import Conversion, Rules, convert, mapping_of
+from devmap.inventory.conversion import ConversionRules, NameConversion, convert, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ def match_checkpoint(
     return match_by_rules(inventory, checkpoint, rules)
 
 
-def match_by_rules(inventory: Inventory, checkpoint: Checkpoint, rules: Rules) -> Inventory:
+def match_by_rules(inventory: Inventory, checkpoint: Checkpoint, rules: ConversionRules) -> Inventory:
     """The inventory with the checkpoint's files and the stored pieces, which these rules name."""
     tensors = inventory.tensors
     loaded = {name for name, tensor in tensors.items() if tensor.persistent}
@@ -61,7 +61,7 @@ def match_by_rules(inventory: Inventory, checkpoint: Checkpoint, rules: Rules) -
     )
 
 
-def rules_of(model: nn.Module) -> Rules:
+def rules_of(model: nn.Module) -> ConversionRules:
     """How transformers reads a checkpoint into this model."""
     ignored = set(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
     buffers = [name for name, _ in model.named_buffers()]
@@ -69,12 +69,12 @@ def rules_of(model: nn.Module) -> Rules:
         ignored.add(r"rotary_emb\.inv_freq")
     if any(name.endswith("position_ids") for name in buffers):
         ignored.add(r"(^|\.)position_ids$")
-    return Rules(
+    return ConversionRules(
         conversions_of(model), str(getattr(model, "base_model_prefix", "") or ""), tuple(sorted(ignored))
     )
 
 
-def conversions_of(model: nn.Module) -> tuple[Conversion, ...]:
+def conversions_of(model: nn.Module) -> tuple[NameConversion, ...]:
     """Transformers' conversions of a model as data; none where its version has no such table."""
     try:
         # An optional dependency.
@@ -82,7 +82,7 @@ def conversions_of(model: nn.Module) -> tuple[Conversion, ...]:
     except ImportError:
         return ()
     return tuple(
-        Conversion.from_row(conversion_row(transform), transform.scope_prefix)
+        NameConversion.from_row(conversion_row(transform), transform.scope_prefix)
         for transform in get_model_conversion_mapping(model)
     )
 
@@ -124,7 +124,7 @@ def _operation(operation: object) -> list[Any]:
     return [name, *(list(option) if isinstance(option, tuple) else option for option in options)]
 
 
-def _plain_rules(loaded: set[str], checkpoint: Checkpoint) -> Rules:
+def _plain_rules(loaded: set[str], checkpoint: Checkpoint) -> ConversionRules:
     """No rules, or the one prefix that brings the most stored names to the model's."""
     names: Mapping[str, object] = checkpoint.tensors
     best: tuple[str, str] = ("", "")
@@ -138,4 +138,4 @@ def _plain_rules(loaded: set[str], checkpoint: Checkpoint) -> Rules:
     for prefix in sorted(lacking):
         hits["+", prefix] = sum(f"{prefix}.{name}" in loaded for name in names)
     best = max(hits, key=lambda key: (hits[key], key == ("", "")))
-    return Rules(base_model_prefix=best[1])
+    return ConversionRules(base_model_prefix=best[1])

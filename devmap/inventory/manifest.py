@@ -88,7 +88,7 @@ def parse_manifest(content: bytes, name: str) -> Inventory:
     Raises:
         ManifestError: as `read_manifest`.
     """
-    reading = _Reading(read_yaml(content, name, limits=LIMITS))
+    reading = _ManifestReader(read_yaml(content, name, limits=LIMITS))
     found = reading.inventory()
     if found is None:
         faults = sorted(reading.faults, key=lambda fault: fault.position.sort_key())
@@ -105,7 +105,7 @@ _TENSOR = re.compile(
 _KEYS = ("version", "architecture", "modules", "tensors", "ties", "no_split_module_classes")
 
 
-class _Reading:
+class _ManifestReader:
     """One manifest on its way to an inventory; a class because every step adds faults to one list."""
 
     def __init__(self, parsed: ParsedYaml) -> None:
@@ -148,7 +148,7 @@ class _Reading:
         if "" not in modules:
             self._fault(("modules",), 'expected the root module, whose path is ""')
             return None
-        nodes: dict[str, _Node] = {}
+        nodes: dict[str, _OpenModule] = {}
         for key, class_name in modules.items():
             self._module(key, class_name, nodes)
         for key, value in tensors.items():
@@ -160,7 +160,7 @@ class _Reading:
         self._refuse_too_many(nodes)
         return None if self.faults else nodes[""].fold()
 
-    def _refuse_too_many(self, nodes: dict[str, _Node]) -> None:
+    def _refuse_too_many(self, nodes: dict[str, _OpenModule]) -> None:
         total = 0
         for key, node in nodes.items():
             total += node.times * (1 + len(node.leaves))
@@ -169,13 +169,13 @@ class _Reading:
                 self._fault(("modules", key), message, at_key=True)
                 return
 
-    def _module(self, key: str, class_name: Plain, nodes: dict[str, _Node]) -> None:
+    def _module(self, key: str, class_name: Plain, nodes: dict[str, _OpenModule]) -> None:
         path = ("modules", key)
         if not isinstance(class_name, str):
             self._fault(path, f"expected the name of a class, found {shown(class_name)}")
             class_name = ""
         if not key:
-            nodes[key] = _Node("", class_name)
+            nodes[key] = _OpenModule("", class_name)
             return
         try:
             parent_key, segment = split_path(key)
@@ -189,11 +189,11 @@ class _Reading:
             )
             return
         times = parent.times * (len(segment) if isinstance(segment, range) else 1)
-        nodes[key] = node = _Node(segment, class_name, times=min(times, _EXPANDED_LIMIT + 1))
+        nodes[key] = node = _OpenModule(segment, class_name, times=min(times, _EXPANDED_LIMIT + 1))
         parent.children.append(node)
         parent.keys.append((segment, path))
 
-    def _tensor(self, key: str, value: Plain, nodes: dict[str, _Node]) -> None:
+    def _tensor(self, key: str, value: Plain, nodes: dict[str, _OpenModule]) -> None:
         path = ("tensors", key)
         tensor = self._tensor_value(value, path)
         try:
@@ -315,7 +315,7 @@ class _Reading:
 
 
 @dataclass(slots=True)
-class _Node:
+class _OpenModule:
     """A module of the file, before its children are known."""
 
     segment: Segment
@@ -323,7 +323,7 @@ class _Node:
     times: int = 1
     """How many modules it stands for."""
     leaves: list[tuple[str, Tensor]] = field(default_factory=list)
-    children: list[_Node] = field(default_factory=list)
+    children: list[_OpenModule] = field(default_factory=list)
     keys: list[tuple[Segment, DocumentPath]] = field(default_factory=list)
     """All modules and tensors directly below, and where the file says so."""
 

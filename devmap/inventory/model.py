@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, TypeVar
 
 from devmap.inventory.dtypes import storage_bytes
-from devmap.inventory.line import Line
+from devmap.inventory.flat_index import FlatIndex
 from devmap.inventory.patterns import PathIndex
 from devmap.lazy import lazy
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devmap.inventory.checkpoint import Checkpoint
     from devmap.inventory.mapping import WeightMapping
 
-__all__ = ["Architecture", "Inventory", "Look", "ModulePath", "Tensor", "TensorKind"]
+__all__ = ["Architecture", "Inventory", "ModulePath", "Tensor", "TensorKind", "TensorSignature"]
 
 Answer = TypeVar("Answer")
 
@@ -32,7 +32,7 @@ TensorKind = Literal["parameter", "buffer", "part"]
 """A part is packed numbers, a scale or a table of a quantised weight: it streams as a parameter does, and keeps its dtype."""
 
 
-Look = tuple[tuple[int, ...], str, TensorKind, bool]
+TensorSignature = tuple[tuple[int, ...], str, TensorKind, bool]
 """Shape, dtype, kind and persistence: all of a tensor but its name."""
 
 
@@ -149,21 +149,21 @@ class Inventory:
         return {name: group[0] for group in self.ties for name in group}
 
     @cached_property
-    def line(self) -> Line:
+    def flat_index(self) -> FlatIndex:
         """Modules and tensors by number, every subtree one stretch."""
-        return Line.of(self.modules, self.tensors)
+        return FlatIndex.of(self.modules, self.tensors)
 
     @cached_property
-    def looks(self) -> tuple[tuple[Look, ...], tuple[int, ...]]:
-        """The looks that tensors have, and which of them each tensor has: 10^5 tensors have a handful."""
-        numbers: dict[Look, int] = {}
-        look_of = tuple(
+    def signatures(self) -> tuple[tuple[TensorSignature, ...], tuple[int, ...]]:
+        """Return the distinct signatures, and for each tensor the number of its own: 10^5 tensors share a handful."""
+        numbers: dict[TensorSignature, int] = {}
+        signature_of = tuple(
             [
                 numbers.setdefault((shape, dtype, kind, kept), len(numbers))
                 for _, shape, dtype, kind, kept in self.tensors.values()
             ]
         )
-        return tuple(numbers), look_of
+        return tuple(numbers), signature_of
 
     @cached_property
     def remembered(self) -> dict[Hashable, Any]:

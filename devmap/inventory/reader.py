@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from devmap.inventory.assembly import Assembled
     from devmap.inventory.checkpoint import Checkpoint
-    from devmap.inventory.conversion import Rules
+    from devmap.inventory.conversion import ConversionRules
     from devmap.inventory.skeleton import Module
 
 __all__ = ["Library", "read_checkpoint"]
@@ -152,7 +152,7 @@ def _drop_surplus(
     kept: Mapping[str, object],
     unmapped: list[str],
     ignored: list[str],
-    rules: Rules,
+    rules: ConversionRules,
 ) -> None:
     """Tensors of layers that the config does not have: DeepSeek's checkpoints hold one that only predicts."""
     for name, tensor in made.items():

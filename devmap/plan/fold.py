@@ -6,7 +6,7 @@ from bisect import bisect_right
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
-from devmap.inventory.line import joined
+from devmap.inventory.flat_index import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory
     stands above them. It goes down only where runs meet, so that it costs what the map does and not what the
     model does.
     """
-    line = inventory.line
+    line = inventory.flat_index
     runs = list(joined(runs))
     starts = [start for start, _, _ in runs]
     folded: dict[str, Value] = {}

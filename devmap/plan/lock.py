@@ -204,10 +204,10 @@ def parse_lock(content: bytes, name: str) -> Lock:
         raise LockError(
             f"{name}:{first.position.start.line}: {first.message}", help=_HELP, problems=parsed.faults
         )
-    return _Reader(parsed, name).lock()
+    return _LockReader(parsed, name).lock()
 
 
-class _Reader:
+class _LockReader:
     """Takes the parts of a lock out of a document.
 
     A class because each needs the document and its name for messages.

@@ -14,7 +14,7 @@ from devmap.inventory.bulk import collector_paused
 from devmap.planning.placement.solve import solve
 from devmap.planning.problem.budgets import budgets_of
 from devmap.planning.problem.constraints import constraints_of
-from devmap.planning.problem.model import Overflow, Problem
+from devmap.planning.problem.model import Overflow, PlacementProblem
 from devmap.planning.problem.units import AtomLoads, contract, weigh
 from devmap.planning.problem.workload import WorkloadCharges, charges
 from devmap.planning.result.assembly import plan_of
@@ -37,7 +37,7 @@ class Question:
 
     config: PlacementConfig
     inventory: Inventory
-    problem: Problem
+    problem: PlacementProblem
     workload: WorkloadCharges
     strategy: str
 
@@ -152,12 +152,12 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
         if workload.trained
         else (True,) * len(atoms),
     )
-    problem = Problem(atoms, units, loads, budgets, workload.activation_bytes, copies)
+    problem = PlacementProblem(atoms, units, loads, budgets, workload.activation_bytes, copies)
     return Question(config, inventory, problem, workload, _strategy_name(config))
 
 
 def _costs(
-    config: PlacementConfig, inventory: Inventory, problem: Problem, machine: MachineProfile | None
+    config: PlacementConfig, inventory: Inventory, problem: PlacementProblem, machine: MachineProfile | None
 ) -> PassCosts | None:
     """The costs of a pass; None where no machine is named, and so no rates are known."""
     if machine is None and config.machine is None:
@@ -169,7 +169,7 @@ def _costs(
 
 
 def _solve_fastest(
-    problem: Problem, costs: PassCosts, config: PlacementConfig
+    problem: PlacementProblem, costs: PassCosts, config: PlacementConfig
 ) -> tuple[Fastest | None, Solution | Overflow]:
     from devmap.planning.fastest.search import Fastest, solve_fastest  # noqa: PLC0415 - as in _costs
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic reads typing's own only from Python 3.12 on
 
-__all__ = ["Document", "FindingEntry", "Fix", "Point", "Summary", "Suppressed", "findings_schema"]
+__all__ = ["FindingEntry", "FindingsDocument", "Fix", "Point", "Summary", "Suppressed", "findings_schema"]
 
 FINDINGS_ID = "urn:torch-devmap:findings.schema.json"
 
@@ -60,7 +60,7 @@ class Summary(TypedDict):
     suppressed: int
 
 
-class Document(TypedDict):
+class FindingsDocument(TypedDict):
     """What `devmap validate --format json` prints."""
 
     version: Literal[1]
@@ -69,10 +69,10 @@ class Document(TypedDict):
 
 
 def findings_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `Document`."""
+    """The JSON Schema (draft 2020-12) of `FindingsDocument`."""
     from pydantic import TypeAdapter  # noqa: PLC0415 - `--format json` itself needs no pydantic
 
-    schema = TypeAdapter(Document).json_schema()
+    schema = TypeAdapter(FindingsDocument).json_schema()
     for definition in (schema, *schema["$defs"].values()):
         definition.pop("title", None)
         definition["additionalProperties"] = False

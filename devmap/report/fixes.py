@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from devmap.report.results import counted, relative_path
 
 if TYPE_CHECKING:
-    from devmap.api.fixing import Change, Fixes
+    from devmap.api.fixing import FileChange, Fixes
 
 __all__ = ["fixes_summary", "render_diff"]
 
@@ -33,7 +33,7 @@ def render_diff(fixes: Fixes) -> str:
     return "".join(_file_diff(change) for change in fixes.changes)
 
 
-def _file_diff(change: Change) -> str:
+def _file_diff(change: FileChange) -> str:
     before, after = (
         _LINE.findall(content.decode(errors="replace")) for content in (change.before, change.after)
     )

@@ -12,9 +12,9 @@ from devmap.report.results import file_of, json_text
 
 if TYPE_CHECKING:
     from devmap.config.yaml.faults import Edit
-    from devmap.config.yaml.source import Place
+    from devmap.config.yaml.source import LineColumn
     from devmap.findings.model import Finding
-    from devmap.report.findings_schema import Document, FindingEntry, Fix, Point
+    from devmap.report.findings_schema import FindingEntry, FindingsDocument, Fix, Point
     from devmap.report.results import Results
 
 __all__ = ["render"]
@@ -22,7 +22,7 @@ __all__ = ["render"]
 
 def render(results: Results) -> str:
     """One JSON document."""
-    document: Document = {
+    document: FindingsDocument = {
         "version": 1,
         "findings": [_entry(finding) for finding in results.findings],
         "summary": {
@@ -54,7 +54,7 @@ def _entry(finding: Finding) -> FindingEntry:
     }
 
 
-def _point(place: Place) -> Point:
+def _point(place: LineColumn) -> Point:
     return {"line": place.line, "column": place.column}
 
 

@@ -23,7 +23,7 @@ _NARROWEST_CLASS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _InventoryRow:
     indent: int
     label: str
     class_name: str
@@ -86,15 +86,15 @@ def _subtree_bytes(inventory: Inventory) -> dict[str, int]:
 
 def _rows(
     inventory: Inventory, sizes: dict[str, int], path: str, *, depth: int, indent: int
-) -> Iterator[_Row]:
+) -> Iterator[_InventoryRow]:
     label = path.rpartition(".")[2] if path else "(model)"
-    yield _Row(indent, label, inventory.modules[path], sizes[path])
+    yield _InventoryRow(indent, label, inventory.modules[path], sizes[path])
     yield from _rows_below(inventory, sizes, path, depth=depth, indent=indent + 1)
 
 
 def _rows_below(
     inventory: Inventory, sizes: dict[str, int], path: str, *, depth: int, indent: int
-) -> Iterator[_Row]:
+) -> Iterator[_InventoryRow]:
     if indent > depth:
         return
     owner = inventory.owner
@@ -102,14 +102,14 @@ def _rows_below(
         nbytes = tensor.nbytes if owner.get(tensor.name, tensor.name) == tensor.name else 0
         shape = ", ".join(map(str, tensor.shape))
         tied = "" if owner.get(tensor.name, tensor.name) == tensor.name else f", tied to {owner[tensor.name]}"
-        yield _Row(indent, tensor.name.rpartition(".")[2], f"{tensor.dtype}[{shape}]{tied}", nbytes)
+        yield _InventoryRow(indent, tensor.name.rpartition(".")[2], f"{tensor.dtype}[{shape}]{tied}", nbytes)
     for run in _runs(inventory, sizes, inventory.children[path]):
         first, last = run[0], run[-1]
         if first == last:
             yield from _rows(inventory, sizes, first, depth=depth, indent=indent)
             continue
         label = f"{first.rpartition('.')[2]} to {last.rpartition('.')[2]}"
-        yield _Row(
+        yield _InventoryRow(
             indent,
             label,
             f"{len(run)} x {inventory.modules[first]}, {format_bytes(sizes[first])} each",

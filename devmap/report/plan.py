@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
-    from devmap.report.plan_runs import Run
+    from devmap.report.plan_runs import PlacementRun
 
 __all__ = ["NARROWEST", "render_plan", "render_plan_json", "shortened", "titled"]
 
@@ -89,7 +89,7 @@ def _head(plan: Plan, inventory: Inventory, width: int) -> list[str]:
     )
 
 
-def _rows(runs: Sequence[Run], plan: Plan, inventory: Inventory, width: int) -> Iterator[str]:
+def _rows(runs: Sequence[PlacementRun], plan: Plan, inventory: Inventory, width: int) -> Iterator[str]:
     """A line a run: which modules, how many bytes, where they live and run; what it is tied to, where it owns none."""
     places = [_place(run, plan) + _tied(run, inventory) for run in runs]
     labels = [
@@ -104,7 +104,7 @@ def _rows(runs: Sequence[Run], plan: Plan, inventory: Inventory, width: int) -> 
         yield f"  {fitting:<{room}}  {format_bytes(run.nbytes):>9}  {place}"
 
 
-def _place(run: Run, plan: Plan) -> str:
+def _place(run: PlacementRun, plan: Plan) -> str:
     where = device_name(run.home, plan)
     if run.executes_on != run.home:
         return f"{where}, runs on {device_name(run.executes_on, plan)}"
@@ -115,7 +115,7 @@ def _place(run: Run, plan: Plan) -> str:
     )
 
 
-def _tied(run: Run, inventory: Inventory) -> str:
+def _tied(run: PlacementRun, inventory: Inventory) -> str:
     """What the weights of a run without bytes of its own are tied to: a language model's head to its embedding."""
     if run.nbytes:
         return ""

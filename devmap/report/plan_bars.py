@@ -34,7 +34,7 @@ _NARROWEST_BAR = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _BarRow:
     """One device's bytes by kind."""
 
     name: str
@@ -79,7 +79,13 @@ def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool
 
 
 def _two_lines(
-    rows: Sequence[_Row], shown: Sequence[str], width: int, label: int, marks: dict[str, str], *, color: bool
+    rows: Sequence[_BarRow],
+    shown: Sequence[str],
+    width: int,
+    label: int,
+    marks: dict[str, str],
+    *,
+    color: bool,
 ) -> Iterator[str]:
     limits = [_cell(row, "of") for row in rows]
     room = width - label - 2 - max(map(len, limits), default=0) - 2
@@ -112,17 +118,17 @@ def bytes_by_kind(use: DeviceUse) -> dict[str, int]:
     return amounts
 
 
-def _row(use: DeviceUse, plan: Plan) -> _Row:
-    return _Row(device_name(use.device, plan), use.capacity_bytes, bytes_by_kind(use))
+def _row(use: DeviceUse, plan: Plan) -> _BarRow:
+    return _BarRow(device_name(use.device, plan), use.capacity_bytes, bytes_by_kind(use))
 
 
-def _cell(row: _Row, kind: str) -> str:
+def _cell(row: _BarRow, kind: str) -> str:
     if row.capacity is None:
         return "no limit" if kind == "of" else "" if kind == "free" else format_bytes(row.amounts[kind])
     return format_bytes(row.capacity if kind == "of" else row.amounts[kind])
 
 
-def _bar(row: _Row, shown: Sequence[str], room: int, marks: dict[str, str], *, color: bool) -> str:
+def _bar(row: _BarRow, shown: Sequence[str], room: int, marks: dict[str, str], *, color: bool) -> str:
     """A device's capacity in `room` characters; what is not nothing shows at least one."""
     if not row.capacity:
         return " " * room

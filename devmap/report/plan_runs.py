@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Placement, Plan
 
-__all__ = ["Run", "runs_of"]
+__all__ = ["PlacementRun", "runs_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PlacementRun:
     """From `first` to `last`, both included; a single module where they are equal."""
 
     first: str
@@ -26,7 +26,7 @@ class Run:
     nbytes: int
 
 
-def runs_of(plan: Plan, inventory: Inventory) -> Iterator[Run]:
+def runs_of(plan: Plan, inventory: Inventory) -> Iterator[PlacementRun]:
     """The placements of a plan in order, as few rows as their devices allow.
 
     A subtree that one run covers is one name.
@@ -52,13 +52,13 @@ def _run(
     end: int,
     spans: dict[str, tuple[int, int]],
     inventory: Inventory,
-) -> Run:
+) -> PlacementRun:
     first, last = placements[0].path, placements[-1].path
     while first and _inside(parent := first.rpartition(".")[0], start, end, spans, inventory):
         first = parent
     while last and _inside(parent := last.rpartition(".")[0], start, end, spans, inventory):
         last = parent
-    return Run(
+    return PlacementRun(
         first,
         last,
         placements[0].home,

@@ -14,14 +14,14 @@ from devmap.runtime.handle import Handle
 from devmap.runtime.hooks import install
 from devmap.runtime.preflight import disagreements, shortages
 from devmap.runtime.residents import Progress, Resident, bind_residents, load_residents, silent
-from devmap.runtime.storage.module_scan import Survey, survey
+from devmap.runtime.storage.module_scan import ModuleScan, scan_module
 from devmap.runtime.storage.read_requests import REQUEST_BYTES
 from devmap.runtime.storage.readers import Readers
 from devmap.runtime.storage.weights import Weight, Weights
-from devmap.runtime.streaming.arrange import Arrangement, Block, arrange, cover
+from devmap.runtime.streaming.arrange import Arrangement, StreamedPlacement, arrange, cover
 from devmap.runtime.streaming.counters import Counters
 from devmap.runtime.streaming.engine import Engine
-from devmap.runtime.streaming.prepare import is_prepared, make_units, prepare
+from devmap.runtime.streaming.prepare import is_prepared, make_blocks, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
-    from devmap.runtime.storage.packing import Packing
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.storage.packing import PackedParameter
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["dispatch", "load_model"]
 
@@ -45,7 +45,7 @@ def dispatch(
     plan: Plan,
     *,
     inventory: Inventory | None = None,
-    packings: Mapping[str, Packing] | None = None,
+    packings: Mapping[str, PackedParameter] | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
     """Place a module's weights as a plan says, and hook it so that it runs that way.
@@ -77,10 +77,10 @@ def _dispatch(
     model: nn.Module,
     plan: Plan,
     inventory: Inventory | None,
-    packings: Mapping[str, Packing],
+    packings: Mapping[str, PackedParameter],
     progress: Progress,
 ) -> nn.Module:
-    found = survey(model)
+    found = scan_module(model)
     covering = cover(found, plan)
     weights = Weights(found, inventory, plan.dtype, packings)
     problems = disagreements(found, covering, weights, plan, inventory)
@@ -104,7 +104,7 @@ _HELP = "resolve the config again for this checkpoint, and look at the checkpoin
 def _apply(
     model: nn.Module,
     plan: Plan,
-    found: Survey,
+    found: ModuleScan,
     weights: Weights,
     arrangement: Arrangement,
     progress: Progress,
@@ -113,9 +113,10 @@ def _apply(
     engine = Engine(readers, Counters())
     try:
         residents = [
-            Resident(weights[name], device, spots) for (name, device), spots in arrangement.residents.items()
+            Resident(weights[name], device, locations)
+            for (name, device), locations in arrangement.residents.items()
         ]
-        report = _Report(progress, [each.weight for each in residents], arrangement.blocks)
+        report = _Report(progress, [each.weight for each in residents], arrangement.streamed)
         placed = load_residents(
             residents,
             readers,
@@ -123,35 +124,37 @@ def _apply(
             limit_bytes=plan.host_memory_bytes,
             report=report,
         )
-        units = make_units(arrangement.blocks, plan, engine, report)
-        prepare(engine, units, plan)
+        blocks = make_blocks(arrangement.streamed, plan, engine, report)
+        prepare(engine, blocks, plan)
     except BaseException:
         engine.close()
         raise
     bind_residents(residents, placed)
-    for unit in units.values():
-        unit.unbind()
+    for block in blocks.values():
+        block.unbind()
     handle = Handle(
         plan,
         model,
-        found.spots,
+        found.locations,
         _bytes_by_device(residents, arrangement.in_place_bytes),
-        tuple(units.values()),
+        tuple(blocks.values()),
         engine,
         packings={
             owner: packing for owner in found.owners if (packing := weights.packing(owner)) is not None
         },
     )
-    _finish(model, handle, arrangement, units)
+    _finish(model, handle, arrangement, blocks)
 
 
 class _Report:
     """Turns bytes that arrive into calls of the caller's progress."""
 
-    def __init__(self, progress: Progress, residents: Sequence[Weight], blocks: Sequence[Block]) -> None:
+    def __init__(
+        self, progress: Progress, residents: Sequence[Weight], placements: Sequence[StreamedPlacement]
+    ) -> None:
         self._progress = progress
         self._total = sum(weight.nbytes for weight in residents) + sum(
-            block.nbytes for block in blocks if is_prepared(block)
+            streamed.nbytes for streamed in placements if is_prepared(streamed)
         )
         self._done = 0
         progress(0, self._total)
@@ -168,10 +171,12 @@ def _bytes_by_device(residents: Sequence[Resident], in_place: Mapping[Device, in
     return {device.plain: nbytes for device, nbytes in found.items()}
 
 
-def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: Mapping[str, Unit]) -> None:
+def _finish(
+    model: nn.Module, handle: Handle, arrangement: Arrangement, blocks: Mapping[str, StreamedBlock]
+) -> None:
     engine = handle.engine
     assert engine is not None
-    if not units and len(arrangement.devices) <= 1:
+    if not blocks and len(arrangement.devices) <= 1:
         engine.close()
         handle.engine = None
     else:
@@ -181,14 +186,14 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
             for device in {*arrangement.regions.values(), *executing.values()}
         }
         values = {}
-        for unit in units.values():
-            for binding in unit.bindings:
-                name = binding.spot.owner
-                values[name] = _value(engine, unit, name)
+        for block in blocks.values():
+            for binding in block.bindings:
+                name = binding.location.owner
+                values[name] = _value(engine, block, name)
         handle.hooks = install(
             model,
             engine,
-            units={path: unit for path, unit in units.items() if unit.index >= 0},
+            blocks={path: block for path, block in blocks.items() if block.index >= 0},
             regions={path: torch_device[device] for path, device in arrangement.regions.items()},
             spanning={path: torch_device[device] for path, device in arrangement.spanning.items()},
             executes={path: torch_device[device] for path, device in executing.items()},
@@ -199,8 +204,8 @@ def _finish(model: nn.Module, handle: Handle, arrangement: Arrangement, units: M
     model.__dict__["devmap"] = handle
 
 
-def _value(engine: Engine, unit: Unit, name: str) -> Callable[[], torch.Tensor]:
-    return lambda: engine.value(unit.home, name)
+def _value(engine: Engine, block: StreamedBlock, name: str) -> Callable[[], torch.Tensor]:
+    return lambda: engine.value(block.home, name)
 
 
 def load_model(
@@ -208,7 +213,7 @@ def load_model(
     plan: Plan,
     inventory: Inventory,
     *,
-    packings: Mapping[str, Packing] | None = None,
+    packings: Mapping[str, PackedParameter] | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
     """Read a checkpoint's weights to where the plan wants them.

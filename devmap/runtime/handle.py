@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from devmap.plan.model import Plan
     from devmap.runtime.hooks import Hooks
-    from devmap.runtime.storage.module_scan import Spot
-    from devmap.runtime.storage.packing import Packing
+    from devmap.runtime.storage.module_scan import TensorLocation
+    from devmap.runtime.storage.packing import PackedParameter
     from devmap.runtime.streaming.engine import Engine
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["Handle"]
 
@@ -33,12 +33,12 @@ class Handle:
 
     plan: Plan
     model: nn.Module
-    spots: tuple[Spot, ...]
+    locations: tuple[TensorLocation, ...]
     resident_bytes: Mapping[int | str, int]
-    units: tuple[Unit, ...] = ()
+    blocks: tuple[StreamedBlock, ...] = ()
     engine: Engine | None = None
     hooks: Hooks | None = None
-    packings: Mapping[str, Packing] = field(default_factory=dict)
+    packings: Mapping[str, PackedParameter] = field(default_factory=dict)
     """How the parts of quantised parameters make them, by the parameters' names."""
 
     def __repr__(self) -> str:
@@ -48,18 +48,18 @@ class Handle:
             ", ".join(f"{nbytes} on {device_name(parse_device(device))}" for device, nbytes in homes.items())
             or "nothing resident"
         )
-        streamed = sum(unit.layout.nbytes for unit in self.units)
+        streamed = sum(block.layout.nbytes for block in self.blocks)
         return (
-            f"<devmap: {held}; {len(self.units)} blocks streamed, {format_bytes(streamed)}>"
-            if self.units
+            f"<devmap: {held}; {len(self.blocks)} blocks streamed, {format_bytes(streamed)}>"
+            if self.blocks
             else f"<devmap: {held}>"
         )
 
     def stats(self) -> Stats:
         """The counters as they are now."""
         homes: dict[int | str, int] = {}
-        for unit in self.units:
-            homes[unit.tier] = homes.get(unit.tier, 0) + unit.layout.nbytes
+        for block in self.blocks:
+            homes[block.tier] = homes.get(block.tier, 0) + block.layout.nbytes
         engine = self.engine
         counted = engine.counters if engine is not None else None
         return Stats(
@@ -112,32 +112,34 @@ class Handle:
             if self.hooks is not None:
                 true_values = self._true_values()
                 self.hooks.remove()
-                for spot, tensor in true_values:
-                    spot.table[spot.key] = tensor
-                    if spot.owner in self.packings:
-                        self.packings[spot.owner].attach(tensor)
-                        self.packings[spot.owner].stream(on=False)
+                for location, tensor in true_values:
+                    location.table[location.key] = tensor
+                    if location.owner in self.packings:
+                        self.packings[location.owner].attach(tensor)
+                        self.packings[location.owner].stream(on=False)
             if self.engine is not None:
                 self.engine.close()
-        self.hooks, self.engine, self.units = None, None, ()
+        self.hooks, self.engine, self.blocks = None, None, ()
         self.model.__dict__.pop("devmap", None)
         return self.model
 
-    def _true_values(self) -> list[tuple[Spot, torch.Tensor]]:
+    def _true_values(self) -> list[tuple[TensorLocation, torch.Tensor]]:
         """Each place's tensor on the CPU; places of one tensor share it."""
         assert self.engine is not None
-        homes = {binding.spot.owner: (unit, binding) for unit in self.units for binding in unit.bindings}
+        homes = {
+            binding.location.owner: (block, binding) for block in self.blocks for binding in block.bindings
+        }
         made: dict[str, torch.Tensor] = {}
         found = []
-        for spot in self.spots:
-            if spot.owner not in made:
-                now = spot.table[spot.key]
+        for location in self.locations:
+            if location.owner not in made:
+                now = location.table[location.key]
                 assert now is not None
                 if isinstance(now, StreamedWeight):
-                    unit, binding = homes[spot.owner]
-                    value, gradient = self.engine.value(unit.home, spot.owner), binding.requires_grad
-                elif spot.owner in self.packings:
-                    packing, gradient = self.packings[spot.owner], now.requires_grad
+                    block, binding = homes[location.owner]
+                    value, gradient = self.engine.value(block.home, location.owner), binding.requires_grad
+                elif location.owner in self.packings:
+                    packing, gradient = self.packings[location.owner], now.requires_grad
                     if now.device.type == "cpu":
                         value = now
                     else:
@@ -150,14 +152,14 @@ class Handle:
                     and not isinstance(now, StreamedWeight)
                     and now.device == value.device
                 )
-                made[spot.owner] = (
+                made[location.owner] = (
                     now
                     if same
                     else value
                     if isinstance(value, nn.Parameter)
                     else nn.Parameter(value, requires_grad=gradient)
-                    if spot.kind == "parameter"
+                    if location.kind == "parameter"
                     else value
                 )
-            found.append((spot, made[spot.owner]))
+            found.append((location, made[location.owner]))
         return found

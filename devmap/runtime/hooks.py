@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from devmap.runtime.streaming.engine import Engine
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["Hooks", "install"]
 
@@ -54,7 +54,7 @@ def install(
     model: nn.Module,
     engine: Engine,
     *,
-    units: Mapping[str, Unit],
+    blocks: Mapping[str, StreamedBlock],
     regions: Mapping[str, torch.device],
     spanning: Mapping[str, torch.device],
     executes: Mapping[str, torch.device],
@@ -62,7 +62,7 @@ def install(
 ) -> Hooks:
     """Hook a model whose tensors are in place.
 
-    `units`, `regions` and `spanning` are by module path, as are the devices in `executes`, of every placement
+    `blocks`, `regions` and `spanning` are by module path, as are the devices in `executes`, of every placement
     of the plan; `values` gives the true value of each streamed weight on the CPU.
     """
     modules = dict(model.named_modules())
@@ -72,21 +72,21 @@ def install(
     _hook_root(model, engine, moves, passes, hooks)
     for path, device in {**spanning, **regions}.items():
         hooks.handles.append(modules[path].register_forward_pre_hook(_mover(moves, device), with_kwargs=True))
-    for path, unit in units.items():
-        hooks.handles.append(modules[path].register_forward_pre_hook(_bringer(engine, unit)))
-        hooks.handles.append(modules[path].register_forward_hook(_releaser(engine, unit), always_call=True))
+    for path, block in blocks.items():
+        hooks.handles.append(modules[path].register_forward_pre_hook(_bringer(engine, block)))
+        hooks.handles.append(modules[path].register_forward_hook(_releaser(engine, block), always_call=True))
     for module in modules.values():
         if any(_streamed(module)):
             # The one hook that may replace values.
             hooks.handles.append(module._register_state_dict_hook(_true_values(values)))  # noqa: SLF001
     if values:
-        for path in {"", *units}:
+        for path in {"", *blocks}:
             modules[path].__dict__["_call_impl"] = guard(modules[path], engine, passes)
             hooks.attributes.append((modules[path], "_call_impl"))
         hooks.handles.append(model.register_load_state_dict_pre_hook(_no_state))  # type: ignore[no-untyped-call]
     hooks.attributes += align_operands(modules, spanning, regions)
     hooks.attributes += generate_on(model, next(model.parameters()).device)
-    _refuse(model, modules, [*regions, *units], hooks, streams=bool(values))
+    _refuse(model, modules, [*regions, *blocks], hooks, streams=bool(values))
     _tell(model, executes, hooks)
     return hooks
 
@@ -123,18 +123,18 @@ def _mover(moves: Moves, device: torch.device) -> Callable[..., Any]:
     return move
 
 
-def _bringer(engine: Engine, unit: Unit) -> Callable[..., None]:
+def _bringer(engine: Engine, block: StreamedBlock) -> Callable[..., None]:
     def bring(module: nn.Module, args: tuple[Any, ...]) -> None:  # noqa: ARG001 - torch's signature
-        engine.enter(unit)
+        engine.enter(block)
 
     return bring
 
 
-def _releaser(engine: Engine, unit: Unit) -> Callable[..., None]:
+def _releaser(engine: Engine, block: StreamedBlock) -> Callable[..., None]:
     # Torch's signature.
     def release(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
         engine.leave(
-            unit, failed=output is None
+            block, failed=output is None
         )  # None is also how torch calls this hook when the forward raised
 
     return release

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from devmap.inventory.mapping import Box, Piece
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Placement, Plan
-    from devmap.runtime.storage.module_scan import Survey
+    from devmap.runtime.storage.module_scan import ModuleScan
     from devmap.runtime.storage.weights import Weight
-    from devmap.runtime.streaming.arrange import Arrangement, Block
+    from devmap.runtime.streaming.arrange import Arrangement, StreamedPlacement
 
 __all__ = ["LoadProblem", "at_once_bytes", "disagreements", "shortages", "uncut_bytes"]
 
@@ -43,7 +43,7 @@ class LoadProblem:
 
 
 def disagreements(
-    found: Survey,
+    found: ModuleScan,
     covering: Sequence[Placement | None],
     weights: Mapping[str, Weight],
     plan: Plan,
@@ -62,7 +62,9 @@ def disagreements(
     ]
 
 
-def _of_placements(found: Survey, covering: Sequence[Placement | None], plan: Plan) -> Iterator[LoadProblem]:
+def _of_placements(
+    found: ModuleScan, covering: Sequence[Placement | None], plan: Plan
+) -> Iterator[LoadProblem]:
     kinds: dict[tuple[int, int], bool] = {}
     """By home and executing device, which few objects stand for, whether the two go together."""
     devices: dict[int, Device] = {}
@@ -78,9 +80,9 @@ def _of_placements(found: Survey, covering: Sequence[Placement | None], plan: Pl
             devices[id(device)] = device
         if not kinds[pair]:
             yield LoadProblem("device", f"'{placement.path}' cannot live on {home} and execute on {device}")
-    for spot, covered in zip(found.spots, covering, strict=True):
+    for location, covered in zip(found.locations, covering, strict=True):
         if covered is None:
-            yield LoadProblem("uncovered", f"the plan gives no device for '{spot.name}'")
+            yield LoadProblem("uncovered", f"the plan gives no device for '{location.name}'")
     for device in sorted({*devices.values()} - {DISK}):
         try:
             backend_for(device)
@@ -89,12 +91,12 @@ def _of_placements(found: Survey, covering: Sequence[Placement | None], plan: Pl
 
 
 def _of_weights(
-    found: Survey, absent: Iterable[Weight], inventory: Inventory | None
+    found: ModuleScan, absent: Iterable[Weight], inventory: Inventory | None
 ) -> Iterator[LoadProblem]:
     for weight in absent:
         name = weight.name
         if not weight.stored:
-            if any(spot.persistent for spot in found.spots if spot.owner == name):
+            if any(location.persistent for location in found.locations if location.owner == name):
                 where = (
                     "no checkpoint was given"
                     if inventory is None or inventory.checkpoint is None
@@ -202,7 +204,7 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
     A folder for weights without a file, host memory for the largest block.
     """
     problems = []
-    for block in arrangement.blocks:
+    for block in arrangement.streamed:
         live = [part.name for weight in block.weights for part in weight.plain if part.live is not None]
         if block.placement.home == DISK and live and plan.offload_folder is None:
             problems.append(
@@ -251,7 +253,7 @@ def uncut_bytes(weight: Weight) -> int:
     return least_part_bytes(lay_out([weight]))
 
 
-def at_once_bytes(block: Block) -> int:
+def at_once_bytes(block: StreamedPlacement) -> int:
     """Bytes of host memory that a block on disk needs at once while it is streamed.
 
     On its way to an accelerator that is no more than its largest weight that cannot be cut. On the CPU it is

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from devmap.config.values.device import Device
     from devmap.devices.backend import Backend
-    from devmap.runtime.storage.module_scan import Spot
-    from devmap.runtime.storage.readers import Readers, Reading
+    from devmap.runtime.storage.module_scan import TensorLocation
+    from devmap.runtime.storage.readers import PendingRead, Readers
     from devmap.runtime.storage.weights import Weight
 
 __all__ = ["Progress", "Resident", "bind_residents", "load_residents", "silent"]
@@ -43,7 +43,7 @@ class Resident:
 
     weight: Weight
     device: Device
-    spots: tuple[Spot, ...]
+    locations: tuple[TensorLocation, ...]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _in_file_order(waiting: Sequence[tuple[Weight, torch.Tensor]]) -> list[tuple
     return sorted(waiting, key=lambda each: (str(each[0].stored[0][0].file), each[0].stored[0][0].offset))
 
 
-def _fill(under_way: Sequence[tuple[Weight, Reading]], report: Callable[[int], None]) -> None:
+def _fill(under_way: Sequence[tuple[Weight, PendingRead]], report: Callable[[int], None]) -> None:
     """Wait for weights that several threads read, and change, straight into the memory where they stay."""
     try:
         for weight, reading in under_way:
@@ -214,7 +214,7 @@ def _run(
     buffers = [
         host_slab(backend, size).tensor for _ in range(2 if len(steps) > 1 and 2 * size <= limit_bytes else 1)
     ]
-    reading: Reading | None = None
+    reading: PendingRead | None = None
     try:
         for index, step in enumerate(steps):
             buffer = buffers[index % len(buffers)]
@@ -239,12 +239,12 @@ def bind_residents(residents: Sequence[Resident], placed: Mapping[tuple[str, Dev
     """
     for resident in residents:
         tensor = placed[resident.weight.name, resident.device]
-        before = resident.spots[0].table[resident.spots[0].key]
+        before = resident.locations[0].table[resident.locations[0].key]
         if resident.weight.kind == "parameter" and not isinstance(tensor, nn.Parameter):
             wants_gradient = before is not None and before.requires_grad and tensor.is_floating_point()
             tensor = nn.Parameter(tensor, requires_grad=wants_gradient)
-        for spot in resident.spots:
-            spot.table[spot.key] = tensor
+        for location in resident.locations:
+            location.table[location.key] = tensor
         if resident.weight.packing is not None:
             resident.weight.packing.attach(tensor)
 

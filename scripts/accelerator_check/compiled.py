@@ -45,7 +45,7 @@ def _compiled(
             "note": "simulated tensors do not compile",
         }
     model: Any = devmap.load(config, progress=False)
-    streamed = {unit.path for unit in model.devmap.units}
+    streamed = {block.path for block in model.devmap.blocks}
     compiled = [
         path
         for path, module in model.named_modules()
@@ -66,7 +66,7 @@ def _graphs(
     if machine.kind != "cuda":
         return {"what": "graphs", "ok": True, "note": f"{machine.kind} has no graphs"}
     model: Any = devmap.load(config, progress=False)
-    streamed = [unit.path for unit in model.devmap.units]
+    streamed = [block.path for block in model.devmap.blocks]
     resident = next(
         path
         for path, module in model.named_modules()

@@ -14,7 +14,7 @@ from safetensors import safe_open
 import devmap
 from devmap.devices.accelerator import AcceleratorBackend
 from devmap.runtime.streaming.slot import Slot
-from devmap.runtime.streaming.streamed_block import Unit
+from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,12 +215,12 @@ def _late_copies_into_poisoned_slots(machine: Machine) -> Iterator[None]:
     if machine.is_simulated:
         yield
         return
-    unbind, copy = Unit.unbind, AcceleratorBackend.copy
+    unbind, copy = StreamedBlock.unbind, AcceleratorBackend.copy
     chance = random.Random(5)
 
-    def poison(unit: Unit) -> None:
-        place = unit.place
-        unbind(unit)
+    def poison(block: StreamedBlock) -> None:
+        place = block.place
+        unbind(block)
         if isinstance(place, Slot):
             place.slab.data.fill_(255)  # `.data` has a write counter of its own: the model wrote nothing
 
@@ -232,8 +232,8 @@ def _late_copies_into_poisoned_slots(machine: Machine) -> Iterator[None]:
                 torch.cuda._sleep(chance.randrange(1, 400_000))  # noqa: SLF001 - cycles; torch's tests use it so
         copy(backend, to, source, stream=stream)
 
-    Unit.unbind, AcceleratorBackend.copy = poison, late  # type: ignore[method-assign]
+    StreamedBlock.unbind, AcceleratorBackend.copy = poison, late  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Unit.unbind, AcceleratorBackend.copy = unbind, copy  # type: ignore[method-assign]
+        StreamedBlock.unbind, AcceleratorBackend.copy = unbind, copy  # type: ignore[method-assign]

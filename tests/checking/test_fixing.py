@@ -15,7 +15,7 @@ from devmap.api.validation import validate
 from devmap.checking.fixing import apply_edits, fixable
 from devmap.checking.settings import Settings
 from devmap.config.yaml.faults import Edit
-from devmap.config.yaml.source import Place, Position, Source
+from devmap.config.yaml.source import LineColumn, Position, Source
 from devmap.findings.model import Finding, Severity
 from devmap.report.fixes import fixes_summary, render_diff
 
@@ -181,7 +181,7 @@ def test_a_link_and_the_files_mode_survive(folder: Path) -> None:
 
 
 def finding_at(source: Source, first: int, last: int, replacement: str, code: str = "DM201") -> Finding:
-    position = Position(source, Place(1, first), Place(1, last))
+    position = Position(source, LineColumn(1, first), LineColumn(1, last))
     return Finding(code, "x", Severity.ERROR, "m", position=position, edit=Edit(position, replacement, "d"))
 
 

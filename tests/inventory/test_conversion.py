@@ -17,7 +17,7 @@ from devmap.inventory.assembly import (
     stored,
     transpose,
 )
-from devmap.inventory.conversion import Conversion, Rules, convert
+from devmap.inventory.conversion import ConversionRules, NameConversion, convert
 from devmap.inventory.header import StoredTensor
 
 
@@ -95,7 +95,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         transpose(two, 0, 1)
 
 
-FUSED = Conversion(
+FUSED = NameConversion(
     ("attn.qkv.weight",), ("attn.q.weight", "attn.k.weight", "attn.v.weight"), (("Chunk", (0,)),)
 )
 
@@ -103,7 +103,9 @@ FUSED = Conversion(
 def test_a_fused_tensor_is_cut_into_the_models() -> None:
     names = {f"h.0.attn.{letter}.weight" for letter in "qkv"}
     found = convert(
-        {"h.0.attn.qkv.weight": held("h.0.attn.qkv.weight", 6, 2)}, Rules((FUSED,)), knows=names.__contains__
+        {"h.0.attn.qkv.weight": held("h.0.attn.qkv.weight", 6, 2)},
+        ConversionRules((FUSED,)),
+        knows=names.__contains__,
     )
     assert {name: tensor.shape for name, tensor in found.tensors.items()} == dict.fromkeys(names, (2, 2))
     (piece,) = pieces_of(found.tensors["h.0.attn.k.weight"])
@@ -111,7 +113,7 @@ def test_a_fused_tensor_is_cut_into_the_models() -> None:
 
 
 def test_experts_are_gathered_in_the_order_of_their_numbers() -> None:
-    rule = Conversion(
+    rule = NameConversion(
         ("experts.*.w1.weight", "experts.*.w3.weight"),
         ("experts.fused",),
         (("MergeModulelist", (0,)), ("Concatenate", (1,))),
@@ -121,7 +123,7 @@ def test_experts_are_gathered_in_the_order_of_their_numbers() -> None:
         for number in range(12)
         for part in (1, 3)
     }
-    found = convert(tensors, Rules((rule,)), knows={"experts.fused"}.__contains__)
+    found = convert(tensors, ConversionRules((rule,)), knows={"experts.fused"}.__contains__)
     fused = found.tensors["experts.fused"]
     assert fused.shape == (12, 4, 3)
     assert [piece.stored for piece in pieces_of(fused)][:3] == [
@@ -134,18 +136,18 @@ def test_experts_are_gathered_in_the_order_of_their_numbers() -> None:
 
 
 def test_experts_that_do_not_fit_together_are_unmapped_and_noted() -> None:
-    rule = Conversion(("experts.*.w1.weight",), ("experts.fused",), (("MergeModulelist", (0,)),))
+    rule = NameConversion(("experts.*.w1.weight",), ("experts.fused",), (("MergeModulelist", (0,)),))
     tensors = {
         "experts.0.w1.weight": held("experts.0.w1.weight", 2, 3),
         "experts.1.w1.weight": held("experts.1.w1.weight", 2, 4),
     }
-    found = convert(tensors, Rules((rule,)), knows={"experts.fused"}.__contains__)
+    found = convert(tensors, ConversionRules((rule,)), knows={"experts.fused"}.__contains__)
     assert found.unmapped == list(tensors)
     assert "cannot be put together" in found.notes[0]
 
 
 def test_names_that_the_model_computes_or_does_not_want_are_ignored() -> None:
-    rules = Rules(ignored=(r"attn\.bias",))
+    rules = ConversionRules(ignored=(r"attn\.bias",))
     found = convert(
         {name: held(name, 1) for name in ("h.attn.bias", "position_ids", "odd")},
         rules,
@@ -157,12 +159,12 @@ def test_names_that_the_model_computes_or_does_not_want_are_ignored() -> None:
 
 
 def test_a_scoped_rule_applies_below_its_submodel_alone() -> None:
-    rule = Conversion(("^old",), ("new",), scope="tower")
+    rule = NameConversion(("^old",), ("new",), scope="tower")
     assert rule.apply("tower.old.w", "model") == ("tower.new.w", 0)
     assert rule.apply("model.tower.old.w", "model") == ("model.tower.new.w", 0)
     assert rule.apply("old.w", "model") == ("old.w", None)
 
 
 def test_a_group_of_the_source_is_kept_and_words_end_where_they_end() -> None:
-    assert Conversion((r"(\d+)\.x",), (r"layers.\1.y",)).apply("3.x", "") == ("layers.3.y", 0)
-    assert Conversion(("weight",), ("kernel",)).apply("a.weight_scale", "") == ("a.weight_scale", None)
+    assert NameConversion((r"(\d+)\.x",), (r"layers.\1.y",)).apply("3.x", "") == ("layers.3.y", 0)
+    assert NameConversion(("weight",), ("kernel",)).apply("a.weight_scale", "") == ("a.weight_scale", None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from devmap.inventory.model import Inventory
-    from devmap.planning.problem.model import Problem, Streaming
+    from devmap.planning.problem.model import PlacementProblem, Streaming
 
 __all__ = ["RATES", "costs", "every_placement", "machine", "posed", "rates", "runs", "tiny"]
 
@@ -38,18 +38,18 @@ def machine(devices: Mapping[Any, Mapping[str, float]], *, memory: int = 10**6) 
     return MachineProfile(name="bench", devices=found)
 
 
-def posed(inventory: Inventory, profile: MachineProfile, **keys: Any) -> Problem:
+def posed(inventory: Inventory, profile: MachineProfile, **keys: Any) -> PlacementProblem:
     return problem_of(config(device_map="fastest", machine=profile, **keys), inventory, profile).problem
 
 
 def costs(
-    problem: Problem, inventory: Inventory, profile: MachineProfile, shape: PassShape | None = None
+    problem: PlacementProblem, inventory: Inventory, profile: MachineProfile, shape: PassShape | None = None
 ) -> PassCosts:
     return costs_of(problem, inventory, profile, shape or PassShape(), dtype=None)
 
 
 def every_placement(
-    problem: Problem, of: PassCosts
+    problem: PlacementProblem, of: PassCosts
 ) -> Iterator[tuple[tuple[Device, ...], Streaming, PassTime]]:
     """Every placement within the budgets.
 
@@ -67,7 +67,7 @@ def every_placement(
                     yield homes, streaming, time
 
 
-def runs(problem: Problem, of: PassCosts) -> Iterator[PassTime]:
+def runs(problem: PlacementProblem, of: PassCosts) -> Iterator[PassTime]:
     """The time of every split into contiguous runs over the accelerators, in every order of them."""
     count = len(problem.atoms)
     for order in permutations(problem.accelerators):

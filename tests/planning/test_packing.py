@@ -24,13 +24,13 @@ from devmap.planning.result.verify import faults_of
 from tests.planning.planning_models import chain, config
 
 if TYPE_CHECKING:
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 KINDS: tuple[TensorKind, ...] = ("parameter", "parameter", "parameter", "buffer")
 STRATEGIES = st.sampled_from(["auto", "sequential", "balanced", "balanced_low_0"])
 
 
-def some_placement_fits(problem: Problem) -> bool:
+def some_placement_fits(problem: PlacementProblem) -> bool:
     """Whether any homes fit, with any choice of what is streamed, in one slot."""
     offered = [budget.device for budget in problem.budgets]
     choices = [

@@ -84,7 +84,7 @@ def test_only_what_the_page_cache_has_no_room_for_is_dropped_behind_the_reader(
     monkeypatch.setattr("devmap.runtime.streaming.prepare.host_memory", lambda: memory)
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model = _load(tmp_path, plan_of, device)
-        assert sum(unit.home.forgets for unit in model.devmap.units) == forgotten
+        assert sum(block.home.forgets for block in model.devmap.blocks) == forgotten
         for _ in range(3):
             torch.testing.assert_close(model(_X), _net()(_X), atol=1e-6, rtol=1e-6)
         model.devmap.remove()

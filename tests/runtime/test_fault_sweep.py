@@ -90,7 +90,7 @@ def test_each_failure_of_each_of_the_first_reads_is_survived(
                     except (DevmapError, MemoryError):
                         failed += 1
             torch.testing.assert_close(model(X).cpu(), WANTED)
-            assert [unit.depth for unit in model.devmap.units] == [0] * len(model.devmap.units)
+            assert [block.depth for block in model.devmap.blocks] == [0] * len(model.devmap.blocks)
         assert failed == 0 or failure != "short"
         model.devmap.remove()
         torch.testing.assert_close(model(X), WANTED)

@@ -50,8 +50,8 @@ def require_whole(model: Any) -> None:
     thread.join(20)
     assert found, "another thread waits for ever"
     torch.testing.assert_close(found[0], WANTED)
-    assert [unit.depth for unit in model.devmap.units] == [0] * BLOCKS
-    assert all(unit.place is None for unit in model.devmap.units)
+    assert [block.depth for block in model.devmap.blocks] == [0] * BLOCKS
+    assert all(block.place is None for block in model.devmap.blocks)
     assert torch._C._autograd._top_saved_tensors_default_hooks(True) is None
     engine = model.devmap.engine
     assert not engine._inside

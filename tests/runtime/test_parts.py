@@ -21,7 +21,7 @@ from devmap.inventory.mapping import Piece
 from devmap.runtime.storage.chunks import boxes, least_part_bytes, parts_of
 from devmap.runtime.storage.read_requests import recipe_of
 from devmap.runtime.storage.readers import Readers
-from devmap.runtime.storage.weights import Layout, Weight, lay_out
+from devmap.runtime.storage.weights import SlabLayout, Weight, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def _weight(path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype, *
     return Weight(name, shape, dtype, "parameter", tuple((stored[piece.stored], piece) for piece in pieces))
 
 
-def _fill(readers: Readers, layout: Layout, part_bytes: int) -> torch.Tensor:
+def _fill(readers: Readers, layout: SlabLayout, part_bytes: int) -> torch.Tensor:
     slab = torch.full((layout.nbytes,), 0xAB, dtype=torch.uint8)
     end = 0
     for part in parts_of(layout, part_bytes):

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.runtime.storage.read_requests import Range, element_range, merge
+from devmap.runtime.storage.read_requests import FileRange, element_range, merge
 from devmap.runtime.storage.weights import Weight, lay_out
 
 _FILES = (Path("a"), Path("b"))
 
 
 @st.composite
-def _ranges(draw: st.DrawFn) -> list[Range]:
+def _ranges(draw: st.DrawFn) -> list[FileRange]:
     found = []
     at = 0
     for path in _FILES:
@@ -24,7 +24,7 @@ def _ranges(draw: st.DrawFn) -> list[Range]:
         for _ in range(draw(st.integers(0, 6))):
             offset += draw(st.integers(0, 30))
             nbytes = draw(st.integers(0, 50))
-            found.append(Range(path, offset, nbytes, at))
+            found.append(FileRange(path, offset, nbytes, at))
             offset += nbytes
             at += nbytes
     return draw(st.permutations(found))
@@ -32,7 +32,7 @@ def _ranges(draw: st.DrawFn) -> list[Range]:
 
 @given(_ranges(), st.integers(1, 64), st.integers(0, 16))
 def test_every_byte_is_read_once_and_goes_to_its_place(
-    ranges: list[Range], request_bytes: int, gap_bytes: int
+    ranges: list[FileRange], request_bytes: int, gap_bytes: int
 ) -> None:
     came_from: dict[int, tuple[Path, int]] = {}
     for request in merge(ranges, request_bytes=request_bytes, gap_bytes=gap_bytes):

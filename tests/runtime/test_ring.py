@@ -19,7 +19,7 @@ from devmap.runtime.storage.homes import disk_home
 from devmap.runtime.storage.readers import Readers
 from devmap.runtime.storage.weights import Weight, lay_out
 from devmap.runtime.streaming.ring import Ring, Staged
-from devmap.runtime.streaming.streamed_block import Unit
+from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,18 +40,18 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     event.set()
 
 
-def _units(folder: Path, readers: Readers, count: int) -> list[Unit]:
+def _units(folder: Path, readers: Readers, count: int) -> list[StreamedBlock]:
     save_file(
         {f"w{number}": torch.full((100,), float(number)) for number in range(count)}, folder / "m.safetensors"
     )
     stored = read_headers(folder).tensors
-    units = []
+    blocks = []
     for number in range(count):
         name = f"w{number}"
         layout = lay_out([Weight(name, (100,), torch.float32, "parameter", ((stored[name], Piece(name)),))])
         home = disk_home(layout, readers, request_bytes=1 << 20)
-        units.append(Unit(number, name, parse_device(0), home, (), tier="disk"))
-    return units
+        blocks.append(StreamedBlock(number, name, parse_device(0), home, (), tier="disk"))
+    return blocks
 
 
 def _settle(slabs: list[Staged]) -> None:
@@ -62,10 +62,10 @@ def _settle(slabs: list[Staged]) -> None:
 
 def test_a_slab_lives_as_long_as_somebody_reads_into_it(tmp_path: Path, gate: threading.Event) -> None:
     readers = Readers()
-    (unit,) = _units(tmp_path, readers, 1)
+    (block,) = _units(tmp_path, readers, 1)
     slab = torch.empty(400, dtype=torch.uint8)
     storage = weakref.ref(slab.untyped_storage())
-    reading = unit.start(slab)
+    reading = block.start(slab)
     del slab
     gc.collect()
     assert storage() is not None
@@ -76,11 +76,11 @@ def test_a_slab_lives_as_long_as_somebody_reads_into_it(tmp_path: Path, gate: th
 
 def test_a_ring_that_is_closed_waits_for_what_is_being_read(tmp_path: Path, gate: threading.Event) -> None:
     readers = Readers()
-    units = _units(tmp_path, readers, 3)
+    blocks = _units(tmp_path, readers, 3)
     slabs = [Staged(torch.empty(400, dtype=torch.uint8)) for _ in range(2)]
-    ring = Ring(slabs, units, is_pinned=False)
+    ring = Ring(slabs, blocks, is_pinned=False)
     ring.read_ahead()
-    assert [staged.content for staged in slabs] == [(units[0], 0), (units[1], 0)]
+    assert [staged.content for staged in slabs] == [(blocks[0], 0), (blocks[1], 0)]
     closing = threading.Thread(target=ring.close)
     closing.start()
     closing.join(0.05)
@@ -97,20 +97,20 @@ def test_a_part_that_is_needed_at_once_takes_the_slab_of_what_is_needed_last(
 ) -> None:
     gate.set()
     readers = Readers()
-    units = _units(tmp_path, readers, 5)
+    blocks = _units(tmp_path, readers, 5)
     slabs = [Staged(torch.empty(400, dtype=torch.uint8)) for _ in range(2)]
-    ring = Ring(slabs, units, is_pinned=False)
+    ring = Ring(slabs, blocks, is_pinned=False)
     ring.read_ahead()
     _settle(slabs)  # a slab that is still being read into is not taken from its part
-    assert [ring.is_near(unit) for unit in units] == [True, True, False, False, False]
-    ring.begin(units[4])
-    staged = ring.take(units[4], 0)
+    assert [ring.is_near(block) for block in blocks] == [True, True, False, False, False]
+    ring.begin(blocks[4])
+    staged = ring.take(blocks[4], 0)
     assert staged.reading is not None
     staged.reading.wait()
     assert staged.slab.view(torch.float32).eq(4).all()
-    assert {each.content for each in slabs} == {(units[4], 0), (units[0], 0)}
-    ring.end(units[4])
+    assert {each.content for each in slabs} == {(blocks[4], 0), (blocks[0], 0)}
+    ring.end(blocks[4])
     ring.release(staged)
-    assert {each.content for each in slabs} == {(units[0], 0), (units[1], 0)}
+    assert {each.content for each in slabs} == {(blocks[0], 0), (blocks[1], 0)}
     ring.close()
     readers.close()

@@ -34,7 +34,7 @@ from devmap.runtime.streaming.counters import Counters
 from devmap.runtime.streaming.lanes import Lane
 from devmap.runtime.streaming.ring import Ring, Staged
 from devmap.runtime.streaming.slot import Slot, new_slot
-from devmap.runtime.streaming.streamed_block import Unit
+from devmap.runtime.streaming.streamed_block import StreamedBlock
 from devmap.runtime.streaming.transfers import Feeder
 from devmap.testing import simulated_devices
 
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
     from devmap.devices.backend import Event, Stream
     from devmap.devices.simulated_machine import SimulatedDevice
-    from devmap.devices.virtual_clock import Mark, VirtualStream
+    from devmap.devices.virtual_clock import ClockMark, VirtualStream
     from devmap.runtime.storage.read_requests import Recipe
-    from devmap.runtime.storage.readers import Readers, Reading
+    from devmap.runtime.storage.readers import PendingRead, Readers
 
 _COPY_RATE = 1.0
 """Bytes a virtual second: a block of n bytes takes n seconds to copy."""
@@ -97,14 +97,14 @@ class _World:
     """Of the next read, of this share of its block."""
     fails: Callable[[], bool]
     """Whether the next read fails."""
-    copied_from: dict[int, Mark] = field(default_factory=dict)
+    copied_from: dict[int, ClockMark] = field(default_factory=dict)
     """By host slab the last copy that reads it."""
     feeding: VirtualStream | None = None
     """The copy stream whose transfer is under way."""
     failures: int = 0
     parts: int = 0
 
-    def start(self, recipe: Recipe, slab: torch.Tensor, *, forget: bool) -> Reading:
+    def start(self, recipe: Recipe, slab: torch.Tensor, *, forget: bool) -> PendingRead:
         """As `Readers.start`: not before the copy from this slab is done.
 
         A file's name says what is in it, and how much.
@@ -117,14 +117,14 @@ class _World:
         self.disk.enqueue(
             lambda: poison(slab) if failed else slab.fill_(number), seconds=self.seconds(slab.numel() / total)
         )
-        return cast("Reading", _Reading(self, self.disk.mark(), failed=failed))
+        return cast("PendingRead", _Reading(self, self.disk.mark(), failed=failed))
 
-    def copy(self, pieces: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Reading:
+    def copy(self, pieces: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> PendingRead:
         """As `Readers.copy`."""
         for target, source in pieces:
             self._gate(self.host, target)
             self.host.enqueue(partial(target.copy_, source))
-        return cast("Reading", _Reading(self, self.host.mark(), failed=False))
+        return cast("PendingRead", _Reading(self, self.host.mark(), failed=False))
 
     def _gate(self, stream: VirtualStream, slab: torch.Tensor) -> None:
         last = self.copied_from.get(slab.untyped_storage().data_ptr())
@@ -135,7 +135,7 @@ class _World:
 @dataclass
 class _Reading:
     world: _World
-    mark: Mark
+    mark: ClockMark
     failed: bool
 
     @property
@@ -184,7 +184,7 @@ class _InLine(Executor):
 class _Queued(Future[Any]):
     """A transfer: who waits for it waits for its copy, which is later than a real one lets it go."""
 
-    mark: Mark | None = None
+    mark: ClockMark | None = None
 
     def done(self) -> bool:
         assert self.mark is not None
@@ -229,26 +229,26 @@ class _Run:
             clock = devices[0].clock
             world = _World(clock.stream("disk"), clock.stream("host"), self.read_seconds, self.fails)
             counts = {0: 0, 1: 0}
-            units: dict[int, Unit] = {}
+            blocks: dict[int, StreamedBlock] = {}
             for number, block in enumerate(self.blocks):
                 if block.home != "resident":
-                    units[number] = _unit(counts[block.device], number, block, world)
+                    blocks[number] = _unit(counts[block.device], number, block, world)
                     counts[block.device] += 1
-            size = min(self.slab_bytes, max((unit.layout.nbytes for unit in units.values()), default=1))
-            for unit in units.values():
-                unit.home = unit.home.cut(size)
+            size = min(self.slab_bytes, max((each.layout.nbytes for each in blocks.values()), default=1))
+            for each in blocks.values():
+                each.home = each.home.cut(size)
             slabs = [Staged(torch.empty(size, dtype=torch.uint8)) for _ in range(self.host_slots)]
-            ring = Ring(slabs, list(units.values()), is_pinned=True)
+            ring = Ring(slabs, list(blocks.values()), is_pinned=True)
             lanes = {}
             for index in devices:
                 lanes[index] = self._lane(
-                    index, [unit for unit in units.values() if unit.device.index == index], ring, world
+                    index, [block for block in blocks.values() if block.device.index == index], ring, world
                 )
             for lane in lanes.values():
                 lane.read_ahead()
             for order in orders:
                 for number in order:
-                    self._step(number, units, lanes, devices)
+                    self._step(number, blocks, lanes, devices)
                 self.pass_ends.append(max(device.compute.ready_seconds for device in devices.values()))
             return world
 
@@ -257,7 +257,7 @@ class _Run:
     def _step(
         self,
         number: int,
-        units: Mapping[int, Unit],
+        blocks: Mapping[int, StreamedBlock],
         lanes: Mapping[int, Lane],
         devices: Mapping[int, SimulatedDevice],
     ) -> None:
@@ -267,26 +267,26 @@ class _Run:
             device.clock.host_seconds = max(
                 device.clock.host_seconds, devices[1 - block.device].compute.ready_seconds
             )
-        if number in units:
-            _bring(lane, units[number])
-            _look(units[number], number)
+        if number in blocks:
+            _bring(lane, blocks[number])
+            _look(blocks[number], number)
             other.read_ahead()  # as the engine does
         device.spend(block.compute_seconds)
-        if number in units:
-            lane.free(units[number], failed=False)
+        if number in blocks:
+            lane.free(blocks[number], failed=False)
             other.read_ahead()
         self._last = block.device
 
-    def _lane(self, index: int, units: Sequence[Unit], ring: Ring, world: _World) -> Lane:
+    def _lane(self, index: int, blocks: Sequence[StreamedBlock], ring: Ring, world: _World) -> Lane:
         backend = _Backend(index, world)
-        largest = max((unit.layout.nbytes for unit in units), default=1)
-        slots = [new_slot(backend, largest) for _ in range(min(self.slots, len(units)))]
+        largest = max((block.layout.nbytes for block in blocks), default=1)
+        slots = [new_slot(backend, largest) for _ in range(min(self.slots, len(blocks)))]
         thread, counters = _InLine(world), Counters()
         thread.feeder = Feeder(backend, ring, counters, thread, in_flight=min(2, (self.host_slots - 1) // 2))
-        return Lane(backend, units, slots, counters, feeder=thread.feeder)
+        return Lane(backend, blocks, slots, counters, feeder=thread.feeder)
 
 
-def _unit(index: int, number: int, block: _Block, world: _World) -> Unit:
+def _unit(index: int, number: int, block: _Block, world: _World) -> StreamedBlock:
     stored = StoredTensor("w", (block.nbytes,), "uint8", Path(f"{number}-{block.nbytes}"), 0, block.nbytes)
     weight = Weight("w", (block.nbytes,), torch.uint8, "buffer", ((stored, Piece("w")),))
     layout = lay_out([weight])
@@ -296,26 +296,26 @@ def _unit(index: int, number: int, block: _Block, world: _World) -> Unit:
         home = disk_home(layout, readers, request_bytes=1 << 20)
     else:
         home = host_home(layout, readers, {"w": torch.full((block.nbytes,), number, dtype=torch.uint8)})
-    return Unit(index, str(number), parse_device(block.device), home, (), tier=block.home)
+    return StreamedBlock(index, str(number), parse_device(block.device), home, (), tier=block.home)
 
 
-def _bring(lane: Lane, unit: Unit) -> None:
+def _bring(lane: Lane, block: StreamedBlock) -> None:
     for _ in range(50):
         try:
-            lane.bring(unit)
+            lane.bring(block)
         except StreamError:
-            assert unit.place is None
+            assert block.place is None
         else:
             return
     raise AssertionError("a read never succeeded")
 
 
-def _look(unit: Unit, number: int) -> None:
+def _look(block: StreamedBlock, number: int) -> None:
     """What a kernel sees: its own block's bytes, all of them, and no poison."""
-    slot = unit.place
+    slot = block.place
     assert isinstance(slot, Slot)
     assert torch.equal(
-        slot.slab[: unit.layout.nbytes].cpu(), torch.full((unit.layout.nbytes,), number, dtype=torch.uint8)
+        slot.slab[: block.layout.nbytes].cpu(), torch.full((block.layout.nbytes,), number, dtype=torch.uint8)
     )
 
 

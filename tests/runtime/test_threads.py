@@ -94,7 +94,7 @@ def test_threads_orders_and_errors_at_once(tmp_path: Path, tier: tuple[Any, Any]
                 model.devmap.stats()
 
         assert together(*(lambda seed=seed: call(seed) for seed in range(3)), lambda: raises(7), trims) == []
-        assert [unit.depth for unit in model.devmap.units] == [0] * BLOCKS
+        assert [block.depth for block in model.devmap.blocks] == [0] * BLOCKS
         model.devmap.remove()
 
 

@@ -131,6 +131,6 @@ def test_a_converted_weight_that_two_blocks_in_host_memory_share_is_held_once(pl
     plan = plan_of(_net(), lambda _: ("cpu", 0), dtype="bfloat16", **_charged(_TABLE // 2 + 70))
     with simulated_devices({0: "1MB"}), torch.no_grad():
         model: Any = dispatch(_net(), plan)
-        homes = [unit.home for unit in model.devmap.units if unit.path in {"embed", "head"}]
+        homes = [block.home for block in model.devmap.blocks if block.path in {"embed", "head"}]
         assert len({home.tensor("embed.weight").data_ptr() for home in homes}) == 1
         torch.testing.assert_close(model(_IDS), _net().bfloat16()(_IDS), atol=1e-2, rtol=1e-2)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from devmap.config.yaml.faults import DocumentPath
-    from devmap.config.yaml.positions import Mark, Span
+    from devmap.config.yaml.positions import ParserMark, Span
 
 __all__ = [
     "Anchor",
     "CollectionEvent",
     "DocumentStartEvent",
-    "Event",
     "NodeEvent",
     "OpenMapping",
     "OpenSequence",
+    "ParserEvent",
     "Plain",
     "ScalarEvent",
     "TaggedEvent",
@@ -26,14 +26,14 @@ Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | 
 """What a node of a document is as data."""
 
 
-class Event(Protocol):
+class ParserEvent(Protocol):
     """What libyaml's events have in truth; the stubs of PyYAML allow that marks are missing."""
 
-    start_mark: Mark
-    end_mark: Mark
+    start_mark: ParserMark
+    end_mark: ParserMark
 
 
-class NodeEvent(Event, Protocol):
+class NodeEvent(ParserEvent, Protocol):
     """An event that may name an anchor."""
 
     anchor: str | None
@@ -58,7 +58,7 @@ class CollectionEvent(TaggedEvent, Protocol):
     flow_style: bool
 
 
-class DocumentStartEvent(Event, Protocol):
+class DocumentStartEvent(ParserEvent, Protocol):
     """The start of a document, with what its directives say."""
 
     version: object

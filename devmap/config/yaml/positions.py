@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from devmap.config.yaml.source import Place, Position
+from devmap.config.yaml.source import LineColumn, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from devmap.config.yaml.faults import DocumentPath
     from devmap.config.yaml.source import Source
 
-__all__ = ["Mark", "NodePosition", "Positions", "Span", "locate", "position_of"]
+__all__ = ["NodePosition", "ParserMark", "Positions", "Span", "locate", "position_of"]
 
 
-class Mark(Protocol):
+class ParserMark(Protocol):
     """A place as the parser gives it: both from 0, columns in code points."""
 
     line: int
     column: int
 
 
-Span: TypeAlias = tuple[Mark, Mark]
+Span: TypeAlias = tuple[ParserMark, ParserMark]
 """Start and end of an event."""
 
 
@@ -75,7 +75,7 @@ def position_of(span: Span, source: Source) -> Position:
     text = source.line(line)
     first = min(start.column, len(text))
     last = min(end.column, len(text)) if end.line == start.line else len(text.rstrip())
-    return Position(source, Place(line, first + 1), Place(line, max(last, first) + 1))
+    return Position(source, LineColumn(line, first + 1), LineColumn(line, max(last, first) + 1))
 
 
 def locate(

@@ -21,10 +21,10 @@ from devmap.config.yaml.events import (
     Anchor,
     CollectionEvent,
     DocumentStartEvent,
-    Event,
     NodeEvent,
     OpenMapping,
     OpenSequence,
+    ParserEvent,
     Plain,
     ScalarEvent,
     TaggedEvent,
@@ -32,7 +32,7 @@ from devmap.config.yaml.events import (
 from devmap.config.yaml.faults import DocumentPath, Edit, Fault
 from devmap.config.yaml.positions import NodePosition, Positions, Span, position_of
 from devmap.config.yaml.scalars import LONGEST_NUMBER, has_leading_zero, resolve
-from devmap.config.yaml.source import Place, Position, Source
+from devmap.config.yaml.source import LineColumn, Position, Source
 from devmap.config.yaml.syntax import syntax_fault
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_yaml(content: bytes, name: str, *, limits: Limits | None = None, hidden
     source, fault = decode(content, name, limits, hidden=hidden)
     if fault is not None:
         return ParsedYaml(source, None, {}, (fault,))
-    builder = _Builder(source, limits)
+    builder = _DocumentBuilder(source, limits)
     try:
         data = builder.build()
     except _Stop as stop:
@@ -71,7 +71,9 @@ def read_yaml(content: bytes, name: str, *, limits: Limits | None = None, hidden
     return ParsedYaml(source, data, Positions(source, builder.spans), tuple(builder.faults))
 
 
-def quoted_stretches(source: Source, *, limits: Limits | None = None) -> Iterator[tuple[Place, Place]]:
+def quoted_stretches(
+    source: Source, *, limits: Limits | None = None
+) -> Iterator[tuple[LineColumn, LineColumn]]:
     """Where quoted and block scalars stand: a `#` in them begins no comment.
 
     Ends where the text stops being YAML.
@@ -87,7 +89,7 @@ def quoted_stretches(source: Source, *, limits: Limits | None = None) -> Iterato
                 start, end = event.start_mark, event.end_mark
                 assert start is not None
                 assert end is not None
-                yield Place(start.line + 1, start.column + 1), Place(end.line + 1, end.column + 1)
+                yield LineColumn(start.line + 1, start.column + 1), LineColumn(end.line + 1, end.column + 1)
             if depth_left < 0:
                 return
     except yaml.YAMLError:
@@ -102,7 +104,7 @@ class _Stop(Exception):  # noqa: N818 - control flow inside this module, never s
         self.fault = fault
 
 
-class _Builder:
+class _DocumentBuilder:
     """Builds data, spans and faults from events; a class because these three grow together."""
 
     def __init__(self, source: Source, limits: Limits) -> None:
@@ -238,7 +240,7 @@ class _Builder:
             help="put quotes around it if it is text",
         )
 
-    def _close(self, event: Event) -> None:
+    def _close(self, event: ParserEvent) -> None:
         node = self._stack.pop()
         if isinstance(node, OpenMapping) and node.merges:
             self._merge(node)
@@ -380,7 +382,7 @@ class _Builder:
             return (*parent.path, len(parent.value))
         return parent.path if parent.key is None else (*parent.path, parent.key)
 
-    def _count(self, nodes: int, where: Event | Span) -> None:
+    def _count(self, nodes: int, where: ParserEvent | Span) -> None:
         self._nodes += nodes
         if self._nodes > self.limits.nodes:
             position = (
@@ -436,7 +438,7 @@ class _Builder:
             self._add(Fault("DM018", message, position, self._next_path(), help=hint, edit=edit))
         return value
 
-    def _at(self, event: Event, *, width: int | None = None) -> Position:
+    def _at(self, event: ParserEvent, *, width: int | None = None) -> Position:
         """Where an event stands, or the first `width` characters of that."""
         if width is not None:
             return self.source.stretch(event.start_mark.line + 1, event.start_mark.column + 1, width)

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Place", "Position", "Source"]
+__all__ = ["LineColumn", "Position", "Source"]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class LineColumn:
     """A place in a text: line and column, both from 1, columns in code points."""
 
     line: int
@@ -49,7 +49,9 @@ class Source:
         line = min(max(line, 1), len(self.lines))
         width = len(self.lines[line - 1])
         column = min(max(column, 1), width + 1)
-        return Position(self, Place(line, column), Place(line, min(column + max(length, 0), width + 1)))
+        return Position(
+            self, LineColumn(line, column), LineColumn(line, min(column + max(length, 0), width + 1))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class Position:
     """A stretch of a source, from `start` up to but not including `end`."""
 
     source: Source
-    start: Place
-    end: Place
+    start: LineColumn
+    end: LineColumn
 
     @property
     def file(self) -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devmap.planning.fastest.costs import PassCosts
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["Kinds", "Mode", "Relaxation", "bound_of", "classes_of", "kinds_of", "relaxation"]
 
@@ -95,7 +95,7 @@ class _Model(NamedTuple):
     limits: tuple[float, ...]
 
 
-def bound_of(problem: Problem, costs: PassCosts, objective: Objective = Objective.LATENCY) -> int:
+def bound_of(problem: PlacementProblem, costs: PassCosts, objective: Objective = Objective.LATENCY) -> int:
     """Femtoseconds that no placement of this model on these devices can beat.
 
     Rates that are not known count as infinite.
@@ -104,7 +104,7 @@ def bound_of(problem: Problem, costs: PassCosts, objective: Objective = Objectiv
 
 
 def relaxation(
-    problem: Problem,
+    problem: PlacementProblem,
     costs: PassCosts,
     objective: Objective,
     *,
@@ -150,7 +150,7 @@ def relaxation(
     return Relaxation(max(0, int(best * (1 - 1e-9))), model.kind_of, shares, optimum[2])
 
 
-def classes_of(problem: Problem, costs: PassCosts) -> tuple[tuple[Device, ...], ...]:
+def classes_of(problem: PlacementProblem, costs: PassCosts) -> tuple[tuple[Device, ...], ...]:
     """The offered accelerators, those together that cost the same and may hold as much."""
     found: dict[tuple[object, ...], list[Device]] = {}
     for device in (budget.device for budget in problem.budgets if budget.device.is_accelerator):
@@ -163,7 +163,7 @@ def _size(column: _Column) -> float:
     return max(column.times) + 1e-6 * sum(column.spaces)
 
 
-def kinds_of(problem: Problem, costs: PassCosts) -> Kinds:
+def kinds_of(problem: PlacementProblem, costs: PassCosts) -> Kinds:
     """Atoms by what they cost. Linear in atoms."""
     numbers: dict[tuple[object, ...], int] = {}
     kind_of = [
@@ -180,7 +180,7 @@ def kinds_of(problem: Problem, costs: PassCosts) -> Kinds:
 
 
 def _model(
-    problem: Problem,
+    problem: PlacementProblem,
     costs: PassCosts,
     objective: Objective,
     kinds: Kinds,
@@ -209,7 +209,7 @@ def _model(
 
 
 def _signatures(
-    problem: Problem, costs: PassCosts, classes: Sequence[tuple[Device, ...]]
+    problem: PlacementProblem, costs: PassCosts, classes: Sequence[tuple[Device, ...]]
 ) -> list[tuple[object, ...]]:
     loads = problem.loads
     rows = [
@@ -228,7 +228,7 @@ def _signatures(
 
 
 def _columns(
-    problem: Problem,
+    problem: PlacementProblem,
     costs: PassCosts,
     classes: Sequence[tuple[Device, ...]],
     offered: set[Device],

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from devmap.config.model.placement_config import MachineDevice, MachineProfile, Workload
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory, TensorKind
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["FEMTOSECONDS", "PassCosts", "PassShape", "costs_of", "missing_rates"]
 
@@ -126,7 +126,12 @@ def missing_rates(machine: MachineProfile | None, offered: Collection[Device]) -
 
 
 def costs_of(
-    problem: Problem, inventory: Inventory, machine: MachineProfile, shape: PassShape, *, dtype: str | None
+    problem: PlacementProblem,
+    inventory: Inventory,
+    machine: MachineProfile,
+    shape: PassShape,
+    *,
+    dtype: str | None,
 ) -> PassCosts:
     """The costs of every atom on every offered device.
 
@@ -191,7 +196,7 @@ class _Works:
         return tuple([amounts[signature] for signature in self.signature_of])
 
 
-def _works(problem: Problem, inventory: Inventory, shape: PassShape, dtype: str | None) -> _Works:
+def _works(problem: PlacementProblem, inventory: Inventory, shape: PassShape, dtype: str | None) -> _Works:
     owner = inventory.owner
     tensors, modules = inventory.tensors, inventory.modules
     picks = _picked(inventory)
@@ -270,7 +275,7 @@ def _experts_read(picks: float, shape: PassShape) -> float:
     return 1.0 - (1.0 - picks) ** shape.rows
 
 
-def _copied(problem: Problem, inventory: Inventory, shape: PassShape) -> list[int]:
+def _copied(problem: PlacementProblem, inventory: Inventory, shape: PassShape) -> list[int]:
     """Bytes that streaming an atom copies in one pass.
 
     Less than its slot only for what lies inside one of several experts.
@@ -322,7 +327,11 @@ def _times(amounts: Sequence[int], rate: float | None) -> tuple[int, ...] | None
 
 
 def _boundaries(
-    problem: Problem, inventory: Inventory, machine: MachineProfile, shape: PassShape, dtype: str | None
+    problem: PlacementProblem,
+    inventory: Inventory,
+    machine: MachineProfile,
+    shape: PassShape,
+    dtype: str | None,
 ) -> dict[Device, int]:
     hidden = (
         figure(inventory.architecture, "hidden_size", "d_model", "n_embd") if inventory.architecture else 0

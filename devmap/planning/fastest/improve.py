@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from devmap.planning.fastest.bound import Kinds, Relaxation
     from devmap.planning.fastest.costs import PassCosts
     from devmap.planning.fastest.rounding import Counts
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["SearchOrigin", "from_relaxation", "prefers_cpu"]
 
@@ -56,7 +56,7 @@ class SearchOrigin(enum.Enum):
     NEARBY = "nearby"
 
 
-def prefers_cpu(problem: Problem, costs: PassCosts) -> frozenset[int]:
+def prefers_cpu(problem: PlacementProblem, costs: PassCosts) -> frozenset[int]:
     """Atoms that the CPU computes sooner than the slowest link copies them.
 
     Embeddings, of which a pass reads a few rows.
@@ -69,7 +69,7 @@ def prefers_cpu(problem: Problem, costs: PassCosts) -> frozenset[int]:
 
 
 def from_relaxation(
-    problem: Problem, costs: PassCosts, objective: Objective, seeds: Sequence[Candidate]
+    problem: PlacementProblem, costs: PassCosts, objective: Objective, seeds: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, SearchOrigin]]:
     """The optimum of the relaxation rounded: without streaming, in runs, in turns; the best order of each improved.
 
@@ -101,7 +101,7 @@ class _Rounded:
     layout: DealOrder
 
 
-def _orders(problem: Problem, costs: PassCosts) -> list[tuple[Device, ...]]:
+def _orders(problem: PlacementProblem, costs: PassCosts) -> list[tuple[Device, ...]]:
     """Orders of the classes of equal accelerators.
 
     As given, the fastest first, then others while there are few.
@@ -125,7 +125,7 @@ def _orders(problem: Problem, costs: PassCosts) -> list[tuple[Device, ...]]:
 class _Aim:
     """What is to be made small, and for which model and machine."""
 
-    problem: Problem
+    problem: PlacementProblem
     costs: PassCosts
     objective: Objective
     kinds: Kinds

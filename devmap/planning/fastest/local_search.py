@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.config.values.strategy import Objective
     from devmap.planning.fastest.costs import PassCosts
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["best_nearby", "best_of_all"]
 
@@ -36,7 +36,7 @@ _FEWEST_TRIES = 60
 """A search that may try no more than that is left out."""
 
 
-class _Served(NamedTuple):
+class _ServedUnit(NamedTuple):
     """How one unit is served."""
 
     home: Device
@@ -44,7 +44,9 @@ class _Served(NamedTuple):
     """Whether the CPU computes it where it lies below the accelerators."""
 
 
-def best_of_all(problem: Problem, costs: PassCosts, objective: Objective) -> tuple[Candidate | None, bool]:
+def best_of_all(
+    problem: PlacementProblem, costs: PassCosts, objective: Objective
+) -> tuple[Candidate | None, bool]:
     """The best placement there is, and whether all were tried; exact where each unit is one atom."""
     ways = _ways(problem) if len(problem.units) <= _MOST_COMBINATIONS.bit_length() else []
     if not ways or prod(map(len, ways)) > _MOST_COMBINATIONS:
@@ -63,7 +65,7 @@ def best_of_all(problem: Problem, costs: PassCosts, objective: Objective) -> tup
 
 
 def best_nearby(
-    problem: Problem, costs: PassCosts, objective: Objective, starts: Sequence[Candidate]
+    problem: PlacementProblem, costs: PassCosts, objective: Objective, starts: Sequence[Candidate]
 ) -> Candidate | None:
     """The best that steps from any of these placements lead to.
 
@@ -74,7 +76,7 @@ def best_nearby(
         return None
     ways = _ways(problem)
     best: Candidate | None = None
-    seen: set[tuple[_Served, ...]] = set()
+    seen: set[tuple[_ServedUnit, ...]] = set()
     for start in sorted(starts, key=lambda one: one.key(objective)):
         at, here = start, _served(problem, start)
         has_improved = True
@@ -95,7 +97,7 @@ def best_nearby(
     return best
 
 
-def _ways(problem: Problem) -> list[tuple[_Served, ...]]:
+def _ways(problem: PlacementProblem) -> list[tuple[_ServedUnit, ...]]:
     """How each unit may be served; on the accelerators first."""
     found = []
     for unit in problem.units:
@@ -105,16 +107,19 @@ def _ways(problem: Problem) -> list[tuple[_Served, ...]]:
             if (device == unit.pin if unit.pin is not None else device not in unit.excluded)
         ]
         frozen = all(problem.loads.frozen[at] for at in unit.members)
-        ways = [_Served(device, in_place=False) for device in devices if device.is_accelerator or frozen]
+        ways = [_ServedUnit(device, in_place=False) for device in devices if device.is_accelerator or frozen]
         found.append(
-            (*ways, *(_Served(device, in_place=True) for device in devices if not device.is_accelerator))
+            (*ways, *(_ServedUnit(device, in_place=True) for device in devices if not device.is_accelerator))
         )
     return found
 
 
 def _within(
-    problem: Problem, ways: Sequence[Sequence[_Served]], chosen: list[_Served], left: dict[Device, int]
-) -> Iterator[list[_Served]]:
+    problem: PlacementProblem,
+    ways: Sequence[Sequence[_ServedUnit]],
+    chosen: list[_ServedUnit],
+    left: dict[Device, int],
+) -> Iterator[list[_ServedUnit]]:
     """All combinations in which no device holds more than it may."""
     at = len(chosen)
     if at == len(ways):
@@ -130,13 +135,15 @@ def _within(
             left[one.home] += nbytes
 
 
-def _served(problem: Problem, candidate: Candidate) -> list[_Served]:
+def _served(problem: PlacementProblem, candidate: Candidate) -> list[_ServedUnit]:
     homes, execution_devices = candidate.solution.homes, candidate.solution.streaming.execution_devices
     first = [unit.members[0] for unit in problem.units]
-    return [_Served(homes[at], not homes[at].is_accelerator and execution_devices[at] == CPU) for at in first]
+    return [
+        _ServedUnit(homes[at], not homes[at].is_accelerator and execution_devices[at] == CPU) for at in first
+    ]
 
 
-def _steps(ways: Sequence[Sequence[_Served]], here: Sequence[_Served]) -> Iterator[list[_Served]]:
+def _steps(ways: Sequence[Sequence[_ServedUnit]], here: Sequence[_ServedUnit]) -> Iterator[list[_ServedUnit]]:
     """One unit served otherwise, then two that trade places, then any two served otherwise."""
     for at, others in enumerate(ways):
         for one in others:
@@ -152,7 +159,7 @@ def _steps(ways: Sequence[Sequence[_Served]], here: Sequence[_Served]) -> Iterat
                     yield _with(here, (first, one), (second, other))
 
 
-def _with(here: Sequence[_Served], *changed: tuple[int, _Served]) -> list[_Served]:
+def _with(here: Sequence[_ServedUnit], *changed: tuple[int, _ServedUnit]) -> list[_ServedUnit]:
     found = list(here)
     for at, one in changed:
         found[at] = one
@@ -160,7 +167,7 @@ def _with(here: Sequence[_Served], *changed: tuple[int, _Served]) -> list[_Serve
 
 
 def _judged(
-    problem: Problem, costs: PassCosts, objective: Objective, served: Sequence[_Served]
+    problem: PlacementProblem, costs: PassCosts, objective: Objective, served: Sequence[_ServedUnit]
 ) -> Candidate | None:
     homes: list[Device] = [CPU] * len(problem.atoms)
     in_place: set[int] = set()

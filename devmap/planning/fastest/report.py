@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devmap.plan.model import Plan
     from devmap.planning.fastest.costs import PassCosts
     from devmap.planning.fastest.search import Fastest
-    from devmap.planning.problem.model import Problem, Solution
+    from devmap.planning.problem.model import PlacementProblem, Solution
 
 __all__ = ["check_fastest", "costs_for", "timed"]
 
@@ -38,7 +38,7 @@ _AT, _NEAR = 0.0005, 0.5
 
 
 def costs_for(
-    config: PlacementConfig, inventory: Inventory, problem: Problem, machine: MachineProfile | None
+    config: PlacementConfig, inventory: Inventory, problem: PlacementProblem, machine: MachineProfile | None
 ) -> PassCosts | None:
     """The costs of a pass on the machine that is given, or that the config names.
 
@@ -96,7 +96,12 @@ def _with_rates(config: PlacementConfig, machine: MachineProfile | None) -> Mach
 
 
 def timed(
-    plan: Plan, problem: Problem, costs: PassCosts, solution: Solution, *, fastest: Fastest | None = None
+    plan: Plan,
+    problem: PlacementProblem,
+    costs: PassCosts,
+    solution: Solution,
+    *,
+    fastest: Fastest | None = None,
 ) -> Plan:
     """The plan with its predicted pass time, the bound and a reason.
 
@@ -138,7 +143,7 @@ def _gap(value: int, bound: int) -> str:
     )
 
 
-def _aim(problem: Problem, costs: PassCosts, fastest: Fastest) -> Iterator[str]:
+def _aim(problem: PlacementProblem, costs: PassCosts, fastest: Fastest) -> Iterator[str]:
     if fastest.objective is Objective.THROUGHPUT:
         stage = fastest.candidate.time.stage
         yield (

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from devmap.planning.fastest.bound import Relaxation
     from devmap.planning.fastest.costs import PassCosts
     from devmap.planning.fastest.schedule import PassTime
-    from devmap.planning.problem.model import Problem, Streaming
+    from devmap.planning.problem.model import PlacementProblem, Streaming
 
 __all__ = [
     "IN_PLACE",
     "RESIDENT",
     "STREAM",
     "WORDS",
-    "Assignment",
     "Candidate",
     "Counts",
     "DealOrder",
+    "Homes",
     "Reserve",
     "assign_modes",
     "counts_of",
@@ -89,7 +89,7 @@ class DealOrder:
 
 
 @dataclass(frozen=True)
-class Assignment:
+class Homes:
     """Homes for all atoms, and the atoms that the CPU is to compute."""
 
     homes: tuple[Device, ...]
@@ -99,7 +99,7 @@ class Assignment:
 
 
 def judge(
-    problem: Problem,
+    problem: PlacementProblem,
     costs: PassCosts,
     homes: Sequence[Device],
     in_place: frozenset[int],
@@ -138,7 +138,7 @@ def _larger(one: Mapping[Device, int], other: Mapping[Device, int]) -> dict[Devi
     return {device: max(one.get(device, 0), other.get(device, 0)) for device in {**one, **other}}
 
 
-def reserve_of(problem: Problem, homes: Sequence[Device], streaming: Streaming) -> Reserve:
+def reserve_of(problem: PlacementProblem, homes: Sequence[Device], streaming: Streaming) -> Reserve:
     """What a placement that was tried would have needed to be kept free."""
     loads = problem.loads
     fixed = {device: slots.nbytes for device, slots in streaming.slots.items() if device in streaming.needs}
@@ -155,7 +155,7 @@ def reserve_of(problem: Problem, homes: Sequence[Device], streaming: Streaming) 
     return Reserve(fixed, whole)
 
 
-def counts_of(problem: Problem, relaxation: Relaxation) -> Counts:
+def counts_of(problem: PlacementProblem, relaxation: Relaxation) -> Counts:
     """Whole numbers for the fractional shares of the atoms that are not pinned.
 
     Residents rounded down, the rest by largest remainder.
@@ -192,14 +192,14 @@ def mode_of(home: Device, executes_on: Device) -> str:
 
 
 def assign_modes(
-    problem: Problem,
+    problem: PlacementProblem,
     kind_of: Sequence[int],
     counts: Counts,
     layout: DealOrder,
     *,
     reserve: Mapping[Device, int],
     prefers_cpu: frozenset[int],
-) -> Assignment | None:
+) -> Homes | None:
     """Place every unit by these counts; None where cpu and disk have no room for what goes down.
 
     `prefers_cpu` are the atoms that the CPU computes sooner than they are copied: what a unit's other members
@@ -237,10 +237,12 @@ def assign_modes(
                     if (word in {IN_PLACE, DISK_IN_PLACE} if at == own else at in prefers_cpu)
                 ]
             )
-    return Assignment(tuple(placed), frozenset(in_place), unplaced)
+    return Homes(tuple(placed), frozenset(in_place), unplaced)
 
 
-def _dealt(problem: Problem, kind_of: Sequence[int], counts: Counts, *, evenly: bool) -> dict[int, str]:
+def _dealt(
+    problem: PlacementProblem, kind_of: Sequence[int], counts: Counts, *, evenly: bool
+) -> dict[int, str]:
     """A mode for every atom that is not pinned.
 
     Each kind's modes spread evenly along the order, or one after the other.
@@ -282,7 +284,7 @@ class _BytesLeft:
     A class because every step takes from the same rooms.
     """
 
-    def __init__(self, problem: Problem, reserve: Mapping[Device, int], layout: DealOrder) -> None:
+    def __init__(self, problem: PlacementProblem, reserve: Mapping[Device, int], layout: DealOrder) -> None:
         self.problem = problem
         self.in_turns = layout.in_turns
         self.order = layout.order

@@ -138,7 +138,7 @@ def _steps(costs: PassCosts, runs: Sequence[_Run]) -> tuple[dict[tuple[str, Devi
     And what is computed after the last of them.
     """
     pairs = {(id(home), id(device)): (home, device) for home, device, _, _ in runs}
-    served = {key: _Served(costs, home, device) for key, (home, device) in pairs.items()}
+    served = {key: _ResourceTotals(costs, home, device) for key, (home, device) in pairs.items()}
     steps: list[_Step] = []
     waiting = 0
     previous: Device | None = None
@@ -174,7 +174,7 @@ def _steps(costs: PassCosts, runs: Sequence[_Run]) -> tuple[dict[tuple[str, Devi
     return dict(busy), steps, waiting
 
 
-class _Served:
+class _ResourceTotals:
     """What atoms that live on one device and are executed on another take of every resource.
 
     And what they took so far.

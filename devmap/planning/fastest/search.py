@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from devmap.config.values.device import Device
     from devmap.planning.fastest.costs import PassCosts
-    from devmap.planning.problem.model import Problem, Solution
+    from devmap.planning.problem.model import PlacementProblem, Solution
 
 __all__ = ["Fastest", "solve_fastest"]
 
@@ -73,7 +73,7 @@ class Fastest:
         return self.candidate.key(self.objective)[0]
 
 
-def solve_fastest(problem: Problem, costs: PassCosts, objective: Objective) -> Fastest | Overflow:
+def solve_fastest(problem: PlacementProblem, costs: PassCosts, objective: Objective) -> Fastest | Overflow:
     """The fastest placement found, or what found no place.
 
     The rates of every offered device must be known.
@@ -137,7 +137,10 @@ _ONE_BY_ONE = {SearchOrigin.ALL, SearchOrigin.NEARBY}
 
 
 def _one_by_one(
-    problem: Problem, costs: PassCosts, objective: Objective, found: Sequence[tuple[Candidate, SearchOrigin]]
+    problem: PlacementProblem,
+    costs: PassCosts,
+    objective: Objective,
+    found: Sequence[tuple[Candidate, SearchOrigin]],
 ) -> list[tuple[Candidate, SearchOrigin]]:
     """The best of all placements where they are few, else of those near what was found."""
     best, tried_all = best_of_all(problem, costs, objective)
@@ -155,7 +158,7 @@ def _one_by_one(
 _SEEDS = {SearchOrigin.AUTO: Strategy.AUTO, SearchOrigin.BALANCED: Strategy.BALANCED}
 
 
-def _with(problem: Problem, strategy: Strategy, *, plain: bool) -> Problem:
+def _with(problem: PlacementProblem, strategy: Strategy, *, plain: bool) -> PlacementProblem:
     if plain:  # nothing is pinned, excluded or joined, which `solve` is faster with
         return replace(problem, units=SingleUnits(len(problem.atoms), strategy))
     return replace(
@@ -169,7 +172,7 @@ def _timed(costs: PassCosts, solution: Solution) -> Candidate | None:
     return None if time is None else Candidate(solution, time)
 
 
-def _chosen_in_place(problem: Problem, solution: Solution) -> frozenset[int]:
+def _chosen_in_place(problem: PlacementProblem, solution: Solution) -> frozenset[int]:
     """What the CPU computes at home although some accelerator streams, or could."""
     if not problem.accelerators:
         return frozenset()
@@ -184,7 +187,9 @@ def _chosen_in_place(problem: Problem, solution: Solution) -> frozenset[int]:
     )
 
 
-def _resident_runs(problem: Problem, costs: PassCosts, objective: Objective) -> tuple[Candidate | None, bool]:
+def _resident_runs(
+    problem: PlacementProblem, costs: PassCosts, objective: Objective
+) -> tuple[Candidate | None, bool]:
     """Contiguous runs of everything that is not pinned, if the accelerators hold it.
 
     And whether every order of them was searched.
@@ -226,7 +231,7 @@ def _resident_runs(problem: Problem, costs: PassCosts, objective: Objective) -> 
 
 
 def _stages(
-    problem: Problem,
+    problem: PlacementProblem,
     costs: PassCosts,
     devices: Sequence[Device],
     free: Sequence[int],

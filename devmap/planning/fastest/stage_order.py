@@ -79,7 +79,7 @@ def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective)
     sets = prod(len(kind) + 1 for kind in kinds)
     steps = sets * len(kinds) ** 2 * (len(loads) if objective is Objective.LATENCY else 400)
     is_order_free = steps <= _MOST_STEPS
-    search = _Search(
+    search = _StageSearch(
         loads,
         devices,
         kinds if is_order_free else [[at] for at in range(len(devices))],
@@ -96,7 +96,7 @@ def _kinds(devices: Sequence[Stage]) -> list[list[int]]:
     return list(found.values())
 
 
-class _Search:
+class _StageSearch:
     """The prefix sums that both programs read; a class because every step reads them all."""
 
     def __init__(

@@ -18,7 +18,7 @@ from devmap.planning.placement.fill import FreeCapacity, place_on_accelerators
 from devmap.planning.placement.packing import fits_by_bytes
 from devmap.planning.placement.partition import Bin, LoadRow, fill
 from devmap.planning.placement.solve import solve
-from devmap.planning.problem.model import Overflow, Problem
+from devmap.planning.problem.model import Overflow, PlacementProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ _TRIES, _TRIES_IF_LARGE = 48, 12
 class BudgetIncrease:
     """A problem under other budgets; a class because all tries read the same sums."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: PlacementProblem) -> None:
         self.problem = problem
         self.is_large = len(problem.units) > _LARGE
 
@@ -133,7 +133,7 @@ class BudgetIncrease:
             return False
         return not isinstance(solve(problem), Overflow)
 
-    def _fits_in_order(self, problem: Problem) -> bool:
+    def _fits_in_order(self, problem: PlacementProblem) -> bool:
         """Whether a forward fill of the accelerators leaves nothing, or no more than cpu and disk surely take."""
         room = self._room_below(problem)
         if problem.one_strategy is not None:
@@ -154,7 +154,7 @@ class BudgetIncrease:
                 return False
         return sum([problem.lower_bytes[at] for at in down]) <= room
 
-    def _room_below(self, problem: Problem) -> int:
+    def _room_below(self, problem: PlacementProblem) -> int:
         """Bytes that cpu and disk hold whatever they are made of, with what the CPU then needs to compute all of it."""
         if not self._keeps_nothing_beside:
             return 0

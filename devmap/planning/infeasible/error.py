@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.config.values.device import Device
-    from devmap.planning.problem.model import Overflow, Problem
+    from devmap.planning.problem.model import Overflow, PlacementProblem
 
 __all__ = ["no_plan"]
 
@@ -29,7 +29,7 @@ _MOST_DEVICES = 4
 
 def no_plan(
     config: PlacementConfig,
-    problem: Problem,
+    problem: PlacementProblem,
     overflow: Overflow,
     fits: Callable[[PlacementConfig], bool],
     *,
@@ -84,7 +84,7 @@ def _raised_alone(increases: Mapping[Device, int]) -> str:
     return ", or ".join(parts[:_MOST_DEVICES])
 
 
-def _limiting_factors(problem: Problem, overflow: Overflow, increases: Mapping[Device, int]) -> str:
+def _limiting_factors(problem: PlacementProblem, overflow: Overflow, increases: Mapping[Device, int]) -> str:
     if overflow.reason:
         return overflow.reason
     needed, offered = sum(problem.resident_bytes), sum(problem.limits.values())
@@ -122,17 +122,17 @@ def _limiting_factors(problem: Problem, overflow: Overflow, increases: Mapping[D
     )
 
 
-def _usable(problem: Problem, device: Device, nbytes: int) -> int:
+def _usable(problem: PlacementProblem, device: Device, nbytes: int) -> int:
     """What is left of a raise after headroom."""
     budget = next(one for one in problem.budgets if one.device == device)
     return (budget.raised(nbytes).usable_bytes or 0) - (budget.usable_bytes or 0)
 
 
-def _held(problem: Problem, devices: Iterable[Device]) -> int:
+def _held(problem: PlacementProblem, devices: Iterable[Device]) -> int:
     return sum(problem.limits[device] for device in devices)
 
 
-def _kept(problem: Problem) -> str:
+def _kept(problem: PlacementProblem) -> str:
     """What budgets are left after, where that is less than they say."""
     headroom = sum(budget.headroom_bytes for budget in problem.budgets)
     kept = [f"{format_bytes(headroom)} of headroom"] if headroom else []
@@ -141,7 +141,7 @@ def _kept(problem: Problem) -> str:
     return f" beside {' and '.join(kept)}" if kept else ""
 
 
-def _unit(problem: Problem, at: int) -> str:
+def _unit(problem: PlacementProblem, at: int) -> str:
     """A unit and what it takes."""
     members = problem.units[at].members
     joined = f" with {len(members) - 1} more that ties or same_device join to it" if len(members) > 1 else ""
@@ -150,7 +150,7 @@ def _unit(problem: Problem, at: int) -> str:
     )
 
 
-def _open_to(problem: Problem, at: int) -> str:
+def _open_to(problem: PlacementProblem, at: int) -> str:
     """The most that it may take up on one device, and where it must not lie."""
     excluded = problem.units[at].excluded
     most = max((limit for device, limit in problem.limits.items() if device not in excluded), default=0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.planning.infeasible.budget_search import BudgetIncrease
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["Change", "ChangeKind", "cheapest_changes", "format_bytes_up"]
 
@@ -229,7 +229,7 @@ def _strategies(config: PlacementConfig) -> Iterator[Change]:
         yield Change(ChangeKind.STRATEGY, f"place by {strategy} (device_map)", overrides, changed)
 
 
-def _headrooms(config: PlacementConfig, problem: Problem) -> Iterator[Change]:
+def _headrooms(config: PlacementConfig, problem: PlacementProblem) -> Iterator[Change]:
     """Less left free on every accelerator; some, then nothing."""
     most = max(
         (budget.headroom_bytes / budget.capacity for budget in problem.budgets if budget.capacity),

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["cpu_needs", "is_within_budgets", "stream", "streamed"]
 
 
-def stream(problem: Problem, homes: Sequence[Device], room: Mapping[Device, int]) -> Streaming:
+def stream(problem: PlacementProblem, homes: Sequence[Device], room: Mapping[Device, int]) -> Streaming:
     """Executing devices for these homes, with slots in the bytes that the accelerators have left.
 
     Which of the two lower tiers an atom lives on makes no difference here; what the CPU needs is for
@@ -51,7 +51,9 @@ def stream(problem: Problem, homes: Sequence[Device], room: Mapping[Device, int]
     return Streaming(tuple(execution_devices), slots, needs, frozenset(in_place), cost)
 
 
-def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device], dict[Device, list[int]]]:
+def _executing(
+    problem: PlacementProblem, homes: Sequence[Device]
+) -> tuple[list[Device], dict[Device, list[int]]]:
     """The device of the nearest resident predecessor of each atom.
 
     And the atoms on lower tiers by that device.
@@ -72,7 +74,7 @@ def _executing(problem: Problem, homes: Sequence[Device]) -> tuple[list[Device],
     return execution_devices, {device: members for device, members in queues.items() if members}
 
 
-def cpu_needs(problem: Problem, homes: Sequence[Device], in_place: frozenset[int]) -> int:
+def cpu_needs(problem: PlacementProblem, homes: Sequence[Device], in_place: frozenset[int]) -> int:
     """What the CPU keeps beside the weights that live there, for the atoms that it computes; 0 where it has no budget.
 
     No slots: a block on disk that the CPU computes runs from the mapped pages of its file, which the system takes back
@@ -91,7 +93,7 @@ def cpu_needs(problem: Problem, homes: Sequence[Device], in_place: frozenset[int
 
 
 def streamed(
-    problem: Problem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int
+    problem: PlacementProblem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int
 ) -> Streaming:
     """Where these homes are executed when the CPU computes `in_place` (and all that is trained).
 
@@ -149,7 +151,7 @@ def streamed(
     return Streaming(tuple(execution_devices), slots, needs, chosen)
 
 
-def is_within_budgets(problem: Problem, homes: Sequence[Device], streaming: Streaming) -> bool:
+def is_within_budgets(problem: PlacementProblem, homes: Sequence[Device], streaming: Streaming) -> bool:
     """Whether every device holds its residents, what streams there, and what the workload keeps.
 
     Nothing trained on disk.

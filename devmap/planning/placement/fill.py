@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["FreeCapacity", "LowerTiers", "fill_lower_tiers", "place_on_accelerators"]
 
@@ -49,7 +49,7 @@ class FreeCapacity:
     A class because every step takes from the same rooms.
     """
 
-    def __init__(self, problem: Problem, reserve: Mapping[Device, int]) -> None:
+    def __init__(self, problem: PlacementProblem, reserve: Mapping[Device, int]) -> None:
         self.problem = problem
         self.reserve = reserve
         self.used = dict.fromkeys(problem.limits, 0)
@@ -78,7 +78,7 @@ def place_on_accelerators(rooms: FreeCapacity) -> list[int]:
     return sorted(below)
 
 
-def _by_strategy(problem: Problem) -> dict[Strategy, Sequence[int]]:
+def _by_strategy(problem: PlacementProblem) -> dict[Strategy, Sequence[int]]:
     """Units that are not pinned, by the strategy that places them, each strategy where its first unit stands."""
     if problem.one_strategy is not None:
         return {problem.one_strategy: range(len(problem.units))}
@@ -200,7 +200,7 @@ class LowerTiers:
     left: dict[Device, int]
     homeless: Sequence[int]
 
-    def goes_back(self, problem: Problem, at: int, on_cpu: Sequence[int]) -> bool:
+    def goes_back(self, problem: PlacementProblem, at: int, on_cpu: Sequence[int]) -> bool:
         """Place a unit that found no place in the first gap."""
         for device, left in self.left.items():
             nbytes = (on_cpu if device == CPU else problem.lower_bytes)[at]
@@ -212,7 +212,11 @@ class LowerTiers:
 
 
 def fill_lower_tiers(
-    problem: Problem, below: Sequence[int], pinned: Mapping[int, Device], on_cpu: Sequence[int], kept: int
+    problem: PlacementProblem,
+    below: Sequence[int],
+    pinned: Mapping[int, Device],
+    on_cpu: Sequence[int],
+    kept: int,
 ) -> LowerTiers:
     """Fill cpu, then disk, forward only.
 

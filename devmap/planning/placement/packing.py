@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.planning.problem.model import Problem, Solution
+    from devmap.planning.problem.model import PlacementProblem, Solution
 
     Settle = Callable[[Sequence[Device]], Solution | None]
 
@@ -55,7 +55,7 @@ class Packing:
     """How often a unit was placed."""
 
 
-def fits_by_bytes(problem: Problem) -> bool:
+def fits_by_bytes(problem: PlacementProblem) -> bool:
     """Whether bytes alone leave hope: a necessary condition, linear in units."""
     least = _least(problem)
     if sum(least) > sum(problem.limits.values()) or narrowest(problem) is not None:
@@ -76,7 +76,7 @@ def fits_by_bytes(problem: Problem) -> bool:
     return True
 
 
-def narrowest(problem: Problem) -> tuple[tuple[Device, ...], int] | None:
+def narrowest(problem: PlacementProblem) -> tuple[tuple[Device, ...], int] | None:
     """Devices that are all that pins and `forbid` leave to some units.
 
     And the bytes of these, if they are more than they may hold.
@@ -102,7 +102,7 @@ def narrowest(problem: Problem) -> tuple[tuple[Device, ...], int] | None:
     return None
 
 
-def has_room(problem: Problem, at: int) -> bool:
+def has_room(problem: PlacementProblem, at: int) -> bool:
     """Whether some device could hold a unit that is not pinned if nothing else lay there."""
     excluded = problem.units[at].excluded
     return any(
@@ -112,14 +112,14 @@ def has_room(problem: Problem, at: int) -> bool:
     )
 
 
-def pack(problem: Problem, settle: Settle) -> Packing:
+def pack(problem: PlacementProblem, settle: Settle) -> Packing:
     """Search for homes of all units that `settle` makes a solution of.
 
     Nothing pinned may be over a budget by itself.
     """
     if not fits_by_bytes(problem):
         return Packing(None, was_exhaustive=True, steps=0)
-    search = _Search(problem, settle)
+    search = _PackingSearch(problem, settle)
     homes, solution = search.run()
     if homes is None or solution is None:
         return Packing(None, search.was_exhaustive, search.steps)
@@ -132,24 +132,24 @@ def pack(problem: Problem, settle: Settle) -> Packing:
     return Packing(solution, was_exhaustive=True, steps=search.steps)
 
 
-def _least(problem: Problem) -> Sequence[int]:
+def _least(problem: PlacementProblem) -> Sequence[int]:
     """The fewest bytes that each unit takes anywhere."""
     if problem.resident_bytes == problem.lower_bytes or not problem.lower_tiers:
         return problem.resident_bytes
     return [min(pair) for pair in zip(problem.resident_bytes, problem.lower_bytes, strict=True)]
 
 
-def _bytes_on(problem: Problem, device: Device) -> Sequence[int]:
+def _bytes_on(problem: PlacementProblem, device: Device) -> Sequence[int]:
     return problem.resident_bytes if device.is_accelerator else problem.lower_bytes
 
 
-class _Search:
+class _PackingSearch:
     """Depth first, largest unit first.
 
     A class because every step takes from the same rooms and remembers the same dead ends.
     """
 
-    def __init__(self, problem: Problem, settle: Settle) -> None:
+    def __init__(self, problem: PlacementProblem, settle: Settle) -> None:
         self.problem = problem
         self.settle = settle
         self.devices = tuple(problem.limits)
@@ -250,7 +250,7 @@ class _Search:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _by_size(problem: Problem, homes: Sequence[Device], *, backwards: bool) -> list[Device]:
+def _by_size(problem: PlacementProblem, homes: Sequence[Device], *, backwards: bool) -> list[Device]:
     """Units that cost the same everywhere trade places.
 
     So that they lie in the devices' order, or in the reverse one.
@@ -268,7 +268,7 @@ def _by_size(problem: Problem, homes: Sequence[Device], *, backwards: bool) -> l
     return found
 
 
-def _tidied(problem: Problem, homes: Sequence[Device]) -> list[Device]:
+def _tidied(problem: PlacementProblem, homes: Sequence[Device]) -> list[Device]:
     """Fewer cuts by moving single units to a neighbour's device, or swapping them with one that lies there; never to a slower tier."""
     found = list(homes)
     if len(found) > _MOST_TO_ORDER:
@@ -285,7 +285,7 @@ def _tidied(problem: Problem, homes: Sequence[Device]) -> list[Device]:
     return found
 
 
-def _beside(problem: Problem, homes: Sequence[Device], at: int) -> list[Device]:
+def _beside(problem: PlacementProblem, homes: Sequence[Device], at: int) -> list[Device]:
     """Other devices of the same tier that a neighbour of a unit lies on, if it may lie there too."""
     unit, home = problem.units[at], homes[at]
     if unit.pin is not None:
@@ -298,7 +298,9 @@ def _beside(problem: Problem, homes: Sequence[Device], at: int) -> list[Device]:
     ]
 
 
-def _traded(problem: Problem, homes: list[Device], left: dict[Device, int], one: int, to: Device) -> bool:
+def _traded(
+    problem: PlacementProblem, homes: list[Device], left: dict[Device, int], one: int, to: Device
+) -> bool:
     """Move a unit to a device, by itself or for one that lies there, if that has room and makes cuts fewer."""
     home = homes[one]
     if home == to:

@@ -23,7 +23,7 @@ from devmap.planning.problem.model import Slots
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["BlockCosts", "Fitting", "SlotCut", "best_cut", "cost_in_place", "fit_slots"]
 
@@ -48,7 +48,7 @@ class BlockCosts:
     beside: Sequence[int]
 
     @classmethod
-    def of(cls, problem: Problem) -> BlockCosts:
+    def of(cls, problem: PlacementProblem) -> BlockCosts:
         """The costs of a problem's units. A unit of several atoms counts as if all of them streamed alike."""
         loads = problem.loads
         copied = problem.per_unit(loads.slot)
@@ -168,7 +168,7 @@ class Fitting:
     cost: int
 
 
-def fit_slots(problem: Problem, queue: Sequence[int], room: int) -> Fitting:
+def fit_slots(problem: PlacementProblem, queue: Sequence[int], room: int) -> Fitting:
     """The cheapest slots within `room` for the atoms of a queue, which are not resident.
 
     What fits none is left to the CPU.
@@ -201,7 +201,7 @@ def fit_slots(problem: Problem, queue: Sequence[int], room: int) -> Fitting:
 
 
 def _fit_a_part(
-    problem: Problem,
+    problem: PlacementProblem,
     queue: Sequence[int],
     streamable: Sequence[int],
     sizes: Sequence[int],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["solve"]
 
@@ -33,7 +33,7 @@ _MOST_SIZES = 3
 """Slot sizes that are planned for each device where the search is not exact."""
 
 
-def solve(problem: Problem) -> Solution | Overflow:
+def solve(problem: PlacementProblem) -> Solution | Overflow:
     """Homes and executing devices within every budget, or what found no place.
 
     In the model's order where that fits; else packed, so that what is refused has no place in any order
@@ -48,7 +48,7 @@ def solve(problem: Problem) -> Solution | Overflow:
     return replace(found, is_proven=packing.was_exhaustive, steps=packing.steps)
 
 
-def _in_order(problem: Problem) -> Solution | Overflow:
+def _in_order(problem: PlacementProblem) -> Solution | Overflow:
     rooms = FreeCapacity(problem, {})
     crowded = over_pinned(rooms)
     if crowded is not None:
@@ -76,7 +76,7 @@ def _cheaper(best: Solution | Overflow | None, other: Solution | Overflow) -> So
     return other if isinstance(other, Solution) and other.streaming.cost < best.streaming.cost else best
 
 
-def _planned(problem: Problem, reserve: Mapping[Device, int]) -> Solution | Overflow:
+def _planned(problem: PlacementProblem, reserve: Mapping[Device, int]) -> Solution | Overflow:
     rooms = FreeCapacity(problem, reserve)
     return resolve_spill(rooms, place_on_accelerators(rooms))
 
@@ -86,7 +86,7 @@ def _planned(problem: Problem, reserve: Mapping[Device, int]) -> Solution | Over
 
 
 def _at_the_end(
-    problem: Problem, rooms: FreeCapacity, below: Sequence[int]
+    problem: PlacementProblem, rooms: FreeCapacity, below: Sequence[int]
 ) -> tuple[dict[Device, int] | None, int]:
     """Bytes to keep free at the end of the last accelerator in use, and the cost that is then expected.
 
@@ -139,7 +139,7 @@ def _nothing(rooms: FreeCapacity) -> FilledDevice:
     )
 
 
-def _anywhere(problem: Problem, plain: Solution) -> Iterator[dict[Device, int]]:
+def _anywhere(problem: PlacementProblem, plain: Solution) -> Iterator[dict[Device, int]]:
     """Room for one or two of the largest blocks that want to stream to each device."""
     nearest = problem.accelerators[0]
     queues: dict[Device, list[int]] = {}

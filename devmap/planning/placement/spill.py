@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
 
 __all__ = ["over_pinned", "resolve_spill", "with_homes", "without_place"]
 
@@ -31,7 +31,7 @@ def over_pinned(rooms: FreeCapacity) -> Overflow | None:
     return _crowded(rooms, crowded) if crowded else None
 
 
-def without_place(problem: Problem) -> Overflow:
+def without_place(problem: PlacementProblem) -> Overflow:
     """What a forward fill leaves without a place where all devices together hold too little."""
     rooms = FreeCapacity(problem, {})
     over = over_pinned(rooms)
@@ -111,7 +111,7 @@ def _lower(rooms: FreeCapacity, below: Sequence[int], in_place: frozenset[int]) 
     return _Lower(LowerTiers(tiers.homes, tiers.left, homeless))
 
 
-def with_homes(problem: Problem, homes: Sequence[Device]) -> Solution | None:
+def with_homes(problem: PlacementProblem, homes: Sequence[Device]) -> Solution | None:
     """Given homes of all units with what they need to be executed.
 
     None where some device has no room for that.
@@ -181,7 +181,7 @@ def _gone_back(rooms: FreeCapacity, homeless: Sequence[int], needs: Mapping[Devi
     return found
 
 
-def _atom_homes(problem: Problem, homes: Sequence[Device]) -> list[Device]:
+def _atom_homes(problem: PlacementProblem, homes: Sequence[Device]) -> list[Device]:
     if problem.is_plain:
         return list(homes)
     found: list[Device] = [CPU] * len(problem.atoms)

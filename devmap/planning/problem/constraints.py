@@ -158,7 +158,10 @@ def _keys_of(
     """
     anchors = expansion.anchors
     runs = iter(
-        [(end, None if path is None else anchors[path]) for _, end, path in inventory.line.runs(anchors)]
+        [
+            (end, None if path is None else anchors[path])
+            for _, end, path in inventory.flat_index.runs(anchors)
+        ]
     )
     until, key = next(runs, (0, None))
     end = 0

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from devmap.planning.problem.budgets import Budget
     from devmap.planning.problem.units import AtomLoads, PlacementUnit, TieCopy
 
-__all__ = ["NO_LIMIT", "Overflow", "Problem", "Slots", "Solution", "Streaming", "device_runs"]
+__all__ = ["NO_LIMIT", "Overflow", "PlacementProblem", "Slots", "Solution", "Streaming", "device_runs"]
 
 NO_LIMIT = 1 << 62
 """Bytes of a disk that nobody limits: more than any model has."""
 
 
 @dataclass(frozen=True)
-class Problem:
+class PlacementProblem:
     """One model to be placed on the offered devices."""
 
     atoms: tuple[Atom, ...]
@@ -126,7 +126,7 @@ class Problem:
                 found.setdefault((unit[1], unit[3]), []).append(at)
         return {constraint: members for constraint, members in found.items() if members}
 
-    def with_budgets(self, budgets: tuple[Budget, ...]) -> Problem:
+    def with_budgets(self, budgets: tuple[Budget, ...]) -> PlacementProblem:
         """The same model on other budgets; what was added up for its units is not added up again."""
         other = replace(self, budgets=budgets)
         kept = ("resident_bytes", "lower_bytes", "beside_bytes", "is_plain", "units_by_constraint")

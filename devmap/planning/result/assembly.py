@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
-    from devmap.planning.problem.model import Problem, Solution
+    from devmap.planning.problem.model import PlacementProblem, Solution
     from devmap.planning.problem.workload import WorkloadCharges
 
 __all__ = ["plan_of"]
@@ -33,7 +33,7 @@ __all__ = ["plan_of"]
 def plan_of(
     config: PlacementConfig,
     inventory: Inventory,
-    problem: Problem,
+    problem: PlacementProblem,
     workload: WorkloadCharges,
     solution: Solution,
     *,
@@ -69,9 +69,11 @@ def plan_of(
     )
 
 
-def _runs(problem: Problem, inventory: Inventory, solution: Solution) -> Iterator[tuple[int, int, int | str]]:
+def _runs(
+    problem: PlacementProblem, inventory: Inventory, solution: Solution
+) -> Iterator[tuple[int, int, int | str]]:
     """Homes by runs of tensors."""
-    number = inventory.line.number
+    number = inventory.flat_index.number
     for home, start, end in device_runs(solution.homes):
         yield (
             number[problem.atoms[start].tensors[0]],
@@ -80,7 +82,7 @@ def _runs(problem: Problem, inventory: Inventory, solution: Solution) -> Iterato
         )
 
 
-def _placements(problem: Problem, solution: Solution) -> tuple[Placement, ...]:
+def _placements(problem: PlacementProblem, solution: Solution) -> tuple[Placement, ...]:
     homes, execution_devices = solution.homes, solution.streaming.execution_devices
     stays = [0] * len(homes)
     if any(problem.loads.buffers):
@@ -93,7 +95,7 @@ def _placements(problem: Problem, solution: Solution) -> tuple[Placement, ...]:
 
 
 def _device_uses(
-    problem: Problem, workload: WorkloadCharges, solution: Solution, placements: Sequence[Placement]
+    problem: PlacementProblem, workload: WorkloadCharges, solution: Solution, placements: Sequence[Placement]
 ) -> tuple[DeviceUse, ...]:
     weights: dict[Device, int] = {}
     held: dict[Device, list[int]] = {}

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from devmap.plan.model import DeviceUse
-    from devmap.planning.problem.model import Problem, Solution
+    from devmap.planning.problem.model import PlacementProblem, Solution
     from devmap.planning.problem.workload import WorkloadCharges
 
 __all__ = ["reasons"]
 
 
 def reasons(
-    problem: Problem,
+    problem: PlacementProblem,
     workload: WorkloadCharges,
     solution: Solution,
     devices: Sequence[DeviceUse],
@@ -69,7 +69,7 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
         yield f"{strategy}: everything fits on {device_names(used)}; nothing is streamed."
 
 
-def _spill(problem: Problem, solution: Solution) -> Iterator[str]:
+def _spill(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     for tier in (CPU, DISK):
         spilled = [
             at
@@ -95,7 +95,7 @@ _OVERLAP = {
 }
 
 
-def _slots(problem: Problem, solution: Solution) -> Iterator[str]:
+def _slots(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     for device, slots in sorted(solution.streaming.slots.items()):
         path = problem.atoms[slots.atom].path
         count, overlap = _OVERLAP[slots.count]
@@ -104,7 +104,7 @@ def _slots(problem: Problem, solution: Solution) -> Iterator[str]:
         yield f"{_modules(slots.streamed, 'streamed ')} {run} on {device_words(device)}, in {room}; {overlap}."
 
 
-def _in_place(problem: Problem, solution: Solution) -> Iterator[str]:
+def _in_place(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     if not problem.accelerators:
         return
     stay = [at for at in sorted(solution.streaming.in_place) if solution.homes[at] == CPU]
@@ -116,19 +116,19 @@ def _in_place(problem: Problem, solution: Solution) -> Iterator[str]:
         yield f"The CPU computes {_modules(len(trained), 'trained ')} in place: trained weights are not streamed."
 
 
-def _copies(problem: Problem, solution: Solution) -> Iterator[str]:
+def _copies(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     for copy in problem.copies:
         where = device_words(solution.homes[copy.atom])
         yield f"'{copy.tensor}' is tied to '{copy.original}' and pinned apart from it: a copy on {where} costs {format_bytes(copy.nbytes)}."
 
 
-def _gaps(problem: Problem, solution: Solution) -> Iterator[str]:
+def _gaps(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     for unit in solution.gaps:
         at = problem.units[unit].members[0]
         yield f"'{problem.atoms[at].path}' went back to {device_words(solution.homes[at])}: no later device had room for it."
 
 
-def _packed(problem: Problem, solution: Solution) -> Iterator[str]:
+def _packed(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     if solution.is_packed:
         offered = len(problem.limits)
         runs = len(device_runs(solution.homes))

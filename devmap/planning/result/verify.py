@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import DISK, Device
 from devmap.errors import ResolutionError
 from devmap.inventory.atoms import torn_blocks
-from devmap.inventory.line import joined, over, said_at
+from devmap.inventory.flat_index import joined, over, value_at
 from devmap.inventory.patterns import expand_keys
 from devmap.planning.result.verify_bytes import wrong_bytes, wrong_charges, wrong_executors
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from devmap.config.model.placement_config import PlacementConfig
-    from devmap.inventory.line import Said
+    from devmap.inventory.flat_index import Interval
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
@@ -51,7 +51,7 @@ def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iter
         {at for start, end, said in (*homes, *placed) if said is None for at in range(start, end)}
     )
     if missing:
-        yield from (f"nothing places '{inventory.line.tensors[at]}'" for at in missing)
+        yield from (f"nothing places '{inventory.flat_index.tensors[at]}'" for at in missing)
         return
     yield from _wrong_names(plan, inventory)
     yield from _contradicting_homes(plan, inventory, homes, placed)
@@ -65,12 +65,14 @@ def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iter
     yield from wrong_executors(plan, inventory, placed)
 
 
-def read_plan(plan: Plan, inventory: Inventory) -> tuple[Sequence[Said[int | str]], Sequence[Said[int]]]:
+def read_plan(
+    plan: Plan, inventory: Inventory
+) -> tuple[Sequence[Interval[int | str]], Sequence[Interval[int]]]:
     """What a plan says of the line of tensors.
 
     Homes by the longest key of its map, and the numbers of placements.
     """
-    line = inventory.line
+    line = inventory.flat_index
     homes = list(
         joined(
             (start, end, None if key is None else plan.device_map[key])
@@ -86,12 +88,12 @@ def read_plan(plan: Plan, inventory: Inventory) -> tuple[Sequence[Said[int | str
     return homes, placed
 
 
-def _one_after_another(plan: Plan, inventory: Inventory) -> list[Said[int]] | None:
+def _one_after_another(plan: Plan, inventory: Inventory) -> list[Interval[int]] | None:
     """The stretches of placements that cover the line in its order, as those of a sound plan do.
 
     None where they do not.
     """
-    line = inventory.line
+    line = inventory.flat_index
     first, after, place, number = line.first, line.after, line.place, line.number
     borders = [0]
     for placement in plan.placements:
@@ -117,7 +119,7 @@ def _wrong_names(plan: Plan, inventory: Inventory) -> Iterator[str]:
 
 
 def _contradicting_homes(
-    plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]
+    plan: Plan, inventory: Inventory, homes: Sequence[Interval[int | str]], placed: Sequence[Interval[int]]
 ) -> Iterator[str]:
     """Placements that say another home than the map."""
     said = [plan.placements[number].home for _, _, number in placed if number is not None]
@@ -127,7 +129,7 @@ def _contradicting_homes(
         for low, high, home in over(homes, placed[start][0], placed[at - 1][1]):
             if home != device.plain:
                 for number in range(low, high):
-                    yield f"the map sends '{inventory.line.tensors[number]}' to {home} and its placement to {device.plain}"
+                    yield f"the map sends '{inventory.flat_index.tensors[number]}' to {home} and its placement to {device.plain}"
 
 
 def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
@@ -139,7 +141,7 @@ def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
             yield f"{device} holds weights and is not offered"
 
 
-def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
+def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Interval[int | str]]) -> Iterator[str]:
     """Modules of a whole class whose tensors lie on several devices, the outermost of each.
 
     Those with a border of the map inside.
@@ -152,28 +154,28 @@ def _straddling(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str
 
 
 def _violated_pins(
-    config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]
+    config: PlacementConfig, inventory: Inventory, homes: Sequence[Interval[int | str]]
 ) -> Iterator[str]:
     """Pins, read again from the keys of the map and carried down to every tensor below them."""
     if not any(isinstance(target, Device) for target in config.device_map.values()):
         return
     anchors = expand_keys(config.device_map, inventory.index).anchors
-    runs = inventory.line.runs(anchors)
+    runs = inventory.flat_index.runs(anchors)
     for start, end, target in joined(
         (start, end, None if path is None else config.device_map[anchors[path]]) for start, end, path in runs
     ):
         if isinstance(target, Device):
             for low, high, home in over(homes, start, end):
                 if home != target.plain:
-                    names = inventory.line.tensors[low:high]
+                    names = inventory.flat_index.tensors[low:high]
                     yield from (f"'{name}' is pinned to {target} and lies on {home}" for name in names)
 
 
 def _broken_constraints(
-    config: PlacementConfig, inventory: Inventory, homes: Sequence[Said[int | str]]
+    config: PlacementConfig, inventory: Inventory, homes: Sequence[Interval[int | str]]
 ) -> Iterator[str]:
     """`forbid` and `same_device`, read again from their keys and carried down to every tensor below them."""
-    names = inventory.line.tensors
+    names = inventory.flat_index.tensors
     for device, keys in config.forbid.items():
         for at, home in _homes_below(inventory, keys, homes):
             if home == device.plain:
@@ -188,27 +190,27 @@ def _broken_constraints(
 
 
 def _homes_below(
-    inventory: Inventory, keys: Iterable[str], homes: Sequence[Said[int | str]]
+    inventory: Inventory, keys: Iterable[str], homes: Sequence[Interval[int | str]]
 ) -> Iterator[tuple[int, int | str | None]]:
     """The tensors at and below what the keys of a constraint name, in order, by number, with their homes."""
     named = {path for key in keys for path in inventory.index.match(key)}
-    for start, end, path in inventory.line.runs(named):
+    for start, end, path in inventory.flat_index.runs(named):
         if path is not None:
-            parts: Iterator[Said[int | str]] = over(homes, start, end)
+            parts: Iterator[Interval[int | str]] = over(homes, start, end)
             yield from ((at, home) for low, high, home in parts for at in range(low, high))
 
 
-def _parted_ties(plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]]) -> Iterator[str]:
+def _parted_ties(plan: Plan, inventory: Inventory, homes: Sequence[Interval[int | str]]) -> Iterator[str]:
     """Yield the ties over several devices of which the plan does not list the copy on a further device.
 
     `wrong_bytes` sees that the copy is paid for.
     """
     if len(homes) < 2:
         return
-    number = inventory.line.number
+    number = inventory.flat_index.number
     listed = {(copy.tensor, copy.original, copy.device.plain) for copy in plan.tied_copies}
     for group in inventory.ties:
-        home_of = {name: said_at(homes, number[name]) for name in group}
+        home_of = {name: value_at(homes, number[name]) for name in group}
         seen = {home_of[group[0]]}
         for name in group[1:]:
             if home_of[name] not in seen:

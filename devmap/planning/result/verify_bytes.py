@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 from devmap.config.values.device import CPU, DISK, Device
 from devmap.inventory.atoms import atoms
 from devmap.inventory.dtypes import element_bits
-from devmap.inventory.line import said_at
+from devmap.inventory.flat_index import value_at
 from devmap.planning.problem.workload import charges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from devmap.config.model.placement_config import PlacementConfig, Workload
-    from devmap.inventory.line import Said
+    from devmap.inventory.flat_index import Interval
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
@@ -32,7 +32,7 @@ _WIDE = {"float64", "float32", "float16", "bfloat16"}
 
 
 def wrong_bytes(
-    plan: Plan, inventory: Inventory, homes: Sequence[Said[int | str]], placed: Sequence[Said[int]]
+    plan: Plan, inventory: Inventory, homes: Sequence[Interval[int | str]], placed: Sequence[Interval[int]]
 ) -> Iterator[str]:
     """Weights added up again per placement and per device, each tied tensor once per device.
 
@@ -41,7 +41,7 @@ def wrong_bytes(
     up_to = _bytes_up_to(plan, inventory)
     owned = _added_up(placed, up_to, len(plan.placements))
     for at, size in _counted_before(inventory, homes, up_to):
-        owned[said_at(placed, at) or 0] -= size
+        owned[value_at(placed, at) or 0] -= size
     for placement, nbytes in zip(plan.placements, owned, strict=True):
         if placement.nbytes != nbytes:
             yield f"'{placement.path}' is said to own {placement.nbytes:,} bytes and owns {nbytes:,}"
@@ -55,7 +55,7 @@ def wrong_bytes(
             yield f"{use.device} is over its budget by {expected + kept - use.capacity_bytes:,} bytes"
 
 
-def _added_up(placed: Sequence[Said[int]], up_to: Sequence[int], count: int) -> list[int]:
+def _added_up(placed: Sequence[Interval[int]], up_to: Sequence[int], count: int) -> list[int]:
     """Bytes of all tensors of each placement, by its number."""
     if len(placed) == count and [number for _, _, number in placed] == list(range(count)):
         return [up_to[end] - up_to[start] for start, end, _ in placed]
@@ -67,14 +67,14 @@ def _added_up(placed: Sequence[Said[int]], up_to: Sequence[int], count: int) -> 
 
 
 def _counted_before(
-    inventory: Inventory, places: Sequence[Said[Value]], up_to: Sequence[int]
+    inventory: Inventory, places: Sequence[Interval[Value]], up_to: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
     """The tied tensors that are in the same place as another of their group before them: number and bytes."""
-    number = inventory.line.number
+    number = inventory.flat_index.number
     for group in inventory.ties:
         seen = set()
         for at in sorted([number[name] for name in group]):
-            place = said_at(places, at)
+            place = value_at(places, at)
             if place in seen:
                 yield at, up_to[at + 1] - up_to[at]
             seen.add(place)
@@ -102,9 +102,9 @@ def _bytes_up_to(plan: Plan, inventory: Inventory, *, moved_only: bool = False) 
     without_buffers = moved_only and not plan.offload_buffers
 
     def added_up() -> Sequence[int]:
-        looks, look_of = inventory.looks
+        signatures, signature_of = inventory.signatures
         sizes = []
-        for shape, dtype, kind, _ in looks:
+        for shape, dtype, kind, _ in signatures:
             running = (
                 plan.dtype if plan.dtype is not None and kind == "parameter" and dtype in _WIDE else dtype
             )
@@ -113,7 +113,7 @@ def _bytes_up_to(plan: Plan, inventory: Inventory, *, moved_only: bool = False) 
                 if without_buffers and kind == "buffer"
                 else -(-math.prod(shape) * element_bits(running) // 8)
             )
-        return [0, *accumulate(map(sizes.__getitem__, look_of))]
+        return [0, *accumulate(map(sizes.__getitem__, signature_of))]
 
     return inventory.once(("bytes up to, for the proof", plan.dtype, without_buffers), added_up)
 
@@ -166,7 +166,7 @@ def _moved_while_trained(
             yield f"'{placement.path}' is trained and streamed from {placement.home}"
 
 
-def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Said[int]]) -> Iterator[str]:
+def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Interval[int]]) -> Iterator[str]:
     """Executing devices, and that every device with streamed atoms keeps a slot for the largest."""
     able = {use.device for use in plan.devices} | {CPU}
     streamed: list[int] = []
@@ -203,7 +203,7 @@ def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Said[int]
 
 
 def _largest_slots(
-    plan: Plan, inventory: Inventory, placed: Sequence[Said[int]], streamed: Sequence[int]
+    plan: Plan, inventory: Inventory, placed: Sequence[Interval[int]], streamed: Sequence[int]
 ) -> dict[Device, int]:
     """By executing device the most bytes that one streamed module brings.
 
@@ -214,7 +214,7 @@ def _largest_slots(
     up_to = _bytes_up_to(plan, inventory, moved_only=True)
     brought = _added_up(placed, up_to, len(plan.placements))
     for at, size in _counted_before(inventory, placed, up_to):
-        brought[said_at(placed, at) or 0] -= size
+        brought[value_at(placed, at) or 0] -= size
     found: dict[Device, int] = {}
     for device, members in groupby(streamed, key=lambda number: plan.placements[number].executes_on):
         found[device] = max([found.get(device, 0), *(brought[number] for number in members)])

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from devmap.plan.model import Plan
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
     from devmap.planning.problem.units import PlacementUnit
     from devmap.planning.resolve import Question
 
-__all__ = ["BytesLeft", "DecidingFactor", "FactorKind", "FreeCapacity", "deciding_factors", "left_before"]
+__all__ = ["BytesLeft", "DecidingFactor", "FactorKind", "SolvedCapacity", "deciding_factors", "left_before"]
 
 FactorKind = Literal[
     "pin",
@@ -65,10 +65,10 @@ class BytesLeft:
 
 
 @dataclass(frozen=True)
-class FreeCapacity:
+class SolvedCapacity:
     """A solved problem, as far as what is left on its devices goes."""
 
-    problem: Problem
+    problem: PlacementProblem
     unit_of: tuple[int, ...]
     """For each atom its unit."""
     homes: tuple[Device, ...]
@@ -79,7 +79,7 @@ class FreeCapacity:
     """Bytes that each device keeps free to stream and compute, beyond what lives there."""
 
     @classmethod
-    def of(cls, problem: Problem, plan: Plan) -> FreeCapacity:
+    def of(cls, problem: PlacementProblem, plan: Plan) -> SolvedCapacity:
         """The rooms of a plan. Linear in atoms."""
         unit_of = {member: at for at, unit in enumerate(problem.units) for member in unit.members}
         kept: dict[Device, int] = {}
@@ -125,7 +125,7 @@ class FreeCapacity:
         return limit - sum(self.needed(at, device) for at in before)
 
 
-def left_before(rooms: FreeCapacity, atom: int) -> tuple[BytesLeft, ...]:
+def left_before(rooms: SolvedCapacity, atom: int) -> tuple[BytesLeft, ...]:
     """What each offered device had left when an atom was to be placed."""
     unit = rooms.unit_of[atom]
     excluded = rooms.problem.units[unit].excluded
@@ -145,7 +145,7 @@ def left_before(rooms: FreeCapacity, atom: int) -> tuple[BytesLeft, ...]:
 
 
 def deciding_factors(
-    question: Question, plan: Plan, rooms: FreeCapacity, atom: int
+    question: Question, plan: Plan, rooms: SolvedCapacity, atom: int
 ) -> Iterator[DecidingFactor]:
     """What decided about an atom, constraints first."""
     unit = question.problem.units[rooms.unit_of[atom]]
@@ -206,7 +206,7 @@ def _joined(question: Question, unit: PlacementUnit, atom: int) -> Iterator[Deci
             yield DecidingFactor("same-device", None, f"same_device[{number}] keeps {listed} on one device.")
 
 
-def _devices(question: Question, rooms: FreeCapacity, atom: int) -> Iterator[DecidingFactor]:
+def _devices(question: Question, rooms: SolvedCapacity, atom: int) -> Iterator[DecidingFactor]:
     """Why it is not on each of the devices that come before its own."""
     at = rooms.unit_of[atom]
     unit, home = question.problem.units[at], rooms.homes[at]
@@ -230,7 +230,7 @@ def _devices(question: Question, rooms: FreeCapacity, atom: int) -> Iterator[Dec
             yield _why_not(question, rooms, at, budget.device)
 
 
-def _why_not(question: Question, rooms: FreeCapacity, at: int, device: Device) -> DecidingFactor:
+def _why_not(question: Question, rooms: SolvedCapacity, at: int, device: Device) -> DecidingFactor:
     """Why a unit is not on one device that comes before its own."""
     left, needed = rooms.left(at, device), rooms.needed(at, device)
     if needed <= left:
@@ -255,7 +255,7 @@ def _why_not(question: Question, rooms: FreeCapacity, at: int, device: Device) -
     )
 
 
-def _passed_over(rooms: FreeCapacity, at: int, device: Device) -> DecidingFactor:
+def _passed_over(rooms: SolvedCapacity, at: int, device: Device) -> DecidingFactor:
     """Why a unit is not on a device that had room for it."""
     strategy, name = rooms.problem.units[at].strategy, device_name(device)
     if strategy is Strategy.FASTEST:

@@ -21,7 +21,7 @@ from devmap.planning.resolve import problem_of, resolve
 from devmap.planning.why.deciding_factors import (
     BytesLeft,
     DecidingFactor,
-    FreeCapacity,
+    SolvedCapacity,
     deciding_factors,
     left_before,
 )
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
-    from devmap.planning.problem.model import Problem
+    from devmap.planning.problem.model import PlacementProblem
     from devmap.planning.resolve import Question
 
 __all__ = ["ExplainedPart", "Explanation", "WithMore", "why"]
@@ -147,7 +147,7 @@ def why(
             tuple(_with_more(config, inventory, machine, question, asked, None, more_bytes)),
         )
     parts = list(_parts(question.problem, _layout(plan), asked))
-    rooms = FreeCapacity.of(question.problem, plan)
+    rooms = SolvedCapacity.of(question.problem, plan)
     explained = [
         replace(
             part,
@@ -165,7 +165,7 @@ def why(
     )
 
 
-def _covered(problem: Problem, path: str) -> list[int]:
+def _covered(problem: PlacementProblem, path: str) -> list[int]:
     """The atoms at or below a path, or the one around it."""
     below = [
         at
@@ -241,18 +241,20 @@ def _without_plan(
 
 
 @dataclass(frozen=True)
-class _Places:
+class _AtomPlaces:
     """Where each atom lives and runs."""
 
     places: tuple[tuple[Device, Device], ...]
     streamed_bytes: int
 
 
-def _layout(plan: Plan) -> _Places:
-    return _Places(tuple((one.home, one.executes_on) for one in plan.placements), _streamed(plan))
+def _layout(plan: Plan) -> _AtomPlaces:
+    return _AtomPlaces(tuple((one.home, one.executes_on) for one in plan.placements), _streamed(plan))
 
 
-def _parts(problem: Problem, layout: _Places, asked: Sequence[int]) -> Iterator[tuple[int, ExplainedPart]]:
+def _parts(
+    problem: PlacementProblem, layout: _AtomPlaces, asked: Sequence[int]
+) -> Iterator[tuple[int, ExplainedPart]]:
     """Runs of the atoms asked about, each with the place of its first."""
     start = 0
     while start < len(asked):
@@ -301,7 +303,7 @@ def _with_more(
 
 def _planned(
     config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None, question: Question
-) -> _Places | None:
+) -> _AtomPlaces | None:
     """The same question with other budgets, planned; None where nothing fits.
 
     `fastest` plans anew, since more than budgets hangs on the machine there; for the rest the problem stays
@@ -318,7 +320,7 @@ def _planned(
         return None
     places = tuple(zip(found.homes, found.streaming.execution_devices, strict=True))
     moving = (at for at, (home, execution_devices) in enumerate(places) if home != execution_devices)
-    return _Places(places, sum(problem.loads.weight[at] - problem.loads.buffers[at] for at in moving))
+    return _AtomPlaces(places, sum(problem.loads.weight[at] - problem.loads.buffers[at] for at in moving))
 
 
 def _raised(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.planning.resolve import resolved
-from devmap.planning.why.deciding_factors import FreeCapacity, deciding_factors, left_before
+from devmap.planning.why.deciding_factors import SolvedCapacity, deciding_factors, left_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def overview(
 
 def _runs(found: Resolved) -> Iterator[ExplainedRun]:
     placements = found.plan.placements
-    rooms = FreeCapacity.of(found.question.problem, found.plan)
+    rooms = SolvedCapacity.of(found.question.problem, found.plan)
     start = count = 0
     for end in range(1, len(placements) + 1):
         first = placements[start]

@@ -23,16 +23,16 @@ _SPREAD = -1
 
 
 @dataclass(slots=True)
-class _Node:
+class _TreeNode:
     """One module, or one tensor that is placed by itself."""
 
     name: str
     class_name: str
     nbytes: int = 0
     place: int | None = None
-    """A number of `_Places`; None before anything is known, `_SPREAD` where parts differ."""
+    """A number of `_NodePlaces`; None before anything is known, `_SPREAD` where parts differ."""
     run: int | None = None
-    children: dict[str, _Node] = field(default_factory=dict)
+    children: dict[str, _TreeNode] = field(default_factory=dict)
     note: str = ""
 
     def add(self, nbytes: int, place: int, run: int) -> None:
@@ -48,7 +48,7 @@ class _Node:
         return [self.name, self.class_name, self.nbytes, place, run, children, self.note]
 
 
-class _Places:
+class _NodePlaces:
     """The pairs of home and executing device that a plan has, by number."""
 
     def __init__(self, devices: Sequence[Device]) -> None:
@@ -75,7 +75,7 @@ def treemap_data(overview: PlanOverview, inventory: Inventory) -> dict[str, obje
             ]
         )
     )
-    places = _Places(devices)
+    places = _NodePlaces(devices)
     tree = _tree(overview, inventory, places)
     return {
         "devices": [[device_name(device, plan), color_of(device.plain)] for device in devices],
@@ -85,12 +85,12 @@ def treemap_data(overview: PlanOverview, inventory: Inventory) -> dict[str, obje
     }
 
 
-def _tree(overview: PlanOverview, inventory: Inventory, places: _Places) -> _Node:
+def _tree(overview: PlanOverview, inventory: Inventory, places: _NodePlaces) -> _TreeNode:
     plan = overview.plan
     number_of = {placement.path: at for at, placement in enumerate(plan.placements)}
     run_of = [at for at, run in enumerate(overview.runs) for _ in range(run.start, run.end)]
     sizes = tensor_sizes(inventory, plan.dtype)
-    root = _Node("", inventory.modules.get("", ""))
+    root = _TreeNode("", inventory.modules.get("", ""))
     for name in inventory.tensors:
         at = _covering(name, number_of)
         if at is None:
@@ -120,7 +120,7 @@ def _covering(name: str, number_of: dict[str, int]) -> int | None:
     return number_of[path]
 
 
-def _way(root: _Node, path: str, inventory: Inventory) -> list[_Node]:
+def _way(root: _TreeNode, path: str, inventory: Inventory) -> list[_TreeNode]:
     """The nodes from the root to a path, made where they are not there yet."""
     nodes = [root]
     walked = ""
@@ -128,7 +128,7 @@ def _way(root: _Node, path: str, inventory: Inventory) -> list[_Node]:
         walked = f"{walked}.{name}" if walked else name
         children = nodes[-1].children
         if name not in children:
-            children[name] = _Node(name, inventory.modules.get(walked, ""))
+            children[name] = _TreeNode(name, inventory.modules.get(walked, ""))
         nodes.append(children[name])
     return nodes
 

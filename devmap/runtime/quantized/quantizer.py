@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devmap.inventory.checkpoint import Checkpoint, StoredTensor
     from devmap.inventory.model import Inventory
     from devmap.inventory.quantization import Quantization
-    from devmap.runtime.storage.packing import Packing
+    from devmap.runtime.storage.packing import PackedParameter
 
 __all__ = ["Quantised", "prepare_quantised"]
 
@@ -32,7 +32,7 @@ class Quantised:
 
     quantizer: Any
     """Transformers' `HfQuantizer`."""
-    packings: Mapping[str, Packing]
+    packings: Mapping[str, PackedParameter]
     """How the parts of quantised parameters make them, by the parameters' names."""
 
     def finish(self, model: nn.Module) -> None:
@@ -124,7 +124,7 @@ def _refuse_other_ways(quantizer: Any, quantization: Quantization) -> None:
 
 def _packings(
     model: nn.Module, checkpoint: Checkpoint, inventory: Inventory, metadata: Mapping[str, str]
-) -> Iterator[tuple[str, Packing]]:
+) -> Iterator[tuple[str, PackedParameter]]:
     """Find the parameters that have to be made over their parts; the others are plain tensors."""
     assert inventory.mapping is not None
     pieces = inventory.mapping.pieces
@@ -150,7 +150,7 @@ def _packing(
     checkpoint: Checkpoint,
     inventory: Inventory,
     metadata: Mapping[str, str],
-) -> Packing | None:
+) -> PackedParameter | None:
     """How the parts of one weight make it; `stored` are their names in the checkpoint."""
     assert inventory.mapping is not None
     kind = type(module._parameters["weight"]).__name__  # noqa: SLF001 - as above
@@ -195,7 +195,10 @@ def _json(stored: StoredTensor) -> Mapping[str, Any]:
 
 
 def _require_places(
-    model: nn.Module, inventory: Inventory, packings: Mapping[str, Packing], quantization: Quantization
+    model: nn.Module,
+    inventory: Inventory,
+    packings: Mapping[str, PackedParameter],
+    quantization: Quantization,
 ) -> None:
     """Refuse a checkpoint with parts that no module of the prepared model takes."""
     there = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devmap.runtime.storage.read_requests import REQUEST_BYTES, Recipe, recipe_of, sides_of
-from devmap.runtime.storage.weights import ALIGNMENT, Field, Layout
+from devmap.runtime.storage.weights import ALIGNMENT, SlabField, SlabLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from devmap.inventory.mapping import Box, Piece
     from devmap.runtime.storage.weights import Weight
 
-__all__ = ["Part", "boxes", "least_part_bytes", "parts_of"]
+__all__ = ["Chunk", "boxes", "least_part_bytes", "parts_of"]
 
 _GRAINS = 16
 """A weight is cut where no more than this share of a part stays empty."""
 
 
 @dataclass(frozen=True)
-class Part:
+class Chunk:
     """A stretch of a slab."""
 
     offset: int
@@ -39,20 +39,20 @@ class Part:
     """How to fill it; places count from the part's own start."""
 
 
-def parts_of(layout: Layout, part_bytes: int, *, request_bytes: int = REQUEST_BYTES) -> tuple[Part, ...]:
+def parts_of(layout: SlabLayout, part_bytes: int, *, request_bytes: int = REQUEST_BYTES) -> tuple[Chunk, ...]:
     """A slab of this layout in parts of at most `part_bytes`, in the slab's order.
 
     Only a weight that cannot be cut (`least_part_bytes`) makes a larger part.
     """
-    parts: list[Part] = []
-    fields: list[Field] = []
+    parts: list[Chunk] = []
+    fields: list[SlabField] = []
     start = used = 0
 
     def close() -> None:
         nonlocal fields, start, used
         if fields:
             parts.append(
-                Part(start, used, recipe_of(Layout(tuple(fields), used), request_bytes=request_bytes))
+                Chunk(start, used, recipe_of(SlabLayout(tuple(fields), used), request_bytes=request_bytes))
             )
         fields, start, used = [], start + used, 0
 
@@ -70,7 +70,7 @@ def parts_of(layout: Layout, part_bytes: int, *, request_bytes: int = REQUEST_BY
     return tuple(parts)
 
 
-def least_part_bytes(layout: Layout) -> int:
+def least_part_bytes(layout: SlabLayout) -> int:
     """The smallest part that this layout can be cut into, in bytes.
 
     The largest of its weights that cannot be cut, or a cache line.
@@ -117,13 +117,13 @@ def _grain_bytes(weight: Weight, part_bytes: int) -> int:
     return grain
 
 
-def _stretch(weight: Weight, start: int, end: int, shift: int) -> Iterator[Field]:
+def _stretch(weight: Weight, start: int, end: int, shift: int) -> Iterator[SlabField]:
     """The bytes `start` to `end` of a weight as weights of their own.
 
     `shift` brings their places to the part's start.
     """
     if (start, end) == (0, weight.nbytes):
-        yield Field(weight, start + shift)
+        yield SlabField(weight, start + shift)
         return
     size = weight.dtype.itemsize
     at = start + shift
@@ -133,7 +133,7 @@ def _stretch(weight: Weight, start: int, end: int, shift: int) -> Iterator[Field
             for tensor, piece in weight.stored
             if (cut := _cut(weight, tensor, piece, box)) is not None
         )
-        yield Field(replace(weight, shape=tuple(last - first for first, last in box), stored=stored), at)
+        yield SlabField(replace(weight, shape=tuple(last - first for first, last in box), stored=stored), at)
         at += math.prod(last - first for first, last in box) * size
 
 

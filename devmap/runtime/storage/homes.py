@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.runtime.storage.chunks import Part, parts_of
+from devmap.runtime.storage.chunks import Chunk, parts_of
 from devmap.runtime.storage.read_requests import REQUEST_BYTES, Recipe, recipe_of
-from devmap.runtime.storage.weights import Layout, Weight, assembled, flat_bytes, lay_out, torch_dtype
+from devmap.runtime.storage.weights import SlabLayout, Weight, assembled, flat_bytes, lay_out, torch_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devmap.runtime.storage.files import Files
-    from devmap.runtime.storage.readers import Readers, Reading
+    from devmap.runtime.storage.readers import PendingRead, Readers
 
 __all__ = [
     "DiskHome",
     "HostHome",
-    "Stretch",
+    "HostSpan",
     "disk_home",
     "host_home",
     "is_mappable",
@@ -39,19 +39,19 @@ __all__ = [
 class DiskHome:
     """A block in files."""
 
-    layout: Layout
+    layout: SlabLayout
     recipe: Recipe
     readers: Readers
-    parts: tuple[Part, ...]
+    parts: tuple[Chunk, ...]
     """What goes through the ring at a time: the whole block, unless a host slab is smaller."""
     forgets: bool = False
     """Whether the system's cache is to drop its bytes behind each reading."""
 
-    def start(self, slab: torch.Tensor) -> Reading:
+    def start(self, slab: torch.Tensor) -> PendingRead:
         """Fill a slab of host memory in the background."""
         return self.readers.start(self.recipe, slab[: self.layout.nbytes], forget=self.forgets)
 
-    def start_part(self, number: int, slab: torch.Tensor) -> Reading:
+    def start_part(self, number: int, slab: torch.Tensor) -> PendingRead:
         """Fill a host slab with one part."""
         part = self.parts[number]
         return self.readers.start(part.recipe, slab[: part.nbytes], forget=self.forgets)
@@ -74,7 +74,7 @@ class DiskHome:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class HostSpan:
     """Host memory side by side in a slab."""
 
     offset: int
@@ -88,14 +88,14 @@ class Stretch:
 class HostHome:
     """A block in host memory."""
 
-    layout: Layout
+    layout: SlabLayout
     tensors: Mapping[str, torch.Tensor]
     readers: Readers
-    parts: tuple[Stretch, ...]
+    parts: tuple[HostSpan, ...]
     """One for each run of bytes that are neighbours on both sides, or, once it is cut, one for each host
     slab."""
 
-    def start_part(self, number: int, slab: torch.Tensor) -> Reading:
+    def start_part(self, number: int, slab: torch.Tensor) -> PendingRead:
         """Copy one part into a host slab, by several threads."""
         return self.readers.copy(
             (slab[at + start : at + start + part.numel()], part)
@@ -105,20 +105,20 @@ class HostHome:
 
     def cut(self, part_bytes: int) -> HostHome:
         """The same home in as few parts of at most `part_bytes` as there can be."""
-        parts: list[Stretch] = []
+        parts: list[HostSpan] = []
         for at, flat in [
             (stretch.offset + at, flat) for stretch in self.parts for at, flat in stretch.pieces
         ]:
             for start, piece in zip(count(at, part_bytes), torch.split(flat, part_bytes), strict=False):
                 last = parts[-1] if parts else None
                 if last is not None and start + piece.numel() - last.offset <= part_bytes:
-                    parts[-1] = Stretch(
+                    parts[-1] = HostSpan(
                         last.offset,
                         start + piece.numel() - last.offset,
                         (*last.pieces, (start - last.offset, piece)),
                     )
                 else:
-                    parts.append(Stretch(start, piece.numel(), ((0, piece),)))
+                    parts.append(HostSpan(start, piece.numel(), ((0, piece),)))
         return replace(self, parts=tuple(parts))
 
     def tensor(self, name: str, device: torch.device | None = None) -> torch.Tensor:
@@ -130,13 +130,13 @@ class HostHome:
         return assembled(parts, [weight] if weight.packing is not None else ())[name]
 
 
-def disk_home(layout: Layout, readers: Readers, *, request_bytes: int) -> DiskHome:
+def disk_home(layout: SlabLayout, readers: Readers, *, request_bytes: int) -> DiskHome:
     """A home in the files behind a layout's weights."""
     recipe = recipe_of(layout, request_bytes=request_bytes)
-    return DiskHome(layout, recipe, readers, (Part(0, layout.nbytes, recipe),))
+    return DiskHome(layout, recipe, readers, (Chunk(0, layout.nbytes, recipe),))
 
 
-def host_home(layout: Layout, readers: Readers, made: dict[str, torch.Tensor]) -> HostHome:
+def host_home(layout: SlabLayout, readers: Readers, made: dict[str, torch.Tensor]) -> HostHome:
     """A home in host memory: views where the stored bytes are the running bytes, copies of the rest.
 
     `made` are the tensors that other blocks have already, by name: a tied weight is held once. This block's
@@ -160,7 +160,7 @@ def host_home(layout: Layout, readers: Readers, made: dict[str, torch.Tensor]) -
         elif flat.numel():
             runs.append((field.offset, flat))
     return HostHome(
-        layout, tensors, readers, tuple(Stretch(offset, flat.numel(), ((0, flat),)) for offset, flat in runs)
+        layout, tensors, readers, tuple(HostSpan(offset, flat.numel(), ((0, flat),)) for offset, flat in runs)
     )
 
 

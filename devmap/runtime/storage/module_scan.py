@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from devmap.inventory.model import TensorKind
 
-__all__ = ["Spot", "Survey", "survey"]
+__all__ = ["ModuleScan", "TensorLocation", "scan_module"]
 
 
-class Spot(NamedTuple):
+class TensorLocation(NamedTuple):
     """One place of the module tree that holds a tensor. A named tuple, since models have 10^5 of them."""
 
     name: str
@@ -33,14 +33,14 @@ class Spot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Survey:
+class ModuleScan:
     """A module's tensors by place and by owner."""
 
     modules: Mapping[str, nn.Module]
     """Each once, under its first path, a module before those inside it."""
-    spots: tuple[Spot, ...]
+    locations: tuple[TensorLocation, ...]
     """In the order of the modules."""
-    owners: Mapping[str, Spot]
+    owners: Mapping[str, TensorLocation]
     """The first place of each tensor, by its name."""
     on_meta: tuple[str, ...]
     """The owners that have no bytes yet."""
@@ -61,7 +61,7 @@ class Survey:
         outer, _, key = path.rpartition(".")
         module: nn.Module | None = self.modules[""]
         for part in outer.split(".") if outer else ():
-            # As in `survey`.
+            # As in `scan_module`.
             module = module._modules.get(part) if module is not None else None  # noqa: SLF001
         return module is not None and any(
             key in table
@@ -69,13 +69,13 @@ class Survey:
         )
 
 
-def survey(model: nn.Module) -> Survey:
+def scan_module(model: nn.Module) -> ModuleScan:
     """Look at every module once; a module that is reachable under two paths stands under the first."""
     modules: dict[str, nn.Module] = {}
     seen: set[int] = set()
-    spots: list[Spot] = []
+    locations: list[TensorLocation] = []
     names: dict[int, str] = {}
-    owners: dict[str, Spot] = {}
+    owners: dict[str, TensorLocation] = {}
     on_meta: list[str] = []
     second: dict[str, list[str]] = {}
     pending: list[tuple[str, nn.Module]] = [("", model)]
@@ -100,18 +100,18 @@ def survey(model: nn.Module) -> Survey:
                 name = prefix + key
                 owner = names.setdefault(id(tensor), name)
                 persistent = kind == "parameter" or key not in own["_non_persistent_buffers_set"]
-                spot = Spot(name, path, key, kind, persistent, owner, table)
-                spots.append(spot)
+                location = TensorLocation(name, path, key, kind, persistent, owner, table)
+                locations.append(location)
                 if owner is name:
-                    owners[name] = spot
+                    owners[name] = location
                     if tensor.is_meta:
                         on_meta.append(name)
                 else:
                     second.setdefault(owner, []).append(name)
             kind = "buffer"
-    return Survey(
+    return ModuleScan(
         modules,
-        tuple(spots),
+        tuple(locations),
         owners,
         tuple(on_meta),
         {owner: tuple(others) for owner, others in second.items()},

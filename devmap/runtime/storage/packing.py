@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Packing"]
+__all__ = ["PackedParameter"]
 
 
-class Packing(Protocol):
+class PackedParameter(Protocol):
     """How the parts of one quantised parameter make it, and what its module needs beside it."""
 
     @property

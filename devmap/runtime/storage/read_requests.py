@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from devmap.runtime.storage.weights import Field, Layout, torch_dtype
+from devmap.runtime.storage.weights import SlabField, SlabLayout, torch_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = [
     "GAP_BYTES",
     "REQUEST_BYTES",
-    "Conversion",
-    "Range",
+    "FileRange",
     "Recipe",
     "Request",
+    "TensorConversion",
     "direct_ranges",
     "element_range",
     "merge",
@@ -42,7 +42,7 @@ _PARTS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class FileRange:
     """Bytes of a file that go to the slab as they are."""
 
     path: Path
@@ -63,7 +63,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversion:
+class TensorConversion:
     """A part of a stored tensor that changes on its way.
 
     Another dtype, a transpose, columns of a fused tensor.
@@ -71,7 +71,7 @@ class Conversion:
 
     stored: StoredTensor
     piece: Piece
-    target: Field
+    target: SlabField
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Recipe:
     """All that fills one slab."""
 
     requests: tuple[Request, ...]
-    conversions: tuple[Conversion, ...]
+    conversions: tuple[TensorConversion, ...]
 
     @property
     def nbytes(self) -> int:
@@ -89,27 +89,27 @@ class Recipe:
         )
 
 
-def recipe_of(layout: Layout, *, request_bytes: int = REQUEST_BYTES) -> Recipe:
+def recipe_of(layout: SlabLayout, *, request_bytes: int = REQUEST_BYTES) -> Recipe:
     """How to fill a slab of this layout from the files behind its weights."""
-    ranges: list[Range] = []
-    conversions: list[Conversion] = []
+    ranges: list[FileRange] = []
+    conversions: list[TensorConversion] = []
     for target in layout.fields:
         for stored, piece in target.weight.stored:
             direct = _direct(stored, piece, target)
             if direct is None:
-                conversions.append(Conversion(stored, piece, target))
+                conversions.append(TensorConversion(stored, piece, target))
             else:
                 ranges.append(direct)
     return Recipe(tuple(merge(ranges, request_bytes=request_bytes)), tuple(conversions))
 
 
-def direct_ranges(weight: Weight) -> list[Range] | None:
+def direct_ranges(weight: Weight) -> list[FileRange] | None:
     """The bytes of a weight by their place in it; None where some of them change on their way."""
-    ranges = [_direct(stored, piece, Field(weight, 0)) for stored, piece in weight.stored]
+    ranges = [_direct(stored, piece, SlabField(weight, 0)) for stored, piece in weight.stored]
     return None if None in ranges else [each for each in ranges if each is not None]
 
 
-def _direct(stored: StoredTensor, piece: Piece, target: Field) -> Range | None:
+def _direct(stored: StoredTensor, piece: Piece, target: SlabField) -> FileRange | None:
     """The bytes of a piece that need no change and are in one run on both sides.
 
     None where that is not so.
@@ -122,7 +122,7 @@ def _direct(stored: StoredTensor, piece: Piece, target: Field) -> Range | None:
     if source is None or put is None:
         return None
     size = weight.dtype.itemsize
-    return Range(
+    return FileRange(
         stored.file, stored.offset + source[0] * size, source[1] * size, target.offset + put[0] * size
     )
 
@@ -162,7 +162,7 @@ def element_range(shape: Sequence[int], box: Box | None) -> tuple[int, int] | No
 
 
 def merge(
-    ranges: Iterable[Range], *, request_bytes: int = REQUEST_BYTES, gap_bytes: int = GAP_BYTES
+    ranges: Iterable[FileRange], *, request_bytes: int = REQUEST_BYTES, gap_bytes: int = GAP_BYTES
 ) -> Iterator[Request]:
     """Requests of up to `request_bytes` that read every range once, in the order of the files."""
     current: Request | None = None
@@ -186,9 +186,9 @@ def merge(
         yield current
 
 
-def _cut(ranges: Iterable[Range], request_bytes: int) -> Iterator[Range]:
+def _cut(ranges: Iterable[FileRange], request_bytes: int) -> Iterator[FileRange]:
     for each in ranges:
         for start in range(0, each.nbytes, request_bytes):
-            yield Range(
+            yield FileRange(
                 each.path, each.offset + start, min(request_bytes, each.nbytes - start), each.at + start
             )

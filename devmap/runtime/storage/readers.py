@@ -15,9 +15,9 @@ from devmap.runtime.storage.files import Files, memory_of
 from devmap.runtime.storage.read_requests import (
     GAP_BYTES,
     REQUEST_BYTES,
-    Conversion,
     Recipe,
     Request,
+    TensorConversion,
     sides_of,
 )
 from devmap.runtime.storage.weights import flat_bytes, torch_dtype
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from devmap.inventory.mapping import Box
     from devmap.runtime.storage.files import Pages
 
-__all__ = ["Readers", "Reading"]
+__all__ = ["PendingRead", "Readers"]
 
 _THREADS = 4
 """Enough to keep a fast disk busy; more compete with the kernels for cores."""
@@ -39,7 +39,7 @@ _nowhere = bytearray(GAP_BYTES)
 """Where gaps between tensors are read to; nobody looks at it, so threads may share it."""
 
 
-class Reading:
+class PendingRead:
     """A slab that is being filled."""
 
     def __init__(self, parts: list[Future[None]]) -> None:
@@ -94,7 +94,7 @@ class Readers:
         """Of all threads together."""
         return self._threads * self._scratch_bytes
 
-    def start(self, recipe: Recipe, slab: torch.Tensor, *, forget: bool = False) -> Reading:
+    def start(self, recipe: Recipe, slab: torch.Tensor, *, forget: bool = False) -> PendingRead:
         """Fill a slab in the background. The slab must not be touched until the reading is waited for.
 
         `forget` lets the system's cache drop the bytes behind the reading.
@@ -103,15 +103,15 @@ class Readers:
             _Task(self._request, request, slab, forget) for request in recipe.requests
         ]
         tasks += [_Task(self._convert, conversion, slab) for conversion in recipe.conversions]
-        return Reading([self._pool.submit(task) for task in tasks])
+        return PendingRead([self._pool.submit(task) for task in tasks])
 
-    def copy(self, pieces: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Reading:
+    def copy(self, pieces: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> PendingRead:
         """Copy within host memory in the background: pairs of where to and where from, the same size each."""
-        return Reading([self._pool.submit(_Task(_copy, target, source)) for target, source in pieces])
+        return PendingRead([self._pool.submit(_Task(_copy, target, source)) for target, source in pieces])
 
     def populate(
-        self, recipe: Recipe, pages: Mapping[Path, Pages], *, again: bool, after: Reading | None
-    ) -> Reading:
+        self, recipe: Recipe, pages: Mapping[Path, Pages], *, again: bool, after: PendingRead | None
+    ) -> PendingRead:
         """Bring pages in, in the background; not before `after` is done, so that no more is held than meant.
 
         `again` says that they were in before, and may still be.
@@ -123,11 +123,11 @@ class Readers:
             pages[request.path].bring(request.offset, request.nbytes, again=again)
             self.files.count(request.nbytes)
 
-        return Reading([self._pool.submit(bring, request) for request in recipe.requests])
+        return PendingRead([self._pool.submit(bring, request) for request in recipe.requests])
 
-    def release(self, recipe: Recipe, pages: Mapping[Path, Pages], *, forget: bool = False) -> Reading:
+    def release(self, recipe: Recipe, pages: Mapping[Path, Pages], *, forget: bool = False) -> PendingRead:
         """Let go of pages in the background; of the system's cache too where it is to `forget` them."""
-        return Reading([self._pool.submit(_release, recipe, pages, forget)])
+        return PendingRead([self._pool.submit(_release, recipe, pages, forget)])
 
     def quiesce(self) -> None:
         """Wait until everything that was asked for so far is done, also what nobody waits for.
@@ -155,7 +155,7 @@ class Readers:
         ]
         self.files.read_into(request.path, request.offset, parts, forget=forget)
 
-    def _convert(self, conversion: Conversion, slab: torch.Tensor) -> None:
+    def _convert(self, conversion: TensorConversion, slab: torch.Tensor) -> None:
         """Read a stored tensor by rows into scratch memory and put it, changed, where it belongs."""
         stored, piece, target = conversion.stored, conversion.piece, conversion.target
         weight = target.weight

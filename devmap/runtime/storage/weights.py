@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from devmap.inventory.checkpoint import StoredTensor
     from devmap.inventory.mapping import Piece
     from devmap.inventory.model import Inventory, TensorKind
-    from devmap.runtime.storage.module_scan import Survey
-    from devmap.runtime.storage.packing import Packing
+    from devmap.runtime.storage.module_scan import ModuleScan
+    from devmap.runtime.storage.packing import PackedParameter
 
 __all__ = [
     "ALIGNMENT",
-    "Field",
-    "Layout",
+    "SlabField",
+    "SlabLayout",
     "Weight",
     "Weights",
     "assembled",
@@ -52,7 +52,7 @@ class Weight:
     """The stored tensors that make it, where a checkpoint is behind it."""
     live: torch.Tensor | None = None
     """The tensor itself, where it came with the module."""
-    packing: Packing | None = None
+    packing: PackedParameter | None = None
     """How the parts make it, where it is a quantised parameter."""
     parts: tuple[Weight, ...] = ()
     """The plain tensors that a quantised parameter is made of; they have the bytes."""
@@ -71,7 +71,7 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class SlabField:
     """Where a weight lies in a slab, in bytes from its start."""
 
     weight: Weight
@@ -79,10 +79,10 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SlabLayout:
     """Weights side by side in one flat slab, without a gap."""
 
-    fields: tuple[Field, ...]
+    fields: tuple[SlabField, ...]
     nbytes: int
     packed: tuple[Weight, ...] = ()
     """The quantised parameters whose parts are among the fields."""
@@ -105,12 +105,12 @@ class Layout:
         return next(weight for weight in found if weight.name == name)
 
 
-def _view(slab: torch.Tensor, field: Field) -> torch.Tensor:
+def _view(slab: torch.Tensor, field: SlabField) -> torch.Tensor:
     weight = field.weight
     return slab[field.offset : field.offset + weight.nbytes].view(weight.dtype).view(weight.shape)
 
 
-def lay_out(weights: Iterable[Weight]) -> Layout:
+def lay_out(weights: Iterable[Weight]) -> SlabLayout:
     """Put weights side by side so that nothing is wasted.
 
     Weights of whole cache lines come first, in the order of the file, and so stay aligned; the rest follows
@@ -118,12 +118,14 @@ def lay_out(weights: Iterable[Weight]) -> Layout:
     weights, which is what the planner charges for a slot.
     """
     weights = list(weights)
-    fields: list[Field] = []
+    fields: list[SlabField] = []
     offset = 0
     for part in sorted((part for weight in weights for part in weight.plain), key=_order):
-        fields.append(Field(part, offset))
+        fields.append(SlabField(part, offset))
         offset += part.nbytes
-    return Layout(tuple(fields), offset, tuple(weight for weight in weights if weight.packing is not None))
+    return SlabLayout(
+        tuple(fields), offset, tuple(weight for weight in weights if weight.packing is not None)
+    )
 
 
 def assembled(tensors: Mapping[str, torch.Tensor], packed: Iterable[Weight]) -> dict[str, torch.Tensor]:
@@ -175,10 +177,10 @@ class Weights(dict[str, Weight]):
 
     def __init__(
         self,
-        found: Survey,
+        found: ModuleScan,
         inventory: Inventory | None,
         dtype: str | None,
-        packings: Mapping[str, Packing] | None = None,
+        packings: Mapping[str, PackedParameter] | None = None,
     ) -> None:
         """`dtype` is the plan's run dtype; `packings` are by the names of quantised parameters."""
         super().__init__()
@@ -205,11 +207,11 @@ class Weights(dict[str, Weight]):
         )
         return made
 
-    def packing(self, owner: str) -> Packing | None:
+    def packing(self, owner: str) -> PackedParameter | None:
         """How the parts of a quantised parameter make it; None for any other tensor."""
         return self._packings.get(owner)
 
-    def _packed(self, owner: str, packing: Packing) -> Weight:
+    def _packed(self, owner: str, packing: PackedParameter) -> Weight:
         assert self._inventory is not None
         parts = []
         for name in packing.names:

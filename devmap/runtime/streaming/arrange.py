@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.inventory.model import TensorKind
     from devmap.plan.model import Placement, Plan
-    from devmap.runtime.storage.module_scan import Spot, Survey
+    from devmap.runtime.storage.module_scan import ModuleScan, TensorLocation
     from devmap.runtime.storage.weights import Weight
 
-__all__ = ["Arrangement", "Block", "arrange", "cover", "divided"]
+__all__ = ["Arrangement", "StreamedPlacement", "arrange", "cover", "divided"]
 
 
 @dataclass(frozen=True)
-class Block:
+class StreamedPlacement:
     """The weights of one streamed placement."""
 
     placement: Placement
     weights: tuple[Weight, ...]
-    spots: tuple[Spot, ...]
+    locations: tuple[TensorLocation, ...]
     is_module: bool
     """False for a tensor on a module that is split: it has no forward of its own, and is fetched when it is
     used."""
@@ -46,12 +46,12 @@ class Block:
 class Arrangement:
     """Where everything goes."""
 
-    residents: Mapping[tuple[str, Device], tuple[Spot, ...]]
+    residents: Mapping[tuple[str, Device], tuple[TensorLocation, ...]]
     """By owner and device the places that show this copy of the weight; without those that are in place."""
     in_place_bytes: Mapping[Device, int]
     """Of tensors that came with the module and are on their device, in their dtype: nothing is done to them.
     """
-    blocks: tuple[Block, ...]
+    streamed: tuple[StreamedPlacement, ...]
     devices: frozenset[Device]
     """All that execute something."""
     regions: Mapping[str, Device]
@@ -62,8 +62,8 @@ class Arrangement:
     inputs go: what their code makes of them meets the first part's results."""
 
 
-def cover(found: Survey, plan: Plan) -> Sequence[Placement | None]:
-    """The placement of each of the survey's spots, in their order.
+def cover(found: ModuleScan, plan: Plan) -> Sequence[Placement | None]:
+    """The placement of each of the survey's locations, in their order.
 
     The tensor's own, or that of the nearest module around it. A plan may lack what costs nothing and is
     sure to be needed: a buffer that is computed goes where its neighbours execute, a tied tensor with the one
@@ -74,35 +74,35 @@ def cover(found: Survey, plan: Plan) -> Sequence[Placement | None]:
     for path in found.modules:
         own = placements.get(path)
         by_module[path] = own if own is not None or not path else by_module[path.rpartition(".")[0]]
-    covering = [placements.get(spot.name) or by_module[spot.module] for spot in found.spots]
+    covering = [placements.get(location.name) or by_module[location.module] for location in found.locations]
     if None in covering:
         _cover_implied(found, covering)
     return covering
 
 
-def _cover_implied(found: Survey, covering: list[Placement | None]) -> None:
+def _cover_implied(found: ModuleScan, covering: list[Placement | None]) -> None:
     by_owner: dict[str, Placement] = {}
     inside: dict[str, Placement] = {}
-    for spot, placement in zip(found.spots, covering, strict=True):
+    for location, placement in zip(found.locations, covering, strict=True):
         if placement is None:
             continue
-        by_owner.setdefault(spot.owner, placement)
-        path = spot.module
+        by_owner.setdefault(location.owner, placement)
+        path = location.module
         while path not in inside:
             inside[path] = placement
             path = path.rpartition(".")[0]
-    for index, (spot, placement) in enumerate(zip(found.spots, covering, strict=True)):
-        if placement is None and spot.owner in by_owner:
-            covering[index] = by_owner[spot.owner]
-        elif placement is None and not spot.persistent:
-            path = spot.module
+    for index, (location, placement) in enumerate(zip(found.locations, covering, strict=True)):
+        if placement is None and location.owner in by_owner:
+            covering[index] = by_owner[location.owner]
+        elif placement is None and not location.persistent:
+            path = location.module
             while path and path not in inside:
                 path = path.rpartition(".")[0]
             covering[index] = inside.get(path)
 
 
 def arrange(
-    found: Survey, covering: Sequence[Placement | None], weights: Mapping[str, Weight], plan: Plan
+    found: ModuleScan, covering: Sequence[Placement | None], weights: Mapping[str, Weight], plan: Plan
 ) -> Arrangement:
     """Sort every place of the module tree; `covering` is what `cover` says, with a placement for each.
 
@@ -112,8 +112,8 @@ def arrange(
     """
     sides: dict[Device, _Side] = {}
     by_placement: dict[int, _Side] = {}
-    streamed: dict[str, list[Spot]] = {}
-    for spot, placement in zip(found.spots, covering, strict=True):
+    streamed: dict[str, list[TensorLocation]] = {}
+    for location, placement in zip(found.locations, covering, strict=True):
         assert placement is not None
         side = by_placement.get(id(placement))
         if side is None:
@@ -122,21 +122,21 @@ def arrange(
                 device, _Side(device, found, plan.dtype)
             )
         if placement.home is not placement.executes_on and placement.is_streamed:
-            stays = spot.kind == "buffer" and not (spot.persistent and plan.offload_buffers)
+            stays = location.kind == "buffer" and not (location.persistent and plan.offload_buffers)
             if not stays:
-                streamed.setdefault(placement.path, []).append(spot)
+                streamed.setdefault(placement.path, []).append(location)
                 continue
-        side.add(spot)
+        side.add(location)
     placements = {placement.path: placement for placement in plan.placements} if streamed else {}
     blocks = []
-    for path, spots in streamed.items():
+    for path, locations in streamed.items():
         placement = placements[path]
         side = sides[placement.executes_on]
-        moving = [spot for spot in spots if not side.add_tied(spot)]
+        moving = [location for location in locations if not side.add_tied(location)]
         if moving:
-            owners = dict.fromkeys(spot.owner for spot in moving)
+            owners = dict.fromkeys(location.owner for location in moving)
             blocks.append(
-                Block(
+                StreamedPlacement(
                     placement,
                     tuple(weights[owner] for owner in owners),
                     tuple(moving),
@@ -148,9 +148,9 @@ def arrange(
     executing = _executing(found, covering) if len(sides) > 1 or blocks else {}
     return Arrangement(
         {
-            (owner, device): tuple(spots)
+            (owner, device): tuple(locations)
             for device, side in sides.items()
-            for owner, spots in side.moving.items()
+            for owner, locations in side.moving.items()
         },
         {device: side.in_place_bytes for device, side in sides.items() if side.in_place_bytes},
         tuple(blocks),
@@ -163,8 +163,8 @@ def arrange(
 class _Side:
     """What stays on one device: the tensors that have to be brought there, and those that are there."""
 
-    def __init__(self, device: Device, found: Survey, dtype: str | None) -> None:
-        self.moving: dict[str, list[Spot]] = {}
+    def __init__(self, device: Device, found: ModuleScan, dtype: str | None) -> None:
+        self.moving: dict[str, list[TensorLocation]] = {}
         self.in_place_bytes = 0
         self._in_place: set[str] = set()
         self._found = found
@@ -172,18 +172,18 @@ class _Side:
         self._device = backend_for(device).torch_device
         self._as_it_is: dict[tuple[torch.dtype, TensorKind], bool] = {}
 
-    def add(self, spot: Spot) -> None:
+    def add(self, location: TensorLocation) -> None:
         """A place whose tensor stays here."""
-        owner = spot.owner
+        owner = location.owner
         if owner in self._in_place:
             return
-        spots = self.moving.get(owner)
-        if spots is not None:
-            spots.append(spot)
+        locations = self.moving.get(owner)
+        if locations is not None:
+            locations.append(location)
             return
-        tensor = spot.table[spot.key]
+        tensor = location.table[location.key]
         assert tensor is not None
-        kind = spot.kind if owner is spot.name else self._found.owners[owner].kind
+        kind = location.kind if owner is location.name else self._found.owners[owner].kind
         as_it_is = self._as_it_is.get((tensor.dtype, kind))
         if as_it_is is None:
             as_it_is = self._as_it_is[tensor.dtype, kind] = (
@@ -193,22 +193,22 @@ class _Side:
             self._in_place.add(owner)
             self.in_place_bytes += tensor.nbytes
         else:
-            self.moving[owner] = [spot]
+            self.moving[owner] = [location]
 
-    def add_tied(self, spot: Spot) -> bool:
+    def add_tied(self, location: TensorLocation) -> bool:
         """A place of a streamed block: whether its tensor stays here anyway, and is shown there."""
-        spots = self.moving.get(spot.owner)
-        if spots is not None:
-            spots.append(spot)
-        return spots is not None or spot.owner in self._in_place
+        locations = self.moving.get(location.owner)
+        if locations is not None:
+            locations.append(location)
+        return locations is not None or location.owner in self._in_place
 
 
-def _executing(found: Survey, covering: Sequence[Placement | None]) -> dict[str, set[Device]]:
+def _executing(found: ModuleScan, covering: Sequence[Placement | None]) -> dict[str, set[Device]]:
     """The devices that execute something in each module that has tensors."""
     executes: dict[str, set[Device]] = {}
-    for spot, placement in zip(found.spots, covering, strict=True):
+    for location, placement in zip(found.locations, covering, strict=True):
         assert placement is not None
-        executes.setdefault(spot.module, set()).add(placement.executes_on)
+        executes.setdefault(location.module, set()).add(placement.executes_on)
     for path in reversed(list(found.modules)):  # a module stands before those inside it
         if path and path in executes:
             executes.setdefault(path.rpartition(".")[0], set()).update(executes[path])
@@ -216,7 +216,7 @@ def _executing(found: Survey, covering: Sequence[Placement | None]) -> dict[str,
 
 
 def _regions(
-    found: Survey, executes: Mapping[str, set[Device]], placements: Iterable[str]
+    found: ModuleScan, executes: Mapping[str, set[Device]], placements: Iterable[str]
 ) -> dict[str, Device]:
     """Where inputs are moved: at the outermost modules that execute on one device.
 
@@ -245,11 +245,11 @@ def _regions(
 
 
 def _spanning(
-    found: Survey, covering: Sequence[Placement | None], executes: Mapping[str, set[Device]]
+    found: ModuleScan, covering: Sequence[Placement | None], executes: Mapping[str, set[Device]]
 ) -> dict[str, Device]:
     first: dict[str, Device] = {}
-    for spot, placement in zip(found.spots, covering, strict=True):
-        path = spot.module
+    for location, placement in zip(found.locations, covering, strict=True):
+        path = location.module
         while path not in first:  # those above a module that is there are there
             assert placement is not None
             first[path] = placement.executes_on
@@ -261,7 +261,7 @@ def _spanning(
     }
 
 
-def _has_forward(found: Survey, path: str) -> bool:
+def _has_forward(found: ModuleScan, path: str) -> bool:
     return type(found.modules[path]).forward is not nn.Module.forward
 
 
@@ -273,7 +273,7 @@ def _has_forward(found: Survey, path: str) -> bool:
 # inside it that hold tensors.
 
 
-def divided(block: Block, limit_bytes: int) -> Iterator[Block]:
+def divided(block: StreamedPlacement, limit_bytes: int) -> Iterator[StreamedPlacement]:
     """The block, or the blocks that take its place where it is too large."""
     placement = block.placement
     if (
@@ -285,14 +285,14 @@ def divided(block: Block, limit_bytes: int) -> Iterator[Block]:
         yield block
         return
     weights = {weight.name: weight for weight in block.weights}
-    by_module: dict[str, list[Spot]] = {}
-    for spot in block.spots:
-        by_module.setdefault(spot.module, []).append(spot)
-    for path, spots in by_module.items():
-        owners = dict.fromkeys(spot.owner for spot in spots)
-        yield Block(
+    by_module: dict[str, list[TensorLocation]] = {}
+    for location in block.locations:
+        by_module.setdefault(location.module, []).append(location)
+    for path, locations in by_module.items():
+        owners = dict.fromkeys(location.owner for location in locations)
+        yield StreamedPlacement(
             placement._replace(path=path),
             tuple(weights[owner] for owner in owners),
-            tuple(spots),
+            tuple(locations),
             is_module=True,
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devmap.runtime.streaming.lanes import Lane
     from devmap.runtime.streaming.mapped_lanes import MappedLane
     from devmap.runtime.streaming.ring import Ring
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
     from devmap.runtime.streaming.unblocked_weights import DirectWeights
 
 __all__ = ["Engine"]
@@ -56,23 +56,23 @@ class Engine:
     _is_closed: bool = False
     _is_broken: bool = False
     """Whether an interrupt left things half done; they are put right by whoever has the lock next."""
-    _inside: list[tuple[Unit, torch.autograd.graph.saved_tensors_hooks | None, int]] = field(
+    _inside: list[tuple[StreamedBlock, torch.autograd.graph.saved_tensors_hooks | None, int]] = field(
         default_factory=list
     )
     _values: weakref.WeakValueDictionary[str, torch.Tensor] = field(
         default_factory=weakref.WeakValueDictionary
     )
 
-    def enter(self, unit: Unit) -> None:
+    def enter(self, block: StreamedBlock) -> None:
         """Bring a block in for its forward.
 
         Raises:
             StreamError: when it cannot be read. Nothing is held then, and the next call tries again.
         """
         with HeldSignals():
-            self._enter(unit)
+            self._enter(block)
 
-    def _enter(self, unit: Unit) -> None:
+    def _enter(self, block: StreamedBlock) -> None:
         self._require_own_process()
         self._lock.acquire()
         try:
@@ -81,22 +81,22 @@ class Engine:
             if not self._is_checked:  # once a pass, and where an error can be raised
                 self.readers.files.require_maps()
                 self._is_checked = True
-            if unit.depth == 0:
-                self.lanes[unit.device].bring(unit)
-                self._tell_others(unit)
+            if block.depth == 0:
+                self.lanes[block.device].bring(block)
+                self._tell_others(block)
         except BaseException:
             self._lock.release()
             raise
         hooks = None
         if torch.is_grad_enabled():
-            device = self.lanes[unit.device].backend.torch_device
-            hooks = saved_weights(unit, device, lambda name: self.fetch(unit.home, name, device))
-        unit.depth += 1
-        self._inside.append((unit, hooks, threading.get_ident()))
+            device = self.lanes[block.device].backend.torch_device
+            hooks = saved_weights(block, device, lambda name: self.fetch(block.home, name, device))
+        block.depth += 1
+        self._inside.append((block, hooks, threading.get_ident()))
         if hooks is not None:
             hooks.__enter__()
 
-    def leave(self, unit: Unit, *, failed: bool = False) -> None:
+    def leave(self, block: StreamedBlock, *, failed: bool = False) -> None:
         """Let a block go after its forward, whether that went well or not.
 
         Nothing happens if it did not come in.
@@ -107,12 +107,12 @@ class Engine:
             StreamError: when the forward wrote to a streamed weight.
         """
         with HeldSignals():
-            self._leave(unit, failed=failed)
+            self._leave(block, failed=failed)
 
-    def _leave(self, unit: Unit, *, failed: bool) -> None:
+    def _leave(self, block: StreamedBlock, *, failed: bool) -> None:
         if (
             not self._inside
-            or self._inside[-1][0] is not unit
+            or self._inside[-1][0] is not block
             or self._inside[-1][2] != threading.get_ident()
         ):
             return
@@ -121,10 +121,10 @@ class Engine:
             if hooks is not None:
                 hooks.__exit__()
             self._inside.pop()  # not before: what an interrupt finds here, it lets go of
-            unit.depth -= 1
-            if unit.depth == 0:
-                self.lanes[unit.device].free(unit, failed=failed)
-                self._tell_others(unit)
+            block.depth -= 1
+            if block.depth == 0:
+                self.lanes[block.device].free(block, failed=failed)
+                self._tell_others(block)
         except Exception:
             self._release()
             raise
@@ -147,11 +147,11 @@ class Engine:
         if not self._lock._is_owned():  # noqa: SLF001 - what Condition asks of a lock
             return
         while self.held_by_this_thread() > held:
-            unit, hooks, _ = self._inside[-1]
+            block, hooks, _ = self._inside[-1]
             if hooks is not None and is_innermost(hooks):
                 hooks.__exit__()
             self._inside.pop()
-            unit.depth -= 1
+            block.depth -= 1
         if held == 0:
             try:
                 self._recover_if_broken()
@@ -201,11 +201,11 @@ class Engine:
                 help="load the model in the process that runs it, or start processes with 'spawn'",
             )
 
-    def _tell_others(self, unit: Unit) -> None:
+    def _tell_others(self, block: StreamedBlock) -> None:
         """Other accelerators may have been waiting for their turn in the ring."""
-        if self.ring is not None and unit.device.is_accelerator:
+        if self.ring is not None and block.device.is_accelerator:
             for device, lane in self.lanes.items():
-                if device is not unit.device and device.is_accelerator:
+                if device is not block.device and device.is_accelerator:
                     lane.read_ahead()
 
     def fetch(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from devmap.devices.backend import Backend
     from devmap.runtime.streaming.counters import Counters
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
     from devmap.runtime.streaming.transfers import Feeder
 
 __all__ = ["Lane", "wait_for", "written_to"]
@@ -46,7 +46,7 @@ class Lane:
     def __init__(
         self,
         backend: Backend,
-        units: Sequence[Unit],
+        blocks: Sequence[StreamedBlock],
         slots: list[Slot],
         counters: Counters,
         *,
@@ -57,14 +57,14 @@ class Lane:
         None on the CPU, where they are read straight into slots.
         """
         self.backend = backend
-        self.units = units
+        self.blocks = blocks
         self.slots = slots
         self._counters = counters
-        self._order = Order(len(units))
+        self._order = Order(len(blocks))
         self._feeder = feeder
         self._given_away: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    def bring(self, unit: Unit) -> None:
+    def bring(self, block: StreamedBlock) -> None:
         """Make a block's bytes ready in a slot and bind its parameters to it.
 
         Raises:
@@ -72,68 +72,68 @@ class Lane:
         """
         if self.backend.is_capturing:
             raise StreamError(
-                f"the block '{unit.path}' is streamed and cannot be captured in a graph: its weights lie "
+                f"the block '{block.path}' is streamed and cannot be captured in a graph: its weights lie "
                 f"elsewhere in each pass",
                 help="capture modules that stay on a device, or keep this one there in the device map",
             )
-        slot = self._slot_of(unit)
+        slot = self._slot_of(block)
         if slot is None:
             self._counters.misses += 1
-            slot = self._victim(unit)
-            self._fill(unit, slot)
+            slot = self._victim(block)
+            self._fill(block, slot)
             self._wait(slot)
         else:
             self._counters.hits += 1
-            self._wait_or_retry(unit, slot)
+            self._wait_or_retry(block, slot)
         self.backend.wait(slot.copied)
         # The block may have run last on another stream of the caller's. Behind its mark, the mark that `free`
         # records stands for both, and the next copy waits for both.
         self.backend.wait(slot.computed)
         slot.in_use = True
         slot.version = slot.writes
-        unit.prepare(slot)
-        slot.holders = self._holders(unit, slot)
-        unit.bind(slot)
-        if not self._order.record(unit.index):
+        block.prepare(slot)
+        slot.holders = self._holders(block, slot)
+        block.bind(slot)
+        if not self._order.record(block.index):
             self._counters.order_misses += 1
         if self._feeder is not None:
-            self._feeder.record(unit)
+            self._feeder.record(block)
         self.read_ahead()
 
-    def free(self, unit: Unit, *, failed: bool) -> None:
+    def free(self, block: StreamedBlock, *, failed: bool) -> None:
         """Take a block's parameters out of its slot, and fill the slot with what comes next.
 
         Raises:
             StreamError: when the forward wrote to one of the block's weights, or more of them were kept than
                 there is room for.
         """
-        slot = unit.place
+        slot = block.place
         assert isinstance(slot, Slot)
-        unit.unbind()
+        block.unbind()
         self.backend.record(slot.computed)
         slot.in_use = False
         was_written = slot.writes != slot.version
         if slot.is_extra:
-            unit.forget(slot)
-        elif self._holders(unit, slot) != slot.holders:
-            self._give_away(unit, slot, failed=failed)
+            block.forget(slot)
+        elif self._holders(block, slot) != slot.holders:
+            self._give_away(block, slot, failed=failed)
         if was_written:
             self._empty(slot)
             if failed:
                 return
-            raise written_to(unit)
+            raise written_to(block)
         self.read_ahead()
 
     def read_ahead(self) -> None:
         """Start to bring the next blocks into free slots, and those after them into host memory."""
-        wanted = [self.units[index] for index in self._order.upcoming(len(self.slots))]
-        for unit in wanted:
-            if self._slot_of(unit) is not None:
+        wanted = [self.blocks[index] for index in self._order.upcoming(len(self.slots))]
+        for block in wanted:
+            if self._slot_of(block) is not None:
                 continue
-            slot = next((slot for slot in self.slots if _is_free(slot) and slot.unit not in wanted), None)
-            if slot is None or not (self._feeder is None or self._feeder.is_near(unit)):
+            slot = next((slot for slot in self.slots if _is_free(slot) and slot.block not in wanted), None)
+            if slot is None or not (self._feeder is None or self._feeder.is_near(block)):
                 break
-            self._fill(unit, slot)
+            self._fill(block, slot)
         if self._feeder is not None:
             self._feeder.read_ahead()
 
@@ -161,10 +161,10 @@ class Lane:
             self._empty(slot)
             slot.in_use = False
             self.backend.record(slot.computed)
-        for unit in self.units:
-            unit.depth = 0
-            unit.unbind()
-            unit.forget_all()  # with the tensors over slots that were made for one call
+        for block in self.blocks:
+            block.depth = 0
+            block.unbind()
+            block.forget_all()  # with the tensors over slots that were made for one call
 
     def close(self) -> None:
         """Let what is under way end, and drop the slots."""
@@ -173,42 +173,42 @@ class Lane:
                 slot.filling.settle()
         if self._feeder is not None:
             self._feeder.close()
-        for unit in self.units:
-            unit.forget_all()
+        for block in self.blocks:
+            block.forget_all()
         self.slots.clear()
 
-    def _slot_of(self, unit: Unit) -> Slot | None:
-        return next((slot for slot in self.slots if slot.unit is unit), None)
+    def _slot_of(self, block: StreamedBlock) -> Slot | None:
+        return next((slot for slot in self.slots if slot.block is block), None)
 
-    def _victim(self, unit: Unit) -> Slot:
+    def _victim(self, block: StreamedBlock) -> Slot:
         """The slot whose block is needed last.
 
         One more where a block calls another and all slots are in use.
         """
         idle = [slot for slot in self.slots if not slot.in_use]
         if not idle:
-            extra = new_slot(self.backend, unit.layout.nbytes)
+            extra = new_slot(self.backend, block.layout.nbytes)
             extra.is_extra = True
             return extra
-        upcoming = [self.units[index] for index in self._order.upcoming(len(self.slots))]
+        upcoming = [self.blocks[index] for index in self._order.upcoming(len(self.slots))]
         slot = max(
-            idle, key=lambda each: upcoming.index(each.unit) if each.unit in upcoming else len(upcoming)
+            idle, key=lambda each: upcoming.index(each.block) if each.block in upcoming else len(upcoming)
         )
         if slot.filling is not None:
             slot.filling.settle()
         return slot
 
-    def _fill(self, unit: Unit, slot: Slot) -> None:
+    def _fill(self, block: StreamedBlock, slot: Slot) -> None:
         self._empty(slot)
-        slot.unit = unit
+        slot.block = block
         self.backend.discard(slot.slab)
-        self._counters.add(streamed=unit.layout.nbytes)
-        slot.filling = unit.start(slot.slab) if self._feeder is None else self._feeder.start(unit, slot)
+        self._counters.add(streamed=block.layout.nbytes)
+        slot.filling = block.start(slot.slab) if self._feeder is None else self._feeder.start(block, slot)
 
     def _empty(self, slot: Slot) -> None:
-        if slot.unit is not None and self._feeder is not None:
-            self._feeder.leave(slot.unit)
-        slot.unit = slot.filling = None
+        if slot.block is not None and self._feeder is not None:
+            self._feeder.leave(slot.block)
+        slot.block = slot.filling = None
 
     def _wait(self, slot: Slot) -> None:
         assert slot.filling is not None
@@ -219,19 +219,19 @@ class Lane:
             self._empty(slot)
             raise
 
-    def _wait_or_retry(self, unit: Unit, slot: Slot) -> None:
+    def _wait_or_retry(self, block: StreamedBlock, slot: Slot) -> None:
         try:
             self._wait(slot)
         except StreamError:  # it was read ahead, maybe long ago: what was wrong then may be right now
-            self._fill(unit, slot)
+            self._fill(block, slot)
             self._wait(slot)
 
-    def _holders(self, unit: Unit, slot: Slot) -> tuple[int, int]:
+    def _holders(self, block: StreamedBlock, slot: Slot) -> tuple[int, int]:
         storage = self.backend.storage(slot.slab)
         # Torch's own count of what shares bytes.
-        return torch._C._storage_Use_Count(storage._cdata), unit.holders(slot)  # noqa: SLF001
+        return torch._C._storage_Use_Count(storage._cdata), block.holders(slot)  # noqa: SLF001
 
-    def _give_away(self, unit: Unit, slot: Slot, *, failed: bool) -> None:
+    def _give_away(self, block: StreamedBlock, slot: Slot, *, failed: bool) -> None:
         """Leave a slab to those who kept something of it, and put a new one in its place."""
         self._counters.given_away += 1
         self._given_away.add(self.backend.storage(slot.slab))
@@ -239,13 +239,13 @@ class Lane:
             len(self._given_away) > _KEPT_SLABS and not failed
         ):  # an error on its way keeps what its frames saw
             raise StreamError(
-                f"weights of '{unit.path}' and of other blocks are kept beyond their forward, "
+                f"weights of '{block.path}' and of other blocks are kept beyond their forward, "
                 f"{len(self._given_away)} slots of them",
                 help="copy what you keep (tensor.clone()), or keep these modules on a device in the "
                 "device map",
             )
         self._empty(slot)
-        for each in self.units:
+        for each in self.blocks:
             each.forget(slot)
         try:
             slot.slab = allocate_slab(self.backend, slot.slab.numel())
@@ -256,7 +256,7 @@ class Lane:
                 return
             self.slots.append(slot)
             raise StreamError(
-                f"a weight of '{unit.path}' is kept beyond its forward, and {error.device} has no room "
+                f"a weight of '{block.path}' is kept beyond its forward, and {error.device} has no room "
                 f"for another slot",
                 help="copy what you keep (tensor.clone()), or keep this module on a device in the device map",
             ) from error
@@ -282,10 +282,10 @@ def wait_for(
         )
 
 
-def written_to(unit: Unit) -> StreamError:
+def written_to(block: StreamedBlock) -> StreamError:
     """What to raise when a forward has changed its streamed weights."""
     return StreamError(
-        f"the forward of '{unit.path}' wrote to one of its weights or buffers; they are streamed and read "
+        f"the forward of '{block.path}' wrote to one of its weights or buffers; they are streamed and read "
         f"anew for each pass",
         help="keep this module on a device in the device map",
     )

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import torch
 
     from devmap.runtime.storage.files import Pages
-    from devmap.runtime.storage.readers import Readers, Reading
-    from devmap.runtime.storage.weights import Layout
+    from devmap.runtime.storage.readers import PendingRead, Readers
+    from devmap.runtime.storage.weights import SlabLayout
     from devmap.runtime.streaming.counters import Counters
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["MappedLane"]
 
@@ -50,14 +50,14 @@ class _Window:
     """As they lie in the files."""
     forgets: bool = False
     """Whether the system's cache is to drop its pages too when they are let go of."""
-    filling: Reading | None = None
+    filling: PendingRead | None = None
     """Its pages are on the way, or came since it last ran."""
     is_held: bool = False
     """Whether pages of it may count as this process's memory."""
     version: int = 0
     """`writes` when its block came in."""
 
-    def views(self, layout: Layout) -> Mapping[str, torch.Tensor]:
+    def views(self, layout: SlabLayout) -> Mapping[str, torch.Tensor]:
         """The block's tensors."""
         return layout.assembled(dict(self.tensors))
 
@@ -75,15 +75,17 @@ class MappedLane:
     block is in.
     """
 
-    def __init__(self, units: Sequence[Unit], readers: Readers, counters: Counters, *, most: int) -> None:
+    def __init__(
+        self, blocks: Sequence[StreamedBlock], readers: Readers, counters: Counters, *, most: int
+    ) -> None:
         """`most` is how many blocks may be held at once."""
         self.backend = backend_for(CPU)
-        self._units = units
+        self._units = blocks
         self._readers = readers
         self._counters = counters
         self._most = most
-        self._order = Order(len(units))
-        self._windows: dict[Unit, _Window] = {}
+        self._order = Order(len(blocks))
+        self._windows: dict[StreamedBlock, _Window] = {}
 
     is_mapped = True
     """Whether its blocks run from the pages of their files."""
@@ -91,66 +93,66 @@ class MappedLane:
     @property
     def nbytes(self) -> int:
         """What its windows take at most, unless blocks call each other."""
-        return self._most * max(unit.layout.nbytes for unit in self._units)
+        return self._most * max(block.layout.nbytes for block in self._units)
 
-    def bring(self, unit: Unit) -> None:
+    def bring(self, block: StreamedBlock) -> None:
         """Make a block's pages ready and bind its parameters to them.
 
         Raises:
             StreamError: when a read failed twice. The block can be asked for again.
         """
-        window = self._windows.get(unit)
+        window = self._windows.get(block)
         if window is None or window.filling is None:
             self._counters.misses += 1
         else:
             self._counters.hits += 1
         try:
             self._wait(
-                unit, window if window is not None and window.filling is not None else self._open(unit)
+                block, window if window is not None and window.filling is not None else self._open(block)
             )
         except (
             StreamError
         ):  # it was mapped or read ahead, maybe long ago: what was wrong then may be right now
-            self._wait(unit, self._open(unit))
-        window = self._windows[unit]
+            self._wait(block, self._open(block))
+        window = self._windows[block]
         window.version = window.writes
-        unit.bind(window)
-        if not self._order.record(unit.index):
+        block.bind(window)
+        if not self._order.record(block.index):
             self._counters.order_misses += 1
         self.read_ahead()
 
-    def free(self, unit: Unit, *, failed: bool) -> None:
+    def free(self, block: StreamedBlock, *, failed: bool) -> None:
         """Take a block's parameters out of the module, and bring in what comes next.
 
         Raises:
             StreamError: when the forward wrote to one of the block's weights.
         """
-        unit.unbind()
-        window = self._windows[unit]
+        block.unbind()
+        window = self._windows[block]
         window.filling = None
         if window.writes != window.version:
             self._release(window).wait()
-            self._drop(unit)  # what was written stays on pages that are shared with a neighbour
+            self._drop(block)  # what was written stays on pages that are shared with a neighbour
             if not failed:
-                raise written_to(unit)
+                raise written_to(block)
         self.read_ahead()
 
     def read_ahead(self) -> None:
         """Start to bring in the pages of the next blocks, as far as there is room for them."""
         for index in self._order.upcoming(min(_AHEAD, self._most)):
-            unit = self._units[index]
-            window = self._windows.get(unit)
-            if (window is None or window.filling is None) and unit.place is None:
+            block = self._units[index]
+            window = self._windows.get(block)
+            if (window is None or window.filling is None) and block.place is None:
                 try:
-                    if not self._open_ahead(unit):
+                    if not self._open_ahead(block):
                         break
                 except StreamError:  # the block says so itself when it is called
                     break
 
     def trim(self) -> None:
         """Let go of every block that does not run."""
-        for unit, window in self._windows.items():
-            if unit.place is None:
+        for block, window in self._windows.items():
+            if block.place is None:
                 if window.filling is not None:
                     window.filling.settle()
                 self._release(window).wait()
@@ -160,9 +162,9 @@ class MappedLane:
 
     def reset(self) -> None:
         """Take every block out and let go of its pages. Nothing may be under way, and no block in."""
-        for unit in self._units:
-            unit.depth = 0
-            unit.unbind()
+        for block in self._units:
+            block.depth = 0
+            block.unbind()
         for window in self._windows.values():
             self._release(window).wait()
 
@@ -171,38 +173,38 @@ class MappedLane:
         for window in self._windows.values():
             if window.filling is not None:
                 window.filling.settle()
-        for unit in self._units:
-            unit.forget_all()
+        for block in self._units:
+            block.forget_all()
         self._windows.clear()
 
-    def _open_ahead(self, unit: Unit) -> bool:
+    def _open_ahead(self, block: StreamedBlock) -> bool:
         held = [each for each, window in self._windows.items() if window.is_held]
-        if unit in held or len(held) < self._most:
-            self._open(unit)
+        if block in held or len(held) < self._most:
+            self._open(block)
             return True
-        return self._make_room(held, unit)
+        return self._make_room(held, block)
 
-    def _make_room(self, held: Sequence[Unit], unit: Unit) -> bool:
+    def _make_room(self, held: Sequence[StreamedBlock], block: StreamedBlock) -> bool:
         """Open a block in the place of the one that is needed last.
 
         False where all others run or are needed sooner.
         """
         turns = self._turns()
         victim = max((each for each in held if each.place is None), key=turns, default=None)
-        if victim is None or turns(victim) <= turns(unit):
+        if victim is None or turns(victim) <= turns(block):
             return False
-        self._open(unit, after=self._release(self._windows[victim]))
+        self._open(block, after=self._release(self._windows[victim]))
         return True
 
-    def _turns(self) -> Callable[[Unit], int]:
+    def _turns(self) -> Callable[[StreamedBlock], int]:
         """How soon a block is needed, by the recorded order."""
         turns = {index: turn for turn, index in enumerate(self._order.upcoming(len(self._units)))}
-        return lambda unit: turns.get(unit.index, len(turns))
+        return lambda block: turns.get(block.index, len(turns))
 
-    def _open(self, unit: Unit, *, after: Reading | None = None) -> _Window:
-        window = self._windows.get(unit)
+    def _open(self, block: StreamedBlock, *, after: PendingRead | None = None) -> _Window:
+        window = self._windows.get(block)
         if window is None:
-            window = self._windows[unit] = self._window_of(unit)
+            window = self._windows[block] = self._window_of(block)
         if after is None and not window.is_held:
             held = [each for each, other in self._windows.items() if other.is_held]
             idle = [each for each in held if each.place is None]
@@ -212,11 +214,11 @@ class MappedLane:
             window.recipe, window.pages, again=window.is_held, after=after
         )
         window.is_held = True
-        self._counters.add(streamed=unit.layout.nbytes)
+        self._counters.add(streamed=block.layout.nbytes)
         return window
 
-    def _window_of(self, unit: Unit) -> _Window:
-        recipe = recipe_of(unit.layout, request_bytes=_REQUEST_BYTES)
+    def _window_of(self, block: StreamedBlock) -> _Window:
+        recipe = recipe_of(block.layout, request_bytes=_REQUEST_BYTES)
         pages = {each.path: self._readers.files.pages(each.path, streamed=True) for each in recipe.requests}
         for each in recipe.requests:
             try:
@@ -225,20 +227,20 @@ class MappedLane:
                 self._readers.files.forget_pages(each.path, pages[each.path])
                 raise
         tensors = {}
-        for target in unit.layout.fields:
+        for target in block.layout.fields:
             weight, (stored, _) = target.weight, target.weight.stored[0]
             flat = pages[stored.file].memory[stored.offset : stored.offset + weight.nbytes]
             tensors[weight.name] = flat.view(weight.dtype).view(weight.shape)
-        assert isinstance(unit.home, DiskHome)
-        return _Window(recipe, pages, tensors, forgets=unit.home.forgets)
+        assert isinstance(block.home, DiskHome)
+        return _Window(recipe, pages, tensors, forgets=block.home.forgets)
 
-    def _release(self, window: _Window) -> Reading:
+    def _release(self, window: _Window) -> PendingRead:
         if window.filling is not None:
             window.filling.settle()
         window.is_held, window.filling = False, None
         return self._readers.release(window.recipe, window.pages, forget=window.forgets)
 
-    def _wait(self, unit: Unit, window: _Window) -> None:
+    def _wait(self, block: StreamedBlock, window: _Window) -> None:
         assert window.filling is not None
         try:
             wait_for(window.filling, self._counters)
@@ -246,12 +248,12 @@ class MappedLane:
                 window.pages[request.path].require(request.offset + request.nbytes)
         except BaseException:
             window.filling.settle()
-            self._drop(unit)  # the file may be another one by the next time
+            self._drop(block)  # the file may be another one by the next time
             raise
 
-    def _drop(self, unit: Unit) -> None:
+    def _drop(self, block: StreamedBlock) -> None:
         """Forget a block's window, and map its files anew the next time."""
-        window = self._windows.pop(unit)
-        unit.forget(window)
+        window = self._windows.pop(block)
+        block.forget(window)
         for path, pages in window.pages.items():
             self._readers.files.forget_pages(path, pages)

@@ -16,7 +16,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["is_innermost", "saved_weights"]
 
@@ -32,14 +32,14 @@ class _Saved:
 
 
 def saved_weights(
-    unit: Unit, device: torch.device, fetch: Callable[[str], torch.Tensor]
+    block: StreamedBlock, device: torch.device, fetch: Callable[[str], torch.Tensor]
 ) -> torch.autograd.graph.saved_tensors_hooks:
     """Hooks for the time of a block's forward on `device`; `fetch` gives a weight there by its name."""
 
     def pack(tensor: torch.Tensor) -> torch.Tensor | _Saved:
         if tensor.layout is not torch.strided or tensor.device != device or tensor.numel() == 0:
             return tensor
-        found = unit.locate(tensor.data_ptr())
+        found = block.locate(tensor.data_ptr())
         if found is None:
             return tensor
         name, nbytes = found

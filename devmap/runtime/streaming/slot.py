@@ -9,8 +9,8 @@ import torch
 
 if TYPE_CHECKING:
     from devmap.devices.backend import Backend, Event
-    from devmap.runtime.storage.weights import Layout
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.storage.weights import SlabLayout
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["Filling", "Slot", "new_slot"]
 
@@ -38,7 +38,7 @@ class Slot:
     """Its last block's kernels are done."""
     copied: Event
     """Its block's bytes have arrived."""
-    unit: Unit | None = None
+    block: StreamedBlock | None = None
     filling: Filling | None = None
     in_use: bool = False
     is_extra: bool = False
@@ -49,7 +49,7 @@ class Slot:
     """What referred to the slab and to its block's tensors when the block came in; more when it leaves means
     that one was kept."""
 
-    def views(self, layout: Layout) -> dict[str, torch.Tensor]:
+    def views(self, layout: SlabLayout) -> dict[str, torch.Tensor]:
         """A block's tensors in it."""
         return layout.views(self.slab)
 

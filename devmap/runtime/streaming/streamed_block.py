@@ -18,36 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.runtime.storage.module_scan import Spot
-    from devmap.runtime.storage.packing import Packing
-    from devmap.runtime.storage.readers import Reading
-    from devmap.runtime.storage.weights import Layout
+    from devmap.runtime.storage.module_scan import TensorLocation
+    from devmap.runtime.storage.packing import PackedParameter
+    from devmap.runtime.storage.readers import PendingRead
+    from devmap.runtime.storage.weights import SlabLayout
 
-__all__ = ["Binding", "Place", "Unit"]
+__all__ = ["BlockMemory", "StreamedBlock", "TensorBinding"]
 
 
-class Place(Protocol):
+class BlockMemory(Protocol):
     """Where a block's bytes are while it runs: a slot, or its file's pages."""
 
-    def views(self, layout: Layout) -> Mapping[str, torch.Tensor]:
+    def views(self, layout: SlabLayout) -> Mapping[str, torch.Tensor]:
         """The block's tensors there, by name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class TensorBinding:
     """One place of the module tree and what stands there while the block does not run."""
 
-    spot: Spot
+    location: TensorLocation
     placeholder: torch.Tensor
     """A `StreamedWeight`, or, for a tied weight that stays on the device, that."""
     requires_grad: bool
     """What it was before it was streamed."""
-    packing: Packing | None = None
+    packing: PackedParameter | None = None
     """Of a quantised parameter, whose module keeps more than its table shows."""
 
 
 @dataclass(eq=False)
-class Unit:
+class StreamedBlock:
     """One streamed block."""
 
     index: int
@@ -55,33 +55,33 @@ class Unit:
     path: str
     device: Device
     home: DiskHome | HostHome
-    bindings: Sequence[Binding]
+    bindings: Sequence[TensorBinding]
     tier: int | str
     """Where it lives, as a device map names it: `cpu` or `disk`."""
-    place: Place | None = None
+    place: BlockMemory | None = None
     """Where it is bound now."""
     depth: int = 0
     """How many of its forwards are under way: more than one where a block calls itself."""
     _bound: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> SlabLayout:
         """How its tensors lie in a slab."""
         return self.home.layout
 
-    def start(self, slab: torch.Tensor) -> Reading:
+    def start(self, slab: torch.Tensor) -> PendingRead:
         """Read it from disk into host memory in the background."""
         assert isinstance(self.home, DiskHome)
         return self.home.start(slab)
 
-    def holders(self, place: Place) -> int:
+    def holders(self, place: BlockMemory) -> int:
         """A count of what refers to the tensors over a place.
 
         It grows when somebody keeps one of them beyond the forward.
         """
         return sum(map(sys.getrefcount, self._bound.get(id(place), ())))
 
-    def prepare(self, place: Place) -> None:
+    def prepare(self, place: BlockMemory) -> None:
         """Make the tensors over a place, once: the parameters stay the same objects."""
         if id(place) in self._bound:
             return
@@ -94,14 +94,14 @@ class Unit:
                 for name, view in views.items()
             }
         self._bound[id(place)] = [
-            made.get(binding.spot.owner, binding.placeholder) for binding in self.bindings
+            made.get(binding.location.owner, binding.placeholder) for binding in self.bindings
         ]
 
-    def bind(self, place: Place) -> None:
+    def bind(self, place: BlockMemory) -> None:
         """Let the modules see the tensors in a place."""
         self.prepare(place)
         for binding, tensor in zip(self.bindings, self._bound[id(place)], strict=True):
-            binding.spot.table[binding.spot.key] = tensor
+            binding.location.table[binding.location.key] = tensor
             if binding.packing is not None:
                 binding.packing.attach(tensor)
         self.place = place
@@ -118,18 +118,18 @@ class Unit:
                 continue  # backward keeps a quantised weight itself, and its slab is given away
             start = tensor.data_ptr()
             if start <= address < start + max(1, tensor.nbytes):
-                return binding.spot.owner, address - start
+                return binding.location.owner, address - start
         return None
 
     def unbind(self) -> None:
         """Put the placeholders back."""
         for binding in self.bindings:
-            binding.spot.table[binding.spot.key] = binding.placeholder
+            binding.location.table[binding.location.key] = binding.placeholder
             if binding.packing is not None:
                 binding.packing.detach()
         self.place = None
 
-    def forget(self, place: Place) -> None:
+    def forget(self, place: BlockMemory) -> None:
         """Drop the tensors over a place that is going away."""
         self._bound.pop(id(place), None)
 
@@ -139,5 +139,6 @@ class Unit:
 
     def _is_parameter(self, name: str) -> bool:
         return any(
-            binding.spot.owner == name and binding.spot.kind == "parameter" for binding in self.bindings
+            binding.location.owner == name and binding.location.kind == "parameter"
+            for binding in self.bindings
         )

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from devmap.devices.backend import Backend, Event
-    from devmap.runtime.storage.chunks import Part
-    from devmap.runtime.storage.homes import Stretch
+    from devmap.runtime.storage.chunks import Chunk
+    from devmap.runtime.storage.homes import HostSpan
     from devmap.runtime.streaming.counters import Counters
     from devmap.runtime.streaming.ring import Ring, Staged
     from devmap.runtime.streaming.slot import Slot
-    from devmap.runtime.streaming.streamed_block import Unit
+    from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["Feeder", "Transfer"]
 
@@ -77,33 +77,33 @@ class Feeder:
         self._sent: deque[tuple[Staged, Event]] = deque()
         self._done: deque[tuple[str, float, float]] = deque(maxlen=_REMEMBERED)
 
-    def start(self, unit: Unit, slot: Slot) -> Transfer:
+    def start(self, block: StreamedBlock, slot: Slot) -> Transfer:
         """Begin to fill a slot."""
-        if self._is_staged(unit):
+        if self._is_staged(block):
             assert self._ring is not None
-            self._ring.begin(unit)
-        transfer = Transfer(self._thread.submit(self._transfer, unit, slot))
+            self._ring.begin(block)
+        transfer = Transfer(self._thread.submit(self._transfer, block, slot))
         self._thread.submit(
             self._let_go
         )  # behind the transfer, so that a forward that waits for it need not wait for this
         return transfer
 
-    def is_near(self, unit: Unit) -> bool:
+    def is_near(self, block: StreamedBlock) -> bool:
         """Whether a block should be brought into a slot now.
 
         Not one that is needed after what waits in the ring for other devices.
         """
-        return self._ring is None or not self._ring.serves(unit) or self._ring.is_near(unit)
+        return self._ring is None or not self._ring.serves(block) or self._ring.is_near(block)
 
-    def record(self, unit: Unit) -> None:
+    def record(self, block: StreamedBlock) -> None:
         """Note that a block runs now."""
-        if self._ring is not None and self._ring.serves(unit):
-            self._ring.record(unit)
+        if self._ring is not None and self._ring.serves(block):
+            self._ring.record(block)
 
-    def leave(self, unit: Unit) -> None:
+    def leave(self, block: StreamedBlock) -> None:
         """Note that a block has lost its slot."""
         if self._ring is not None:
-            self._ring.leave(unit)
+            self._ring.leave(block)
 
     def read_ahead(self) -> None:
         """Bring the next blocks into the ring."""
@@ -136,36 +136,36 @@ class Feeder:
         self._thread.shutdown(wait=True)
         self.stream.synchronize()
 
-    def _is_staged(self, unit: Unit) -> bool:
-        return self._ring is not None and self._ring.serves(unit)
+    def _is_staged(self, block: StreamedBlock) -> bool:
+        return self._ring is not None and self._ring.serves(block)
 
-    def _transfer(self, unit: Unit, slot: Slot) -> None:
+    def _transfer(self, block: StreamedBlock, slot: Slot) -> None:
         with torch.no_grad():
             self._backend.wait(slot.computed, self.stream)
-            if self._is_staged(unit):
-                self._through_ring(unit, slot)
+            if self._is_staged(block):
+                self._through_ring(block, slot)
             else:
-                self._from_its_place(unit, slot)
+                self._from_its_place(block, slot)
             self._backend.record(slot.copied, self.stream)
 
-    def _from_its_place(self, unit: Unit, slot: Slot) -> None:
-        assert isinstance(unit.home, HostHome)
+    def _from_its_place(self, block: StreamedBlock, slot: Slot) -> None:
+        assert isinstance(block.home, HostHome)
         with self._timed("copy"):
-            for part in unit.home.parts:
+            for part in block.home.parts:
                 for at, flat in part.pieces:
                     start = part.offset + at
                     self._backend.copy(slot.slab[start : start + flat.numel()], flat, stream=self.stream)
 
-    def _through_ring(self, unit: Unit, slot: Slot) -> None:
+    def _through_ring(self, block: StreamedBlock, slot: Slot) -> None:
         ring = self._ring
         assert ring is not None
-        cause = "host" if isinstance(unit.home, HostHome) else "disk"
-        parts: Sequence[Part | Stretch] = unit.home.parts
+        cause = "host" if isinstance(block.home, HostHome) else "disk"
+        parts: Sequence[Chunk | HostSpan] = block.home.parts
         try:
             for number, part in enumerate(parts):
                 self._let_go(self._in_flight)
                 with self._timed(cause):
-                    staged = ring.take(unit, number)
+                    staged = ring.take(block, number)
                 try:
                     with self._timed(cause):
                         assert staged.reading is not None
@@ -186,7 +186,7 @@ class Feeder:
                 self._sent.append((staged, sent))
                 self._counters.add(staged=part.nbytes)
         finally:
-            ring.end(unit)
+            ring.end(block)
 
     def _let_go(self, keep: int = 0) -> None:
         """Give slabs back whose bytes have arrived; wait for those past the newest `keep`."""

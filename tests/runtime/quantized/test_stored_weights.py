@@ -133,7 +133,7 @@ def test_blocks_in_the_offload_budget_are_as_large_as_their_packed_parts(
 ) -> None:
     with devmap.testing.simulated_devices({0: "75KB"}, activations=False):
         handle = loaded(quantised[kind], tmp_path, "{0: 75KB, disk: 10MB}").devmap
-        streamed = [unit.path for unit in handle.units]
+        streamed = [block.path for block in handle.blocks]
         tensors = load_file(quantised[kind] / "model.safetensors")
         stored = sum(
             tensor.nbytes
@@ -142,7 +142,7 @@ def test_blocks_in_the_offload_budget_are_as_large_as_their_packed_parts(
             and not name.endswith(("weight_format", "nf4", "fp4"))
         )
         assert streamed
-        assert sum(unit.layout.nbytes for unit in handle.units) == stored
+        assert sum(block.layout.nbytes for block in handle.blocks) == stored
 
 
 def test_a_gradient_flows_through_streamed_blocks(quantised: dict[str, Path], tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import Device
 from devmap.inventory.atoms import tensor_sizes, torn_blocks
-from devmap.inventory.line import over, said_at
+from devmap.inventory.flat_index import over, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from devmap.inventory.line import Run
+    from devmap.inventory.flat_index import PathInterval
     from devmap.inventory.model import Inventory
 
 __all__ = [
@@ -41,19 +41,19 @@ class Assignment:
     inventory: Inventory
     by_path: Mapping[str, object]
     """The map: the target of each path, a `Device` or whatever else it holds there."""
-    runs: tuple[Run, ...]
+    runs: tuple[PathInterval, ...]
     """All tensors in order; the path of a run is the one that decided, None where no path covers its tensors.
     """
 
     @cached_property
     def uncovered(self) -> tuple[str, ...]:
         """Tensors that no path covers."""
-        names = self.inventory.line.tensors
+        names = self.inventory.flat_index.tensors
         return tuple(name for run in self.runs if run.path is None for name in names[run.start : run.end])
 
     def path_of(self, tensor: str) -> str | None:
         """The path that decides a tensor."""
-        return said_at(self.runs, self.inventory.line.number[tensor])
+        return value_at(self.runs, self.inventory.flat_index.number[tensor])
 
     def target_of(self, tensor: str) -> object:
         """The target of a tensor; None where no path covers it."""
@@ -73,7 +73,7 @@ class Assignment:
         for first, _, path in over(self.runs, start, end):
             target = None if path is None else self.by_path[path]
             if isinstance(target, Device) and target not in found:
-                found[target] = self.inventory.line.tensors[first]
+                found[target] = self.inventory.flat_index.tensors[first]
         return found
 
 
@@ -97,7 +97,7 @@ def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
 
     n log n in the map.
     """
-    return Assignment(inventory, targets, tuple(inventory.line.runs(targets)))
+    return Assignment(inventory, targets, tuple(inventory.flat_index.runs(targets)))
 
 
 def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[SplitBlock, ...]:
@@ -135,7 +135,7 @@ def bytes_on_devices(assignment: Assignment, dtype: str | None) -> Mapping[Devic
     used: dict[Device, int] = defaultdict(int)
     for start, end, device in assignment.devices():
         used[device] += up_to[end] - up_to[start]
-    number = assignment.inventory.line.number
+    number = assignment.inventory.flat_index.number
     for group in assignment.inventory.ties:
         counted: set[Device] = set()
         for name in group:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
-    from devmap.inventory.line import Run
+    from devmap.inventory.flat_index import PathInterval
 
 __all__ = [
     "anchors_of",
@@ -137,9 +137,9 @@ def quoted(names: Sequence[str], most: int = 3) -> str:
 
 
 @lru_cache(maxsize=4)
-def runs_by_key(context: Context) -> Mapping[str, list[Run]]:
+def runs_by_key(context: Context) -> Mapping[str, list[PathInterval]]:
     """For each key of the map that decides a tensor, the runs of tensors that it decides."""
-    found: dict[str, list[Run]] = defaultdict(list)
+    found: dict[str, list[PathInterval]] = defaultdict(list)
     assignment, expansion = assignment_of(context), context.expansion
     if assignment is not None and expansion is not None:
         for run in assignment.runs:

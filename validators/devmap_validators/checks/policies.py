@@ -31,7 +31,7 @@ from devmap.config.yaml.decoding import Limits
 from devmap.config.yaml.faults import DocumentPath, Fault
 from devmap.config.yaml.positions import locate
 from devmap.config.yaml.reader import read_yaml
-from devmap.config.yaml.source import Place, Position, Source
+from devmap.config.yaml.source import LineColumn, Position, Source
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.linear_patterns import Steps
 from devmap_validators.checks.policy_names import unknown_names
@@ -131,7 +131,7 @@ def _read(path: Path, folder: Path) -> Policy:
     try:
         content = read_regular(path, limit_bytes=Limits().size_bytes)
     except OSError as error:
-        here = Position(Source(name, ""), Place(1, 1), Place(1, 2))
+        here = Position(Source(name, ""), LineColumn(1, 1), LineColumn(1, 2))
         return Policy(
             path.stem,
             (),
@@ -148,7 +148,7 @@ def parse_policy(content: bytes, name: str, *, hidden: bool = False) -> Policy:
     parsed = read_yaml(content, name, hidden=hidden)
     if parsed.data is None or parsed.faults:
         return Policy(Path(name).stem, (), parsed.faults)
-    reader = _Reader(parsed)
+    reader = _PolicyReader(parsed)
     rules = reader.rules()
     title, description = parsed.data.get("name"), parsed.data.get("description")
     return Policy(
@@ -238,7 +238,7 @@ def _found(over: str, path: tuple[str | int, ...], value: object) -> str:
     return f" ({path[-1]} is {text})"
 
 
-class _Reader:
+class _PolicyReader:
     """Takes the rules out of a pack and notes what is wrong; a class because both grow together."""
 
     def __init__(self, parsed: ParsedYaml) -> None:

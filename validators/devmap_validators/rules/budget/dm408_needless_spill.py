@@ -31,7 +31,7 @@ def _check(context: Context) -> Iterator[Report]:
         target = config.device_map[key]
         if not isinstance(target, Device) or target.is_accelerator or target not in offered:
             continue
-        names = [name for run in runs for name in inventory.line.tensors[run.start : run.end]]
+        names = [name for run in runs for name in inventory.flat_index.tensors[run.start : run.end]]
         nbytes = run_bytes(inventory, names, config.model.dtype)
         fitting = [device for device in sorted(free) if free[device] >= nbytes]
         if nbytes and fitting:

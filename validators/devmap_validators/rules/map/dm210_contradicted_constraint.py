@@ -61,7 +61,7 @@ def _pinned(assignment: Assignment, key: str) -> dict[Device, str]:
     """The devices that the map gives to what a key names, each with the first tensor there."""
     found: dict[Device, str] = {}
     for root in assignment.inventory.index.match(key):
-        found = {**assignment.devices_within(*assignment.inventory.line.span(root)), **found}
+        found = {**assignment.devices_within(*assignment.inventory.flat_index.span(root)), **found}
     return found
 
 

@@ -18,16 +18,16 @@ from devmap.errors import InventoryError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Line", "Run", "Said", "joined", "over", "said_at"]
+__all__ = ["FlatIndex", "Interval", "PathInterval", "joined", "over", "value_at"]
 
 
 Value = TypeVar("Value")
-Said = tuple[int, int, Value | None]
+Interval = tuple[int, int, Value | None]
 """A run of the line: its first tensor, the first after it, and what is said of all between; None for nothing.
 """
 
 
-class Run(NamedTuple):
+class PathInterval(NamedTuple):
     """Neighbouring tensors of which one path decides."""
 
     start: int
@@ -38,7 +38,7 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class FlatIndex:
     """A model's modules and tensors by number."""
 
     modules: tuple[str, ...]
@@ -50,7 +50,7 @@ class Line:
     """For each module the number of the next one that is not below it."""
 
     @classmethod
-    def of(cls, modules: Iterable[str], tensors: Iterable[str]) -> Line:
+    def of(cls, modules: Iterable[str], tensors: Iterable[str]) -> FlatIndex:
         """The line of modules in `named_modules()` order and of tensors in the order of their modules.
 
         Linear.
@@ -102,7 +102,7 @@ class Line:
             yield child
             child = self.after[child]
 
-    def runs(self, paths: Iterable[str]) -> list[Run]:
+    def runs(self, paths: Iterable[str]) -> list[PathInterval]:
         """The whole line in runs, each decided by the longest of the paths at or above it.
 
         Paths that the model lacks do not count.
@@ -114,7 +114,7 @@ class Line:
         )  # an outer span before those inside; of equal ones the longer path last
         begins = [start for start, *_ in spans[1:]]
         begins.append(len(self.tensors))
-        found: list[Run] = []
+        found: list[PathInterval] = []
         outer: list[tuple[int, str]] = []
         at = 0
         for (start, below_zero, _, path), next_begins in zip(spans, begins, strict=False):
@@ -122,23 +122,23 @@ class Line:
             while outer and outer[-1][0] <= start:
                 until, decider = outer.pop()
                 if at < until:
-                    found.append(Run(at, until, decider))
+                    found.append(PathInterval(at, until, decider))
                     at = until
             if at < start:
-                found.append(Run(at, start, outer[-1][1] if outer else None))
+                found.append(PathInterval(at, start, outer[-1][1] if outer else None))
                 at = start
             if end > next_begins:  # paths inside come first
                 outer.append((end, path))
             elif at < end:
-                found.append(Run(at, end, path))
+                found.append(PathInterval(at, end, path))
                 at = end
         while outer:
             until, decider = outer.pop()
             if at < until:
-                found.append(Run(at, until, decider))
+                found.append(PathInterval(at, until, decider))
                 at = until
         if at < len(self.tensors):
-            found.append(Run(at, len(self.tensors), None))
+            found.append(PathInterval(at, len(self.tensors), None))
         return found
 
     def _spans(self, paths: Iterable[str]) -> Iterator[tuple[int, int, int, str]]:
@@ -155,7 +155,7 @@ class Line:
                 yield number[path], -number[path] - 1, len(place), path
 
 
-def over(runs: Sequence[Said[Value]], start: int, end: int) -> Iterator[Said[Value]]:
+def over(runs: Sequence[Interval[Value]], start: int, end: int) -> Iterator[Interval[Value]]:
     """The parts of runs that cover the whole line which lie in a stretch of it."""
     at = bisect_right(runs, start, key=_END)
     while at < len(runs) and runs[at][0] < end:
@@ -181,7 +181,7 @@ def joined(runs: Iterable[tuple[int, int, Value]]) -> Iterator[tuple[int, int, V
 _END = itemgetter(1)
 
 
-def said_at(runs: Sequence[Said[Value]], number: int) -> Value | None:
+def value_at(runs: Sequence[Interval[Value]], number: int) -> Value | None:
     """What runs that cover the whole line say of one tensor."""
     return runs[bisect_right(runs, number, key=_END)][2]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devmap.errors import InventoryError
-from devmap.inventory.line import Line, over, said_at
+from devmap.inventory.flat_index import FlatIndex, over, value_at
 from tests.planning.planning_models import inventories
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def below(path: str, name: str) -> bool:
 
 @given(inventories())
 def test_spans_and_children_are_what_the_names_say(inventory: Inventory) -> None:
-    line = inventory.line
+    line = inventory.flat_index
     for path in inventory.modules:
         start, end = line.span(path)
         assert list(line.tensors[start:end]) == [name for name in inventory.tensors if below(path, name)]
@@ -45,21 +45,21 @@ def test_runs_tell_for_every_tensor_the_longest_path_above_it(data: st.DataObjec
             st.sampled_from([*inventory.modules, *inventory.tensors, "absent", "absent.weight"]), unique=True
         )
     )
-    runs = inventory.line.runs(paths)
+    runs = inventory.flat_index.runs(paths)
     assert [0, *(run.end for run in runs)] == [*(run.start for run in runs), len(inventory.tensors)]
     assert all(run.start < run.end for run in runs)
     for at, name in enumerate(inventory.tensors):
         nearest = max((path for path in paths if below(path, name)), key=len, default=None)
-        assert said_at(runs, at) == nearest
+        assert value_at(runs, at) == nearest
     ends = st.sets(st.integers(0, len(inventory.tensors)), min_size=2, max_size=2)
     start, end = sorted(data.draw(ends, "stretch"))
     parts = list(over(runs, start, end))
     assert [at for low, high, _ in parts for at in range(low, high)] == list(range(start, end))
-    assert all(said_at(runs, low) == path for low, _, path in parts)
+    assert all(value_at(runs, low) == path for low, _, path in parts)
 
 
 def test_tensors_apart_from_their_modules_are_refused() -> None:
     with pytest.raises(InventoryError, match=r"'a\.x' does not stand with its module"):
-        Line.of(["", "a", "b"], ["b.x", "a.x"])
+        FlatIndex.of(["", "a", "b"], ["b.x", "a.x"])
     with pytest.raises(InventoryError, match=r"'c\.x' does not stand with its module"):
-        Line.of(["", "a"], ["a.x", "c.x"])
+        FlatIndex.of(["", "a"], ["a.x", "c.x"])
