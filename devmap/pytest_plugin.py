@@ -67,7 +67,7 @@ class ConfigFile(pytest.File):
     """A config, as pytest collects it."""
 
     def collect(self) -> list[ConfigItem]:
-        """One test: a config is valid or it is not."""
+        """Return one test: a config is valid or it is not."""
         return [ConfigItem.from_parent(self, name="validate")]
 
 
@@ -93,7 +93,7 @@ class ConfigItem(pytest.Item):
             self.add_report_section("call", "devmap", text)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: None = None) -> str:  # type: ignore[override]
-        """The findings and nothing else; pytest's own words for what is no finding."""
+        """Return the findings and nothing else; pytest's own words for what is no finding."""
         return (
             str(excinfo.value)
             if isinstance(excinfo.value, _Invalid)
@@ -101,5 +101,5 @@ class ConfigItem(pytest.Item):
         )
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """What a failure is headed with."""
+        """Return what a failure is headed with."""
         return self.path, None, f"devmap validate {os.path.relpath(self.path)}"

@@ -116,7 +116,7 @@ def planned_from(
     profile: str | None,
     allow_code: bool,
 ) -> Inventory:
-    """The inventory to plan with.
+    """Return the inventory to plan with.
 
     The live module knows best. A manifest, or a lock beside the config's file at `path`, was reviewed with
     the inventory that it was made from, which has to be the same one now. `path` is None where no lock counts.

@@ -34,7 +34,7 @@ def compare(
     profile_before: str | None = None,
     profile_after: str | None = None,
 ) -> PlanDiff:
-    """What moves from one config, lock or plan to another.
+    """Return what moves from one config, lock or plan to another.
 
     Each side is an object, or the path of a config, of a lock (`*.devmap.lock.yaml`) or of what `devmap plan
     --format json` printed (`*.json`). A lock or a plan may be one of a git revision:
@@ -50,7 +50,7 @@ def compare(
 
 
 def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, Inventory | None]:
-    """What a side says, and its model where it is known."""
+    """Return what a side says, and its model where it is known."""
     if isinstance(side, Lock):
         return side, None
     if isinstance(side, Plan):
@@ -75,7 +75,7 @@ def _lock(side: Side, *, profile: str | None, allow_code: bool) -> tuple[Lock, I
 
 
 def _lock_at(revision: str, path: str, name: str) -> Lock:
-    """A lock, or a plan as JSON, as git has it."""
+    """Return a lock, or a plan as JSON, as git has it."""
     if path.endswith(LOCK_SUFFIXES):
         return parse_lock(content_at(revision, path), name)
     if path.endswith(".json"):

@@ -120,11 +120,11 @@ class _Mending:
         self._nearest = nearest
 
     def validation(self) -> Validation:
-        """What the checks say of the texts now."""
+        """Return what the checks say of the texts now."""
         return gathered(list(self._checked.values()), self._nearest)
 
     def changes(self) -> tuple[FileChange, ...]:
-        """The files whose text is another now."""
+        """Return the files whose text is another now."""
         return tuple(
             FileChange(self.names[path], self._content(path), draft, self.fixed[path])
             for path, draft in sorted(self.drafts.items())
@@ -141,7 +141,7 @@ class _Mending:
             pending = [path for path in self._files_to_mend() if path not in pending]
 
     def _content(self, path: Path) -> bytes:
-        """What stands in the file now."""
+        """Return what stands in the file now."""
         return read_regular(path, limit_bytes=self._nearest.of(self.names[path]).limits.size_bytes)
 
     def _files_to_mend(self) -> list[Path]:
@@ -190,7 +190,7 @@ class _Mending:
 
 
 def _key(finding: Finding) -> tuple[Path, str, str]:
-    """What stays the same of a finding when lines move.
+    """Return what stays the same of a finding when lines move.
 
     An edit that was refused once is not tried for ever.
     """

@@ -126,7 +126,7 @@ def _add(path: Path, source: Source, codes: dict[int, list[str]], reason: str, l
 
 
 def _edit(source: Source, line: int, codes: Iterable[str], reason: str) -> Edit:
-    """The codes put into the comment that the line has, or a comment at its end."""
+    """Return the codes put into the comment that the line has, or a comment at its end."""
     for comment in read_suppressions(source):
         if not comment.whole_file and comment.selectors and comment.position.start.line == line:
             end = comment.selectors[-1].position.end

@@ -109,7 +109,7 @@ def load_by(
     allow_code: bool = False,
     progress: Progress | bool | None = None,
 ) -> nn.Module:
-    """The last part of `load`: build the model unless it is given, read the weights, dispatch.
+    """Return the last part of `load`: build the model unless it is given, read the weights, dispatch.
 
     Arguments and errors are those of `load`.
     """

@@ -130,7 +130,7 @@ def _lock(
 
 
 def _content(path: Path) -> bytes | None:
-    """The bytes of a lock; None where there is none, or something that a new one replaces."""
+    """Return the bytes of a lock; None where there is none, or something that a new one replaces."""
     if not is_there(path):
         return None
     try:
@@ -144,7 +144,7 @@ def _content(path: Path) -> bytes | None:
 def _fixed_machine(
     content: bytes, path: Path, config: PlacementConfig, inventory: Inventory
 ) -> MachineProfile | None:
-    """The devices that a lock fixes for a config that leaves them to the machine; None where it fixes none."""
+    """Return the devices that a lock fixes for a config that leaves them to the machine; None where it fixes none."""
     if not needs_machine(config) or machine_of(config, probe=False) is not None:
         return None
     try:

@@ -48,7 +48,7 @@ def choose_plan(
     profile: str | None = None,
     overridden: bool = False,
 ) -> Chosen:
-    """The plan of the lock beside a config file; a new one where there is no lock.
+    """Return the plan of the lock beside a config file; a new one where there is no lock.
 
     `overridden` says that keys of the config were changed for this run: a lock of the config as it stands is
     passed over then.
@@ -79,7 +79,7 @@ def choose_plan(
 
 
 def _fixed_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) -> MachineProfile | None:
-    """The devices that the lock fixes, where the config's budgets are those of whatever machine it meets.
+    """Return the devices that the lock fixes, where the config's budgets are those of whatever machine it meets.
 
     Else None.
     """

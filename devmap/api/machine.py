@@ -22,7 +22,7 @@ __all__ = ["machine_of", "needs_machine"]
 
 
 def needs_machine(config: PlacementConfig) -> bool:
-    """Whether the budgets cannot be known without a machine.
+    """Return whether the budgets cannot be known without a machine.
 
     No `max_memory`, or shares of a device's memory in it.
     """
@@ -32,7 +32,7 @@ def needs_machine(config: PlacementConfig) -> bool:
 
 
 def machine_of(config: PlacementConfig, *, probe: bool) -> MachineProfile | None:
-    """The machine of a config.
+    """Return the machine of a config.
 
     With `probe` the one this runs on, where the config names none and its budgets need one.
 

@@ -14,7 +14,7 @@ __all__ = ["Measurement", "machine_text", "measure"]
 
 
 def machine_text(machine: MachineProfile) -> str:
-    """The profile as YAML: what a config's `machine` may hold or name.
+    """Return the profile as YAML: what a config's `machine` may hold or name.
 
     Rates are rounded to three digits, they vary more.
     """

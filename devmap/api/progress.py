@@ -16,7 +16,7 @@ __all__ = ["progress_bar"]
 
 @contextmanager
 def progress_bar(what: str, *, shown: bool | None = None) -> Iterator[Progress | None]:
-    """A bar over bytes done and bytes in all, with bytes a second; None when it is not to be shown.
+    """Show a bar over bytes done and bytes in all, with bytes a second; None when it is not to be shown.
 
     `shown` None follows the terminal: no bar where stderr is a file or a pipe.
     """

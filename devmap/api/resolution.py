@@ -53,7 +53,7 @@ def resolve_file(
     overrides: Overrides = (),
     allow_code: bool = False,
 ) -> tuple[Plan, Inventory]:
-    """The plan of a config file, and the inventory it is for.
+    """Return the plan of a config file, and the inventory it is for.
 
     Raises:
         ConfigError: the file is wrong, or `devmap validate` finds an error in it; lists every one. Otherwise

@@ -124,7 +124,7 @@ def _needed(*arguments: str) -> bytes:
 
 
 def _git(*arguments: str) -> bytes | None:
-    """What git prints; None where it fails. It runs nothing that the repository's own settings name."""
+    """Return what git prints; None where it fails. It runs nothing that the repository's own settings name."""
     program = shutil.which("git")
     if program is None:
         raise UsageError("git is not installed", help="install it, or compare two files")

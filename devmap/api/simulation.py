@@ -134,7 +134,7 @@ def machine_of_devices(text: str) -> MachineProfile:
 
 
 def _on(config: PlacementConfig, devices: str) -> PlacementConfig:
-    """The config with other accelerators; what it offers of cpu and disk stays."""
+    """Return the config with other accelerators; what it offers of cpu and disk stays."""
     machine = machine_of_devices(devices)
     memory = {device: known.memory for device, known in machine.devices.items()}
     others = {

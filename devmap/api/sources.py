@@ -31,7 +31,7 @@ def inventory_of(
     built: nn.Module | None = None,
     through_transformers: Library = "where needed",
 ) -> Inventory:
-    """What the config's model is made of.
+    """Return what the config's model is made of.
 
     The manifest if there is one, else the checkpoint's headers, else its factory.
 
@@ -61,7 +61,7 @@ def inventory_of(
 
 
 def checkpoint_of(config: PlacementConfig) -> Path:
-    """The folder or file of the config's checkpoint.
+    """Return the folder or file of the config's checkpoint.
 
     Raises:
         CheckpointError: when it is not there.
@@ -75,7 +75,7 @@ def checkpoint_of(config: PlacementConfig) -> Path:
 
 
 def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Module:
-    """The module that `model.factory` makes, on the meta device. Runs the config's code.
+    """Return the module that `model.factory` makes, on the meta device. Runs the config's code.
 
     Raises:
         UsageError: unless code is allowed, and when the factory cannot be imported or makes no module.

@@ -156,7 +156,7 @@ def checker(
     through_transformers: bool = False,
     locked: bool = False,
 ) -> FileCheck:
-    """What checks one config file after another, models being read once.
+    """Return what checks one config file after another, models being read once.
 
     It can be pickled before it is first called.
     """
@@ -239,7 +239,7 @@ class _Sources:
         self._known: dict[tuple[str, ...], Inventory | InventoryError] = {}
 
     def inventory(self, config: PlacementConfig) -> Inventory | InventoryError:
-        """The inventory of a config, or why there is none."""
+        """Return the inventory of a config, or why there is none."""
         model = config.model
         key = (str(real_path(config.folder)), str(model.manifest), str(model.checkpoint), str(model.factory))
         if key not in self._known:
@@ -252,7 +252,7 @@ class _Sources:
         return self._known[key]
 
     def beside_manifest(self, config: PlacementConfig) -> Inventory | None:
-        """What the headers of the checkpoint say where the config has a manifest too.
+        """Return what the headers of the checkpoint say where the config has a manifest too.
 
         And its checkpoint is on this machine.
         """

@@ -32,7 +32,7 @@ _SHARE_OF_A_START = 256
 
 
 def workers_for(files: int, *, jobs: int) -> int:
-    """How many processes check that many files: `jobs`, or with 0 as many as there are cores and as pay.
+    """Return how many processes check that many files: `jobs`, or with 0 as many as there are cores and as pay.
 
     1 is this one alone.
     """
@@ -43,7 +43,7 @@ def workers_for(files: int, *, jobs: int) -> int:
 
 
 def in_workers(files: Sequence[str], check: Callable[[str], Found], *, count: int) -> dict[str, Found]:
-    """What `check` says of each file, found by `count` processes.
+    """Return what `check` says of each file, found by `count` processes.
 
     Absent are a file at which a worker failed and the rest of its share.
 
@@ -90,7 +90,7 @@ def in_workers(files: Sequence[str], check: Callable[[str], Found], *, count: in
 
 
 def _gathered(workers: dict[Connection, BaseProcess]) -> dict[str, Any]:
-    """What the workers send, until each has said that it is done."""
+    """Return what the workers send, until each has said that it is done."""
     from multiprocessing.connection import wait  # noqa: PLC0415 - as above
 
     found: dict[str, Any] = {}
@@ -119,7 +119,7 @@ def _death(worker: BaseProcess) -> UsageError:
 def _work(
     files: Sequence[str], check: Callable[[str], object], writer: Connection, reader: Connection
 ) -> None:
-    """A worker's life: check, send, end."""
+    """Check the share of files, send the results, end."""
     reader.close()  # a fork's copy, with which writing would never fail
     try:
         for file in files:
@@ -136,10 +136,10 @@ def _work(
 
 
 def _forks() -> bool:
-    """Whether a copy of this process is safe: on Linux, with no thread that may hold a lock."""
+    """Return whether a copy of this process is safe: on Linux, with no thread that may hold a lock."""
     return sys.platform == "linux" and threading.active_count() == 1
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -21,7 +21,7 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 def find_configs(
     paths: Sequence[str | os.PathLike[str]], *, excluded: Callable[[str], bool] | None = None
 ) -> list[str]:
-    """The configs among `paths` and in the folders among them, sorted, each once.
+    """Return the configs among `paths` and in the folders among them, sorted, each once.
 
     A file is taken whatever its name; in folders configs are `*.devmap.yaml` and `*.devmap.yml`. Hidden
     folders and those with a virtual environment are left out, and what `excluded` says of a path.
@@ -52,7 +52,7 @@ def find_configs(
 
 
 def is_config_name(name: str) -> bool:
-    """Whether a file of that name is taken for a config.
+    """Return whether a file of that name is taken for a config.
 
     `x.devmap.yaml`, but neither `x.devmap.lock.yaml` nor a hidden one.
     """

@@ -33,7 +33,7 @@ def check(
     rules: Sequence[Rule] | None = None,
     profiles: Mapping[str, Context] | None = None,
 ) -> tuple[Finding, ...]:
-    """Every finding about one config, in order of place, severity and code.
+    """Return every finding about one config, in order of place, severity and code.
 
     Suppressed ones are there with their reason.
 
@@ -83,7 +83,7 @@ def check(
 
 
 def brought_rules(rules: Iterable[Rule], contexts: Iterable[Context]) -> tuple[Rule, ...]:
-    """The rules that the config itself, or one of its profiles, brings along, each code once."""
+    """Return the rules that the config itself, or one of its profiles, brings along, each code once."""
     brought = [
         part
         for context in contexts

@@ -50,7 +50,7 @@ class Checked:
 
 
 def reached_by(context: Context) -> Reached:
-    """How far the checks of a config come that stands in this context."""
+    """Return how far the checks of a config come that stands in this context."""
     if context.document.data is None:
         return Reached.TEXT
     if context.document.config is None:
@@ -59,7 +59,7 @@ def reached_by(context: Context) -> Reached:
 
 
 def edited_file(finding: Finding) -> Path | None:
-    """The file that a finding's edit changes, resolved.
+    """Return the file that a finding's edit changes, resolved.
 
     None where there is no edit or a comment allows the finding.
     """
@@ -69,7 +69,7 @@ def edited_file(finding: Finding) -> Path | None:
 
 
 def fixable(findings: Iterable[Finding], file: Path) -> tuple[Finding, ...]:
-    """The findings whose edits change `file`, in order of place.
+    """Return the findings whose edits change `file`, in order of place.
 
     Of edits that overlap the first, of equal ones one.
     """
@@ -83,7 +83,7 @@ def fixable(findings: Iterable[Finding], file: Path) -> tuple[Finding, ...]:
 
 
 def apply_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
-    """A file's bytes with edits applied that do not overlap.
+    """Return a file's bytes with edits applied that do not overlap.
 
     Every other byte, a byte order mark too, stays as it is.
     """
@@ -99,7 +99,7 @@ def apply_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
 
 
 def introduces(fixes: Sequence[Finding], before: Checked, after: Checked) -> tuple[Finding, ...]:
-    """What the checks say of a config after `fixes` that they did not say before, and could have said."""
+    """Return what the checks say of a config after `fixes` that they did not say before, and could have said."""
     removed = _removed_lines(fixes)
     known = {(*_file(finding), finding.code, _line(finding)) for finding in before.findings}
     return tuple(
@@ -116,7 +116,7 @@ def _span(finding: Finding) -> tuple[LineColumn, LineColumn]:
 
 
 def _line_starts(text: str) -> list[int]:
-    """The offset of each line's first character; lines end as in `Source.lines`."""
+    """Return the offset of each line's first character; lines end as in `Source.lines`."""
     starts, offset = [0], 0
     for line in Source("", text).lines[:-1]:
         offset += len(line)
@@ -134,7 +134,7 @@ def _line(finding: Finding) -> int:
 
 
 def _removed_lines(fixes: Iterable[Finding]) -> Mapping[Path | None, Collection[int]]:
-    """The lines that edits take away whole, by file."""
+    """Return the lines that edits take away whole, by file."""
     removed: dict[Path | None, set[int]] = {}
     for finding in fixes:
         start, end = _span(finding)
@@ -144,7 +144,7 @@ def _removed_lines(fixes: Iterable[Finding]) -> Mapping[Path | None, Collection[
 
 
 def _line_before(finding: Finding, removed: Mapping[Path | None, Collection[int]]) -> int:
-    """The line on which a finding would have stood before lines were taken away."""
+    """Return the line on which a finding would have stood before lines were taken away."""
     line = _line(finding)
     for gone in sorted(removed.get(*_file(finding), ())):
         line += gone <= line
@@ -152,7 +152,7 @@ def _line_before(finding: Finding, removed: Mapping[Path | None, Collection[int]
 
 
 def _was_hidden(finding: Finding, fixes: Iterable[Finding], reached: Reached) -> bool:
-    """Whether a finding was there before and could not be seen: the checks had stopped before it."""
+    """Return whether a finding was there before and could not be seen: the checks had stopped before it."""
     stage = _stage(finding.code)
     if stage > reached:
         return True
@@ -162,7 +162,7 @@ def _was_hidden(finding: Finding, fixes: Iterable[Finding], reached: Reached) ->
 
 
 def _is_below_renamed(finding: Finding, fix: Finding) -> bool:
-    """Whether a finding is about the value of a key that had another name: an unknown key hides its value."""
+    """Return whether a finding is about the value of a key that had another name: an unknown key hides its value."""
     assert fix.edit is not None
     renamed = (*fix.path[:-1], fix.edit.replacement.strip("'\""))
     inside = fix.code == "DM101" and finding.path[: len(renamed)] == renamed
@@ -170,7 +170,7 @@ def _is_below_renamed(finding: Finding, fix: Finding) -> bool:
 
 
 def _stage(code: str) -> Reached:
-    """How far the checks have to come for a rule to say anything."""
+    """Return how far the checks have to come for a rule to say anything."""
     if code in {"DM020", "DM021"}:  # files of the model
         return Reached.MODEL
     if code.startswith("DM0"):

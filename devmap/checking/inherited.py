@@ -70,7 +70,7 @@ def once_for_all(by_file: Mapping[str, Sequence[Finding]]) -> list[Finding]:
 
 
 def _as_one(holders: Mapping[str, list[Finding]]) -> list[Finding]:
-    """One config's findings of a place, at that place, with the names of all that have them."""
+    """Return one config's findings of a place, at that place, with the names of all that have them."""
     first = min(holders, key=lambda file: min(finding.severity.rank for finding in holders[file]))
     place = holders[first][0].origin or holders[first][0].position
     assert place is not None

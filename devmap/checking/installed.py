@@ -41,7 +41,7 @@ def places_of(module: str) -> tuple[Path, ...]:
 
 
 def is_installed(module: str) -> bool:
-    """Whether everything that a module would be imported from belongs to an installed distribution."""
+    """Return whether everything that a module would be imported from belongs to an installed distribution."""
     places = places_of(module)
     roots = _site_folders()
     if places and all(any(place.is_relative_to(root) for root in roots) for place in places):
@@ -52,7 +52,7 @@ def is_installed(module: str) -> bool:
 
 
 def _site_folders() -> tuple[Path, ...]:
-    """Where distributions are installed: this environment's, the system's and the user's."""
+    """Return where distributions are installed: this environment's, the system's and the user's."""
     paths = sysconfig.get_paths()
     folders = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
     if site.ENABLE_USER_SITE:
@@ -61,7 +61,7 @@ def _site_folders() -> tuple[Path, ...]:
 
 
 def _edited(roots: tuple[Path, ...]) -> Iterator[tuple[metadata.Distribution, Path]]:
-    """The distributions that are installed to be edited, each with the folder that its code lies in."""
+    """Yield the distributions that are installed to be edited, each with the folder that its code lies in."""
     # The folders are named: by default metadata is looked for in the current folder too.
     for distribution in metadata.distributions(path=[str(root) for root in roots]):
         origin = distribution.read_text("direct_url.json")
@@ -75,7 +75,7 @@ def _edited(roots: tuple[Path, ...]) -> Iterator[tuple[metadata.Distribution, Pa
 
 
 def _top_names(distribution: metadata.Distribution) -> set[str]:
-    """The top packages and modules of a distribution, as they were when it was installed."""
+    """Return the top packages and modules of a distribution, as they were when it was installed."""
     listed = (distribution.read_text("top_level.txt") or "").split()
     files = {file.parts[0].removesuffix(".py") for file in distribution.files or ()}
     return {*listed, *files}

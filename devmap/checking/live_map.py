@@ -26,7 +26,7 @@ def surely_fits(
     device_map: Mapping[str, int | str],
     no_split_module_classes: Collection[str] | None = None,
 ) -> bool:
-    """Whether `devmap.checking.device_map.check_device_map`, without budgets, surely finds no error in a map.
+    """Return whether `devmap.checking.device_map.check_device_map`, without budgets, surely finds no error in a map.
 
     False says nothing: a map that names single tensors, a model with ties, or one with classes of tensors of
     its own is left to that check, and so is every map with a fault, whose words need the whole inventory.
@@ -49,7 +49,7 @@ def surely_fits(
 
 
 def _devices_of(device_map: Mapping[str, int | str]) -> dict[str, Device] | None:
-    """The map with its values parsed.
+    """Return the map with its values parsed.
 
     None where a value is no device, or devices of several backends are mixed.
     """
@@ -78,7 +78,7 @@ class _Walk:
 
     # A call for each of 10^5 modules would take as long as all of this.
     def over(self, model: nn.Module) -> bool:  # noqa: C901, PLR0912
-        """Whether every tensor has a device, every key names a module with tensors.
+        """Return whether every tensor has a device, every key names a module with tensors.
 
         And no class that must be whole is spread.
         """

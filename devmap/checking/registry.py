@@ -23,7 +23,7 @@ BUILT_IN_PACK = "devmap_validators.rules"
 
 
 def load_rules(settings: Settings) -> tuple[Rule, ...]:
-    """All rules, in order of their codes, whether they are selected or not.
+    """Return all rules, in order of their codes, whether they are selected or not.
 
     A pack is loaded because the settings name it, never because it is installed; and only from an installed
     distribution, unless code of the folder is allowed to run.
@@ -36,7 +36,7 @@ def load_rules(settings: Settings) -> tuple[Rule, ...]:
 
 
 def explained_rules(settings: Settings) -> tuple[Rule, ...]:
-    """All rules, and those of the policies that come with devmap.
+    """Return all rules, and those of the policies that come with devmap.
 
     It run only where a config names their policy.
     """

@@ -49,7 +49,7 @@ class PathIgnore:
     """The last day on which it counts."""
 
     def counts(self, today: dt.date) -> bool:
-        """Whether it counts on a day."""
+        """Return whether it counts on a day."""
         return self.until is None or today <= self.until
 
 
@@ -93,7 +93,7 @@ class Settings:
         fail_on: str | None = None,
         allow_code: bool = False,
     ) -> Settings:
-        """The same with a command line's options: `select` replaces, `ignore` and `extend_select` add."""
+        """Return the same with a command line's options: `select` replaces, `ignore` and `extend_select` add."""
         return replace(
             self,
             select=tuple(_split(select)) or self.select,
@@ -104,12 +104,12 @@ class Settings:
         )
 
     def is_excluded(self, name: str) -> bool:
-        """Whether a walk through folders leaves the file out."""
+        """Return whether a walk through folders leaves the file out."""
         path = self.path_from_root(name)
         return any(_fits(path, glob) for glob in self.exclude)
 
     def ignored_in(self, name: str) -> tuple[str, ...]:
-        """The selectors that `per_path_ignores` has for the file of that name."""
+        """Return the selectors that `per_path_ignores` has for the file of that name."""
         path = self.path_from_root(name)
         return tuple(
             selector
@@ -128,7 +128,7 @@ class Settings:
         )
 
     def path_from_root(self, name: str) -> str:
-        """A file's path from `root`, with forward slashes; as it is where it lies elsewhere."""
+        """Return a file's path from `root`, with forward slashes; as it is where it lies elsewhere."""
         try:
             return real_path(name).relative_to(real_path(self.root)).as_posix()
         except ValueError:
@@ -136,7 +136,7 @@ class Settings:
 
 
 def _fits(path: str, glob: str) -> bool:
-    """Whether a glob means a path, one of its parents, or (without a slash) any part of it."""
+    """Return whether a glob means a path, one of its parents, or (without a slash) any part of it."""
     pattern = glob.strip("/")
     parts = path.split("/")
     if "/" not in pattern:
@@ -145,7 +145,7 @@ def _fits(path: str, glob: str) -> bool:
 
 
 def find_settings(start: Path) -> Settings:
-    """The settings of the nearest devmap.toml, or pyproject.toml with a table `[tool.devmap]`, at `start` or above.
+    """Return the settings of the nearest devmap.toml, or pyproject.toml with a table `[tool.devmap]`, at `start` or above.
 
     Raises:
         UsageError: when that file cannot be read or holds a key that there is not.
@@ -208,7 +208,7 @@ class NearestSettings:
 
 
 def parse_settings(table: object, path: Path) -> Settings:
-    """The settings in a table of TOML; `path` is the file it stands in.
+    """Return the settings in a table of TOML; `path` is the file it stands in.
 
     Raises:
         UsageError: when a key is unknown or a value has the wrong kind.

@@ -31,7 +31,7 @@ def suppressed(
     *,
     require_reasons: bool = False,
 ) -> tuple[list[Finding], set[Selector]]:
-    """The findings, each marked that a comment of its file suppresses; and the words of comments that did.
+    """Return the findings, each marked that a comment of its file suppresses; and the words of comments that did.
 
     With `require_reasons` a comment without one suppresses nothing, and the finding says so.
     """
@@ -66,7 +66,7 @@ def suppressed(
 def _comments_about(
     finding: Finding, by_place: Mapping[tuple[str, int | None], Sequence[Suppression]]
 ) -> Iterator[tuple[Selector, Suppression]]:
-    """Every word that may suppress a finding: where it is shown, and where its value stands in a parent."""
+    """Yield every word that may suppress a finding: where it is shown, and where its value stands in a parent."""
     for place in (finding.position, finding.origin):
         if place is None:
             continue
@@ -78,7 +78,7 @@ def _comments_about(
 def unused(
     document: Document, used: set[Selector], ran: Iterable[Rule], known: Sequence[Rule]
 ) -> Iterator[tuple[Rule, Report]]:
-    """What is wrong with the comments of the document's own file, and the rule that says so.
+    """Yield what is wrong with the comments of the document's own file, and the rule that says so.
 
     A word for a rule that did not run is left alone, and so is every word where the config could not be read:
     nothing is known then.
@@ -148,7 +148,7 @@ def _without_effect(
 
 
 def _removal(selector: Selector, comment: Suppression) -> Edit:
-    """The word taken away with its comma.
+    """Return the word taken away with its comma.
 
     The whole comment where the word is its only one, and its line where nothing else is on it.
     """

@@ -81,7 +81,7 @@ def complete_plans(
 def complete_profiles(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The profiles of the config that the line names."""
+    """Return the profiles of the config that the line names."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
     from devmap.config.document import read_config  # noqa: PLC0415 - only after TAB
@@ -96,7 +96,7 @@ def complete_profiles(
 def complete_modules(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The modules of the config's model that begin with the word, one step further down than it goes."""
+    """Return the modules of the config's model that begin with the word, one step further down than it goes."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
     from devmap.api.sources import inventory_of  # noqa: PLC0415 - only after TAB
@@ -115,7 +115,7 @@ def complete_modules(
 def complete_machines(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The machines that devmap knows by name."""
+    """Return the machines that devmap knows by name."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
     from devmap.config.model.machines import PRESETS  # noqa: PLC0415 - only after TAB
@@ -124,7 +124,7 @@ def complete_machines(
 
 
 def _config_of(context: click.Context) -> str:
-    """The config that stands on the line already; the name of no file where there is none yet."""
+    """Return the config that stands on the line already; the name of no file where there is none yet."""
     # An option that still lacks its value ends click's parsing early, and leaves what it read so far in `args`.
     paths = context.params.get("paths") or context.args
     return str(context.params.get("config") or (paths[0] if paths else ""))

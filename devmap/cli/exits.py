@@ -85,7 +85,7 @@ def _place(problem: object) -> str:
 
 
 def _shown(text: str) -> str:
-    """A text without what a terminal or a log would obey."""
+    """Return a text without what a terminal or a log would obey."""
     return escaped(text, keep="\n").replace("\n::", "\n:\\x3a")
 
 

@@ -41,12 +41,12 @@ class LazyGroup(click.Group):
     """A group that knows its commands by name and loads each when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The commands in the order of a user's work."""
+        """Return the commands in the order of a user's work."""
         return list(COMMANDS)
 
     # Click's signature.
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command, imported now."""
+        """Return the command, imported now."""
         if cmd_name not in COMMANDS:
             return None
         collected = gc.isenabled()
@@ -62,12 +62,12 @@ class LazyGroup(click.Group):
 
     # Click's signature.
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """The list of commands, without importing one."""
+        """List the commands without importing one."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin with a word, without importing one.
+        """Return the commands that begin with a word, without importing one.
 
         Click's own way loads each for its help.
         """
@@ -121,7 +121,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console script: runs the command and exits with its status."""
+    """Run the command and exit with its status: the console script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper

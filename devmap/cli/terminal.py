@@ -11,7 +11,7 @@ _NARROWEST = 40
 
 
 def use_color(choice: str, *, to_file: bool = False) -> bool:
-    """Whether to write ANSI colours.
+    """Return whether to write ANSI colours.
 
     `always`, `never`, or `auto`, which follows NO_COLOR, FORCE_COLOR and the terminal.
     """
@@ -32,7 +32,7 @@ def width() -> int:
 
 
 def speaks_unicode() -> bool:
-    """Whether standard output can show the block characters of bars."""
+    """Return whether standard output can show the block characters of bars."""
     try:
         "\u2588\u2593\u2592\u2591\u00b7".encode(sys.stdout.encoding or "ascii")
     except (LookupError, UnicodeEncodeError):
@@ -55,5 +55,5 @@ def wrapped(text: str, *, hanging: int = 0, error: bool = False) -> str:
 
 
 def wraps(*, error: bool = False) -> bool:
-    """Whether lines for standard output, or error, are to fit a terminal; in a file or a pipe they stay whole."""
+    """Return whether lines for standard output, or error, are to fit a terminal; in a file or a pipe they stay whole."""
     return bool(os.environ.get("COLUMNS")) or (sys.stderr if error else sys.stdout).isatty()

@@ -8,7 +8,7 @@ __all__ = ["version"]
 
 
 def version() -> str:
-    """The version as `pip` knows it; `unknown` in a tree that was never installed."""
+    """Return the version as `pip` knows it; `unknown` in a tree that was never installed."""
     try:
         return distribution("torch-devmap").version
     except PackageNotFoundError:

@@ -47,7 +47,7 @@ class Document:
     """Whether it is there only for others to extend; `config` is None then."""
 
     def position(self, path: DocumentPath, *, key: bool = False) -> Position:
-        """The place of a node, of its key if asked, or of the nearest node above it."""
+        """Return the place of a node, of its key if asked, or of the nearest node above it."""
         if () not in self.positions:
             return self.source.stretch(1, 1)
         return locate(path, self.positions, key=key)
@@ -116,7 +116,7 @@ def parse_document(
     limits: Limits | None = None,
     drafts: Mapping[Path, bytes] | None = None,
 ) -> Document:
-    """The document in `content`; relative paths start from the folder of `name`."""
+    """Return the document in `content`; relative paths start from the folder of `name`."""
     folder = Path(name).parent
     hidden = is_outside(Path(name), folder)
     parsed = read_yaml(content, name, limits=limits, hidden=hidden)

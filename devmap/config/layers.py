@@ -59,7 +59,7 @@ class LayerReader:
 
 
 def with_parents(child: Layer, path: Path, reading: LayerReader, *, chain: tuple[Path, ...] = ()) -> Layer:
-    """The layer on top of the config that its `extends` names, and of that one's parents.
+    """Return the layer on top of the config that its `extends` names, and of that one's parents.
 
     `path` is the child's own file. Relative paths of a parent are turned so that they start from the child's
     folder.
@@ -81,7 +81,7 @@ def with_parents(child: Layer, path: Path, reading: LayerReader, *, chain: tuple
 def _read_parent(
     name: str, path: Path, position: Position, reading: LayerReader, chain: tuple[Path, ...]
 ) -> Layer | None:
-    """The parent's own layer.
+    """Return the parent's own layer.
 
     None, with a fault at the child's `extends` or in the parent's file, where there is none.
     """
@@ -127,7 +127,7 @@ def _shortest(path: Path) -> str:
 
 
 def content_of(path: Path, drafts: Mapping[Path, bytes], *, limits: Limits | None = None) -> bytes:
-    """The bytes of a file, or those that stand in for them; of a file beyond the limits one byte more than they allow.
+    """Return the bytes of a file, or those that stand in for them; of a file beyond the limits one byte more than they allow.
 
     Raises:
         OSError: when it cannot be read.
@@ -137,7 +137,7 @@ def content_of(path: Path, drafts: Mapping[Path, bytes], *, limits: Limits | Non
 
 
 def with_profile(layer: Layer, profile: str, reading: LayerReader) -> Layer:
-    """The layer below one of its profiles; a fault where there is no such profile."""
+    """Return the layer below one of its profiles; a fault where there is no such profile."""
     profiles = layer.data.get("profiles")
     known = profiles if isinstance(profiles, dict) else {}
     if profile not in known:
@@ -234,7 +234,7 @@ def _merged(child: Layer, parent: Layer) -> Layer:
 
 
 def rebased(config: dict[str, Plain], parent: Path, child: Path) -> dict[str, Plain]:
-    """A config's plain data, its relative paths seen from the folder `child` instead of `parent`.
+    """Return a config's plain data, its relative paths seen from the folder `child` instead of `parent`.
 
     Profiles too.
 

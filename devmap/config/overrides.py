@@ -57,7 +57,7 @@ def _word(value: object) -> str:
 def apply_override(
     data: dict[str, Plain], positions: Mapping[DocumentPath, NodePosition], override: str
 ) -> tuple[dict[str, Plain], dict[DocumentPath, NodePosition]]:
-    """The data with one `key.path=value` applied; the value is read as YAML. The input is not changed.
+    """Return the data with one `key.path=value` applied; the value is read as YAML. The input is not changed.
 
     A key that holds dots goes in brackets: `device_map[model.layers[0-3]]=cpu`.
 
@@ -95,7 +95,7 @@ def apply_override(
 
 
 def _split(override: str) -> tuple[tuple[str, ...], str]:
-    """The path and the value's text of `a.b[c.d]=value`."""
+    """Return the path and the value's text of `a.b[c.d]=value`."""
     usage = UsageError(f"--set {override}: expected key=value", help="for example --set max_memory.cpu=64GB")
     parts: list[str] = []
     offset = 0
@@ -118,7 +118,7 @@ def _split(override: str) -> tuple[tuple[str, ...], str]:
 
 
 def _closing(text: str, opening: int) -> int | None:
-    """The offset of the bracket that closes the one at `opening`."""
+    """Return the offset of the bracket that closes the one at `opening`."""
     depth = 0
     for offset in range(opening, len(text)):
         depth += {"[": 1, "]": -1}.get(text[offset], 0)

@@ -70,17 +70,17 @@ def read_regular(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
-    """Whether anything is at a path; False for names that no file can have."""
+    """Return whether anything is at a path; False for names that no file can have."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for names that are too long
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a regular file is at a path, after links; False for names that no file can have."""
+    """Return whether a regular file is at a path, after links; False for names that no file can have."""
     return os.path.isfile(path)  # noqa: PTH113 - as above
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is at a path, after links; False for names that no file can have."""
+    """Return whether a folder is at a path, after links; False for names that no file can have."""
     return os.path.isdir(path)  # noqa: PTH112 - as above
 
 

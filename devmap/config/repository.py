@@ -35,7 +35,7 @@ def _repository_of(absolute: Path) -> Path | None:
 
 
 def is_outside(path: Path, folder: Path) -> bool:
-    """Whether a file, after links, lies outside the repository of a config that stands in `folder`.
+    """Return whether a file, after links, lies outside the repository of a config that stands in `folder`.
 
     Without a repository the config's folder and the current one count as it, each with what lies below.
     """
@@ -46,14 +46,14 @@ def is_outside(path: Path, folder: Path) -> bool:
 
 
 def withheld(position: Position | None, message: str) -> str:
-    """The message, or what stands for it where its place is in a text that is not to be shown."""
+    """Return the message, or what stands for it where its place is in a text that is not to be shown."""
     if position is None or not position.source.is_hidden:
         return message
     return f"something is wrong at this place; {_NOT_SHOWN}"
 
 
 def without_content(error: _Error, path: Path, folder: Path) -> _Error:
-    """The error about a file that was read for a config in `folder`; without its details where the file lies outside.
+    """Return the error about a file that was read for a config in `folder`; without its details where the file lies outside.
 
     That a file is absent or cannot be opened may be said of any file.
     """

@@ -65,7 +65,7 @@ class Backend(Protocol):
         """What torch calls it."""
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """A slab of `nbytes` on the device: flat, `torch.uint8`, not initialised.
+        """Return a slab of `nbytes` on the device: flat, `torch.uint8`, not initialised.
 
         It is freed when nothing refers to it.
 
@@ -81,19 +81,19 @@ class Backend(Protocol):
         """
 
     def pinned_bytes(self, nbytes: int) -> int:
-        """What `pinned_allocate(nbytes)` takes of host memory, in bytes."""
+        """Return what `pinned_allocate(nbytes)` takes of host memory, in bytes."""
 
     def pinned_allocate(self, nbytes: int) -> HostSlab:
-        """A slab of `nbytes` in host memory to copy from.
+        """Return a slab of `nbytes` in host memory to copy from.
 
         Pinned where the device can use that, else pageable with the reason.
         """
 
     def stream(self) -> Stream:
-        """A new stream for copies."""
+        """Return a new stream for copies."""
 
     def event(self) -> Event:
-        """A new event."""
+        """Return a new event."""
 
     def record(self, event: Event, stream: Stream | None = None) -> None:
         """Put the mark behind everything that is queued on a stream now.
@@ -120,7 +120,7 @@ class Backend(Protocol):
         """
 
     def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
-        """Where the bytes of a slab are: what all its views share, and nothing else."""
+        """Return where the bytes of a slab are: what all its views share, and nothing else."""
 
     @property
     def is_capturing(self) -> bool:
@@ -130,4 +130,4 @@ class Backend(Protocol):
         """Block the host until everything on this device is done."""
 
     def memory(self) -> Memory:
-        """The device's memory now, in bytes."""
+        """Return the device's memory now, in bytes."""

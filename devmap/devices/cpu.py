@@ -16,7 +16,7 @@ class _Done:
     """A stream or an event of a device that does everything at once."""
 
     def synchronize(self) -> None:
-        """Nothing is ever outstanding."""
+        """Do nothing: no work is ever outstanding."""
 
 
 def pageable(nbytes: int) -> torch.Tensor:
@@ -42,7 +42,7 @@ class CpuBackend:
     torch_device = torch.device("cpu")
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """A slab in host memory."""
+        """Return a slab in host memory."""
         return pageable(nbytes)
 
     @property
@@ -51,7 +51,7 @@ class CpuBackend:
         return False
 
     def pinned_bytes(self, nbytes: int) -> int:
-        """As many."""
+        """Return `nbytes`: no allocator rounds up."""
         return nbytes
 
     def pinned_allocate(self, nbytes: int) -> HostSlab:
@@ -59,18 +59,18 @@ class CpuBackend:
         return HostSlab(pageable(nbytes), is_pinned=False, reason="the CPU reads host memory in place")
 
     def stream(self) -> Stream:
-        """A stream on which nothing is ever outstanding."""
+        """Return a stream on which nothing is ever outstanding."""
         return _Done()
 
     def event(self) -> Event:
-        """An event that is always reached."""
+        """Return an event that is always reached."""
         return _Done()
 
     def record(self, event: Event, stream: Stream | None = None) -> None:
-        """Nothing to do."""
+        """Do nothing: the host runs in order."""
 
     def wait(self, event: Event, stream: Stream | None = None) -> None:
-        """Nothing to do."""
+        """Do nothing: the host runs in order."""
 
     # The protocol's signature.
     def copy(self, destination: torch.Tensor, source: torch.Tensor, *, stream: Stream | None = None) -> None:  # noqa: ARG002
@@ -79,10 +79,10 @@ class CpuBackend:
             destination.copy_(source)
 
     def discard(self, slab: torch.Tensor) -> None:
-        """Nothing to do."""
+        """Do nothing: the host runs in order."""
 
     def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
-        """The slab's own."""
+        """Return the slab's own."""
         return slab.untyped_storage()
 
     @property
@@ -91,10 +91,10 @@ class CpuBackend:
         return False
 
     def synchronize(self) -> None:
-        """Nothing is ever outstanding."""
+        """Do nothing: no work is ever outstanding."""
 
     def memory(self) -> Memory:
-        """This process's share of the host's memory.
+        """Return this process's share of the host's memory.
 
         The system's figures, or the control group's limit where that is lower.
         """

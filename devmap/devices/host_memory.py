@@ -69,7 +69,7 @@ def _group_limits(root: Path) -> list[tuple[int, int]]:
 
 
 def _walk(mount: Path, group: str, limit_name: str, used_name: str, cache_name: str) -> list[tuple[int, int]]:
-    """A group and its parents.
+    """Return a group and its parents.
 
     Inside a container the group's own path is often not mounted: then the mount itself is the group.
     """

@@ -35,7 +35,7 @@ class Measurement:
 
 
 def this_machine(folder: Path | None = None, *, whole: bool = False) -> MachineProfile:
-    """The devices that this process can use, with the memory that is free on each now, in bytes.
+    """Return the devices that this process can use, with the memory that is free on each now, in bytes.
 
     With `whole` all the memory that each has, which is the same from run to run. Accelerators by index, then the
     cpu (what can be allocated without swapping, within the control group's limit). The disk is there only with a

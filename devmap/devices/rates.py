@@ -70,7 +70,7 @@ def disk_rates(
 
 
 def memory_rate(backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_BYTES) -> float:
-    """Bytes a second that a device reads and writes in its own memory.
+    """Return the bytes a second that a device reads and writes in its own memory.
 
     A copy inside it moves each byte twice.
     """
@@ -88,7 +88,7 @@ def memory_rate(backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_B
 def host_to_device_rate(
     backend: Backend, *, seconds: float = 0.5, nbytes: int = _COPY_BYTES
 ) -> tuple[float, bool]:
-    """Bytes a second from host memory to a device, and whether the host side was pinned."""
+    """Return the bytes a second from host memory to a device, and whether the host side was pinned."""
     slab = backend.pinned_allocate(nbytes)
     destination = backend.allocate(nbytes)
     stream = backend.stream()

@@ -20,7 +20,7 @@ __all__ = ["backend_for"]
 
 
 def backend_for(device: Device) -> Backend:
-    """The backend that serves a device.
+    """Return the backend that serves a device.
 
     Inside `simulated_devices` that is a simulated one, whatever accelerators the machine has.
 

@@ -65,7 +65,7 @@ class SimulatedBackend:
         self.torch_device = torch.device("sim", simulated.index)
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """A poisoned slab whose bytes count as held.
+        """Return a poisoned slab whose bytes count as held.
 
         Raises:
             OutOfMemoryError: past the device's budget.
@@ -82,7 +82,7 @@ class SimulatedBackend:
         return True
 
     def pinned_bytes(self, nbytes: int) -> int:
-        """As many."""
+        """Return `nbytes`: no allocator rounds up."""
         return nbytes
 
     def pinned_allocate(self, nbytes: int) -> HostSlab:
@@ -92,11 +92,11 @@ class SimulatedBackend:
         return HostSlab(host.allocate(nbytes), is_pinned=True)
 
     def stream(self) -> Stream:
-        """A stream of the virtual clock."""
+        """Return a stream of the virtual clock."""
         return _SimulatedStream(self.simulated.clock.stream(f"{self.torch_device} copies"), self.simulated)
 
     def event(self) -> Event:
-        """A mark in a stream of the virtual clock."""
+        """Return a mark in a stream of the virtual clock."""
         return _SimulatedEvent(self.simulated)
 
     def record(self, event: Event, stream: Stream | None = None) -> None:
@@ -143,7 +143,7 @@ class SimulatedBackend:
         poison(slab)
 
     def storage(self, slab: torch.Tensor) -> torch.UntypedStorage:
-        """That of the numbers behind it: all views of the slab share it."""
+        """Return the storage of the numbers behind it: all views of the slab share it."""
         return _raw(slab).untyped_storage()
 
     @property
@@ -157,7 +157,7 @@ class SimulatedBackend:
         self.simulated.settled_kernels = self.simulated.kernels
 
     def memory(self) -> Memory:
-        """The budget, and what the ledger leaves of it."""
+        """Return the budget, and what the ledger leaves of it."""
         ledger = self.simulated.ledger
         return Memory(
             total_bytes=ledger.budget_bytes, free_bytes=max(0, ledger.budget_bytes - ledger.charged_bytes)
@@ -193,7 +193,7 @@ class BudgetedCpuBackend(CpuBackend):
         self.device: Device = CPU
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """A slab that counts against the budget.
+        """Return a slab that counts against the budget.
 
         Raises:
             OutOfMemoryError: past the budget.
@@ -204,11 +204,11 @@ class BudgetedCpuBackend(CpuBackend):
         return slab
 
     def pinned_allocate(self, nbytes: int) -> HostSlab:
-        """A slab that counts against the budget; not pinned."""
+        """Return a slab that counts against the budget; not pinned."""
         return HostSlab(self.allocate(nbytes), is_pinned=False, reason="the CPU reads host memory in place")
 
     def memory(self) -> Memory:
-        """The budget, and what is left of it."""
+        """Return the budget, and what is left of it."""
         return Memory(
             total_bytes=self.ledger.budget_bytes,
             free_bytes=max(0, self.ledger.budget_bytes - self.ledger.charged_bytes),

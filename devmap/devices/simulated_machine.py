@@ -82,7 +82,7 @@ class SimulatedDevice:
         weakref.finalize(storage, self.last_kernel.pop, id(storage), None).atexit = False
 
     def note_kernel(self, storage: torch.UntypedStorage) -> None:
-        """A kernel uses a storage; only slabs matter."""
+        """Note that a kernel uses a storage; only slabs matter."""
         if id(storage) in self.last_kernel:
             self.kernels += 1
             self.last_kernel[id(storage)] = self.kernels
@@ -106,7 +106,7 @@ class SimulatedMachine:
     current_index: int = 0
 
     def device(self, index: int | None) -> SimulatedDevice:
-        """The device `sim:index`; the current one for None.
+        """Return the device `sim:index`; the current one for None.
 
         Raises:
             DeviceError: when there is none with this index.
@@ -125,12 +125,12 @@ _active: list[SimulatedMachine] = []
 
 
 def active_machine() -> SimulatedMachine | None:
-    """The machine of the `simulated_devices` context that is open, or None."""
+    """Return the machine of the `simulated_devices` context that is open, or None."""
     return _active[-1] if _active else None
 
 
 def require_machine() -> SimulatedMachine:
-    """The open machine.
+    """Return the open machine.
 
     Raises:
         DeviceError: outside of a `simulated_devices` context.

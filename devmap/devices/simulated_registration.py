@@ -62,7 +62,7 @@ def register() -> None:
 
 
 def _device_module() -> types.ModuleType:
-    """What `torch.sim` is: the functions that torch and transformers ask of a device type."""
+    """Return what `torch.sim` is: the functions that torch and transformers ask of a device type."""
     module = types.ModuleType(f"torch.{SIM}", "Simulated devices of devmap.")
 
     def current_device() -> int:
@@ -128,13 +128,13 @@ def _empty_strided(
 
 # The operator's schema.
 def _copy_from(source: torch.Tensor, destination: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:  # noqa: ARG001
-    """What `copy_` becomes where torch has put subclasses aside, as `torch.tensor(..., device="sim:0")` does."""
+    """Return what `copy_` becomes where torch has put subclasses aside, as `torch.tensor(..., device="sim:0")` does."""
     run_operation(torch.ops.aten.copy_.default, (destination, source), {})
     return destination
 
 
 def _number(tensor: torch.Tensor) -> Any:
-    """The number of one element, where torch has put subclasses aside: `torch.tensor([a, b])` of such tensors."""
+    """Return the number of one element, where torch has put subclasses aside: `torch.tensor([a, b])` of such tensors."""
     assert isinstance(tensor, SimulatedTensor)
     return tensor.raw.item()
 
@@ -180,5 +180,5 @@ def _attention(
 
 
 def _without_kernel(operation: torch._ops.OpOverload[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Every other operation that reaches the device itself: factories such as `tril_indices`."""
+    """Return every other operation that reaches the device itself: factories such as `tril_indices`."""
     return run_operation(operation, args, kwargs)

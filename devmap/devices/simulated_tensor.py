@@ -88,29 +88,29 @@ class SimulatedTensor(torch.Tensor):
         self.raw, self.home = other.raw, other.home
 
     def data_ptr(self) -> int:
-        """The address in host memory: equal for tensors that share bytes."""
+        """Return the address in host memory: equal for tensors that share bytes."""
         return self.raw.data_ptr()
 
     def untyped_storage(self) -> torch.UntypedStorage:
-        """The storage in host memory: one object for tensors that share bytes."""
+        """Return the storage in host memory: one object for tensors that share bytes."""
         return self.raw.untyped_storage()
 
     def __format__(self, specification: str) -> str:
-        """As every tensor without dimensions, its number; any other as it is shown."""
+        """Format its number, as every tensor without dimensions does; any other as it is shown."""
         shown: object = self.raw.item() if self.dim() == 0 else str(self)
         return format(shown, specification)
 
     def tolist(self) -> Any:
-        """The numbers as Python lists."""
+        """Return the numbers as Python lists."""
         return self.raw.tolist()
 
     # the rest is passed on
     def new_tensor(self, values: Any, **options: Any) -> torch.Tensor:  # type: ignore[override]
-        """As torch's own, which would take the current device instead of this tensor's."""
+        """Do what torch's own does, on this tensor's device instead of the current one."""
         return torch.tensor(values, **{"dtype": self.dtype, "device": self.device, **options})
 
     def numpy(self, *, force: bool = False) -> Any:
-        """As on every accelerator: refused, unless a copy is asked for."""
+        """Refuse, as every accelerator does, unless a copy is asked for."""
         if not force:
             raise TypeError(
                 f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the "
@@ -235,7 +235,7 @@ class _Call:
         return value
 
     def home(self, name: str) -> SimulatedDevice | None:
-        """The one device that all tensors are on; CPU numbers without dimensions may join, as on CUDA."""
+        """Return the one device that all tensors are on; CPU numbers without dimensions may join, as on CUDA."""
         homes = {wrapper.home.index: wrapper.home for wrapper in self.wrappers.values()}
         for index, found in homes.items():
             if not found.is_open:

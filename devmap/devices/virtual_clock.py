@@ -40,7 +40,7 @@ class VirtualClock:
     """Held while work is queued or run; reader threads may queue too."""
 
     def stream(self, name: str) -> VirtualStream:
-        """A new stream that belongs to this clock."""
+        """Return a new stream that belongs to this clock."""
         with self.lock:
             stream = VirtualStream(name, self)
             self.streams.append(stream)
@@ -100,7 +100,7 @@ class VirtualStream:
             self._run_until(len(self._finished) - 1 + len(self._queue))
 
     def mark(self) -> ClockMark:
-        """The place behind everything that is queued here now."""
+        """Return the place behind everything that is queued here now."""
         with self.clock.lock:
             return ClockMark(self, len(self._finished) - 1 + len(self._queue))
 
@@ -111,7 +111,7 @@ class VirtualStream:
                 self._queue.append(_QueuedWork(None, 0.0, self.clock.host_seconds, mark))
 
     def wait_now(self, mark: ClockMark) -> None:
-        """As `wait`, for a stream whose work is run at once.
+        """Wait as `wait` does, for a stream whose work is run at once.
 
         Brings the mark about before anything follows.
         """

@@ -16,7 +16,7 @@ __all__ = ["fault_report", "fault_reports"]
 
 
 def fault_reports(context: Context, code: str) -> Iterator[Report]:
-    """The document's faults of one code.
+    """Return the document's faults of one code.
 
     A rule of DM0xx or DM1xx has this as its check, with its own code.
     """
@@ -24,7 +24,7 @@ def fault_reports(context: Context, code: str) -> Iterator[Report]:
 
 
 def fault_report(fault: Fault) -> Report:
-    """A fault as a rule would say it; it keeps the place that the reader gave it."""
+    """Return a fault as a rule would say it; it keeps the place that the reader gave it."""
     return Report(
         fault.message,
         fault.path,

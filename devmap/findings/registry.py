@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")
 
 
 def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The rules in order of their codes.
+    """Return the rules in order of their codes.
 
     Raises:
         UsageError: when a code or name is malformed or used twice.
@@ -46,7 +46,7 @@ def verified(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def matches(rule: Rule, selector: str) -> bool:
-    """Whether a rule is meant by `selector`.
+    """Return whether a rule is meant by `selector`.
 
     Its code, its name, a prefix of its code (`DM2`), `ALL`, or the rule that it is part of.
     """
@@ -56,7 +56,7 @@ def matches(rule: Rule, selector: str) -> bool:
 
 
 def matching(rules: Sequence[Rule], selector: str) -> tuple[Rule, ...]:
-    """The rules that `selector` means; an exact code or name means one.
+    """Return the rules that `selector` means; an exact code or name means one.
 
     Raises:
         UsageError: when it means none; says which may have been meant.
@@ -75,7 +75,7 @@ def matching(rules: Sequence[Rule], selector: str) -> tuple[Rule, ...]:
 
 
 def find_rule(rules: Sequence[Rule], word: str) -> Rule:
-    """The one rule of that code or name.
+    """Return the one rule of that code or name.
 
     Raises:
         UsageError: when there is none; says which may have been meant.
@@ -100,7 +100,7 @@ def select_rules(
     ignore: Sequence[str] = (),
     extend_select: Sequence[str] = (),
 ) -> tuple[Rule, ...]:
-    """The rules that run: those of `select` (all that are not optional, where it is empty) and `extend_select`, without `ignore`.
+    """Return the rules that run: those of `select` (all that are not optional, where it is empty) and `extend_select`, without `ignore`.
 
     Of two selectors that mean the same rule the longer one wins, so that `ignore=["DM2"], extend_select=["DM201"]` leaves
     DM201 on. Rules that cannot be suppressed always run. A code of a policy (`PRD001`) may mean nothing here: it is a rule of
@@ -123,7 +123,7 @@ def select_rules(
 
 
 def _is_policy_code(word: str) -> bool:
-    """Whether a word has the form of a policy's code, or of a family of them.
+    """Return whether a word has the form of a policy's code, or of a family of them.
 
     A lower-case word without a number is a misspelt name.
     """
@@ -131,14 +131,14 @@ def _is_policy_code(word: str) -> bool:
 
 
 def without_meaning(selectors: Iterable[str], rules: Sequence[Rule]) -> dict[str, str]:
-    """The selectors that mean no rule, each with the word that may have been meant (empty where none is near)."""
+    """Return the selectors that mean no rule, each with the word that may have been meant (empty where none is near)."""
     words = [word for rule in rules for word in (rule.name, rule.code)]
     missing = [selector for selector in selectors if not any(matches(rule, selector) for rule in rules)]
     return {selector: next(iter(near_words(selector.strip(), words)), "") for selector in missing}
 
 
 def _strength(rule: Rule, selector: str) -> int:
-    """How exactly a selector means a rule.
+    """Return how exactly a selector means a rule.
 
     1 for `ALL`, more for longer prefixes, the most for a code or a name.
     """

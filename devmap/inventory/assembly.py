@@ -63,7 +63,7 @@ class Assembled:
 
 
 def stored(tensor: StoredTensor) -> Assembled:
-    """A stored tensor as it is."""
+    """Return a stored tensor as it is."""
     box = _whole(tensor.shape)
     return Assembled(tensor.shape, (_Part(tensor, box, box, tuple(range(len(tensor.shape)))),))
 
@@ -111,7 +111,7 @@ def concatenate(tensors: Sequence[Assembled], dim: int) -> Assembled:
 
 
 def split(tensor: Assembled, sizes: Sequence[int], dim: int) -> list[Assembled]:
-    """The tensor cut into runs of these sizes along a dimension."""
+    """Return the tensor cut into runs of these sizes along a dimension."""
     _refuse_dim(tensor.shape, dim)
     if sum(sizes) != tensor.shape[dim]:
         raise AssemblyError(f"dimension {dim} of {tensor.shape} cannot be split into {list(sizes)}")
@@ -125,7 +125,7 @@ def split(tensor: Assembled, sizes: Sequence[int], dim: int) -> list[Assembled]:
 
 
 def transpose(tensor: Assembled, first: int, second: int) -> Assembled:
-    """The tensor with two dimensions exchanged."""
+    """Return the tensor with two dimensions exchanged."""
     order = list(range(len(tensor.shape)))
     _refuse_dim(tensor.shape, first)
     _refuse_dim(tensor.shape, second)
@@ -138,7 +138,7 @@ def transpose(tensor: Assembled, first: int, second: int) -> Assembled:
 
 
 def reorder(tensor: Assembled, order: Sequence[int], dim: int) -> Assembled:
-    """The tensor with its slices along a dimension in another order; runs of neighbours stay one part."""
+    """Return the tensor with its slices along a dimension in another order; runs of neighbours stay one part."""
     _refuse_dim(tensor.shape, dim)
     if sorted(order) != list(range(tensor.shape[dim])):
         raise AssemblyError(
@@ -160,7 +160,7 @@ def reorder(tensor: Assembled, order: Sequence[int], dim: int) -> Assembled:
 
 
 def flatten(tensor: Assembled, dim: int) -> Assembled:
-    """The tensor without a dimension of size 1."""
+    """Return the tensor without a dimension of size 1."""
     if tensor.shape[dim] != 1:
         raise AssemblyError(f"dimension {dim} of {tensor.shape} is not 1")
     parts = tuple(
@@ -170,7 +170,7 @@ def flatten(tensor: Assembled, dim: int) -> Assembled:
 
 
 def pieces_of(tensor: Assembled) -> tuple[Piece, ...]:
-    """The assembled tensor as pieces: None wherever a piece takes or fills everything."""
+    """Return the assembled tensor as pieces: None wherever a piece takes or fills everything."""
     return tuple(_piece(part, tensor.shape) for part in tensor.parts)
 
 

@@ -48,7 +48,7 @@ class NoSplitModule(NamedTuple):
 def atoms(
     inventory: Inventory, *, no_split_module_classes: Collection[str] | None = None, dtype: str | None = None
 ) -> tuple[Atom, ...]:
-    """The atoms of a model in registration order; every tensor is in exactly one.
+    """Return the atoms of a model in registration order; every tensor is in exactly one.
 
     `no_split_module_classes` defaults to the inventory's own; `dtype` is the run dtype of the config. Linear
     in modules plus tensors, and worked out once for an inventory.
@@ -93,7 +93,7 @@ def _atoms(inventory: Inventory, whole: Collection[str], dtype: str | None) -> t
 
 
 def tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
-    """Bytes of every tensor at the run dtype.
+    """Return the bytes of every tensor at the run dtype.
 
     Most tensors of a model look like others: each look is worked out once.
     """
@@ -109,7 +109,7 @@ def _tensor_sizes(inventory: Inventory, dtype: str | None) -> Mapping[str, int]:
 
 
 def whole_blocks(inventory: Inventory, classes: frozenset[str]) -> tuple[NoSplitModule, ...]:
-    """The outermost modules of the classes that hold a tensor, in order."""
+    """Return the outermost modules of the classes that hold a tensor, in order."""
     return inventory.once(("whole blocks", classes), lambda: tuple(_whole_blocks(inventory, classes)))
 
 
@@ -124,7 +124,7 @@ def _whole_blocks(inventory: Inventory, classes: frozenset[str]) -> Iterator[NoS
 def torn_blocks(
     inventory: Inventory, classes: frozenset[str], borders: Iterable[int]
 ) -> tuple[NoSplitModule, ...]:
-    """Those of the whole blocks that have a border between two of their tensors.
+    """Return those of the whole blocks that have a border between two of their tensors.
 
     What comes after it is said to be elsewhere.
 

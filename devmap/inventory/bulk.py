@@ -28,7 +28,7 @@ def rows(kind: type[Row], *columns: Iterable[object]) -> tuple[Row, ...]:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """For work that makes many objects and no cycles.
+    """Pause the garbage collector for work that makes many objects and no cycles.
 
     CPython's collector would walk over them again and again and free nothing.
 

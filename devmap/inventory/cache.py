@@ -30,7 +30,7 @@ _FORMAT = 1
 
 
 def cache_folder() -> Path:
-    """Where entries stand: `DEVMAP_CACHE`, else `devmap` in the user's cache folder."""
+    """Return where entries stand: `DEVMAP_CACHE`, else `devmap` in the user's cache folder."""
     own = os.environ.get("DEVMAP_CACHE")
     if own:
         return Path(own).expanduser()
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def kept(checkpoint: Checkpoint) -> Inventory | None:
-    """The inventory that was kept for a checkpoint, matched with its files; None where there is none."""
+    """Return the inventory that was kept for a checkpoint, matched with its files; None where there is none."""
     path = _path(checkpoint)
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))

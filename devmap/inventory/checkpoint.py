@@ -78,7 +78,7 @@ def read_headers(path: str | PathLike[str]) -> Checkpoint:
 
 
 def _files(path: Path, damage: list[str]) -> tuple[dict[str, Path], list[Path]]:
-    """The files to read, and for each tensor of the index the file that should hold it."""
+    """Return the files to read, and for each tensor of the index the file that should hold it."""
     if not is_folder(path):
         if path.name.endswith(_INDEX_SUFFIX):
             return _read_index(path, damage)
@@ -131,7 +131,7 @@ def _read_json(path: Path, damage: list[str]) -> dict[str, object]:
 
 
 def _decoded(entry: dict[str, object]) -> object:
-    """An object of a JSON file, or the number that Transformers writes as one: `{"__float__": "Infinity"}`."""
+    """Return an object of a JSON file, or the number that Transformers writes as one: `{"__float__": "Infinity"}`."""
     number = entry.get("__float__")
     if len(entry) == 1 and number in {"Infinity", "-Infinity", "NaN"}:
         return float(str(number))

@@ -46,7 +46,7 @@ class NameConversion:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], scope: str | None = None) -> NameConversion:
-        """The rule that a row of the table writes down."""
+        """Return the rule that a row of the table writes down."""
         return cls(
             tuple(row["from"]),
             tuple(row["to"]),
@@ -68,7 +68,7 @@ class NameConversion:
         return re.compile("|".join(branches))
 
     def apply(self, name: str, base_model_prefix: str) -> tuple[str, int | None]:
-        """The new name and the number of the source that matched; the old name and None where none did."""
+        """Return the new name and the number of the source that matched; the old name and None where none did."""
         prefix = ""
         if self.scope is not None:
             scope = f"{self.scope}." if self.scope else ""
@@ -93,7 +93,7 @@ class NameConversion:
         return re.sub(r"\\(\d+)", lambda each: match.group(first + int(each[1])) or "", replacement)
 
     def is_active(self, names: Iterable[str]) -> bool:
-        """Whether a group of renamings has what it waits for among these names."""
+        """Return whether a group of renamings has what it waits for among these names."""
         return not self.is_group or any(self.apply(name, "")[1] == 0 for name in names)
 
 
@@ -112,12 +112,12 @@ class ConversionRules:
         return re.compile("|".join(f"(?:{pattern})" for pattern in self.ignored) or r"(?!)")
 
     def awake(self, names: Iterable[str]) -> ConversionRules:
-        """The rules that these stored names leave in force."""
+        """Return the rules that these stored names leave in force."""
         kept = tuple(rule for rule in self.conversions if rule.is_active(names))
         return self if len(kept) == len(self.conversions) else replace(self, conversions=kept)
 
     def rename(self, name: str, knows: Callable[[str], bool]) -> tuple[str, NameConversion | None, int]:
-        """The model's name for a stored one.
+        """Return the model's name for a stored one.
 
         And the converter that has a part in it with the number of its source.
         """
@@ -220,7 +220,7 @@ def _gather(
 
 
 def _expanded(renamed: str, converter: NameConversion, target: str) -> str:
-    r"""The name of another target where the first one's stands; `\1` in it is what the first has there."""
+    r"""Return the name of another target where the first one's stands; `\1` in it is what the first has there."""
     first = converter.targets[0]
     if "\\" not in first:
         return renamed.replace(first, target, 1)
@@ -237,7 +237,7 @@ def mapping_of(
     owner: Mapping[str, str],
     shape_of: Callable[[str], tuple[int, ...] | None] = lambda _: None,
 ) -> WeightMapping:
-    """The pieces of each of these tensors; a tied name without a stored tensor takes those of its group."""
+    """Return the pieces of each of these tensors; a tied name without a stored tensor takes those of its group."""
     held_by_owner = {owner.get(name, name): tensor for name, tensor in reversed(converted.tensors.items())}
     pieces: dict[str, tuple[Piece, ...]] = {}
     missing: list[str] = []
@@ -260,7 +260,7 @@ _DIGITS_AT_END = re.compile(r"[0-9]+\Z")
 
 
 def _segment(part: str) -> tuple[int, str, int]:
-    """The key of a name's segment that puts experts in the order of their numbers.
+    """Return the key of a name's segment that puts experts in the order of their numbers.
 
     Transformers' order of a state dict.
     """

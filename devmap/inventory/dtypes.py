@@ -51,7 +51,7 @@ def element_bits(dtype: str) -> int:
 
 
 def is_addressable(shape: Sequence[int]) -> bool:
-    """Whether a tensor of this shape has fewer than 2**62 elements, told without multiplying further than that."""
+    """Return whether a tensor of this shape has fewer than 2**62 elements, told without multiplying further than that."""
     if 0 in shape:
         return True
     elements = 1
@@ -63,12 +63,12 @@ def is_addressable(shape: Sequence[int]) -> bool:
 
 
 def storage_bytes(shape: Sequence[int], dtype: str) -> int:
-    """Bytes that a contiguous tensor takes, rounded up to a whole byte."""
+    """Return the bytes that a contiguous tensor takes, rounded up to a whole byte."""
     return (math.prod(shape) * element_bits(dtype) + 7) // 8
 
 
 def run_dtype(stored: str, asked: str | None, *, kind: str) -> str:
-    """The dtype that a tensor has in the running model.
+    """Return the dtype that a tensor has in the running model.
 
     As in transformers, a dtype that is asked for changes parameters of the wide floating types (float64,
     float32, float16, bfloat16) and leaves everything else as it is: integers, quantised weights with their

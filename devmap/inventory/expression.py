@@ -35,7 +35,7 @@ def evaluate(
     figures: Mapping[str, object],
     size: Callable[[str, int], int | None] = lambda _name, _dim: None,
 ) -> object:
-    """The value of an expression; a dotted name reaches into a nested mapping.
+    """Return the value of an expression; a dotted name reaches into a nested mapping.
 
     >>> evaluate("hidden_size // num_heads", {"hidden_size": 64, "num_heads": 4})
     16
@@ -113,7 +113,7 @@ def _call(node: ast.Call, scope: _Scope) -> object:
 
 
 def _override(layers: object, key: str) -> int | None:
-    """The largest value that a layer's own config gives a figure."""
+    """Return the largest value that a layer's own config gives a figure."""
     own = (
         [layer.get(key) for layer in layers.values() if isinstance(layer, dict)]
         if isinstance(layers, dict)

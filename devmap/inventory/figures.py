@@ -37,7 +37,7 @@ _NESTED = ("text_config", "llm_config", "language_config")
 
 
 def architecture_of(config: Mapping[str, object], class_name: str) -> Architecture:
-    """What planning needs of a full config; a nested text config is flattened over the outer one.
+    """Return what planning needs of a full config; a nested text config is flattened over the outer one.
 
     Nulls are left out.
     """
@@ -64,7 +64,7 @@ def completed(
     section: Mapping[str, Any],
     section_of: Callable[[str], Mapping[str, Any] | None],
 ) -> dict[str, object]:
-    """A config with what its file leaves out, nested configs too.
+    """Return a config with what its file leaves out, nested configs too.
 
     A section of the table holds `aliases` (other names of a figure, to the one that the class stores),
     `defaults`, `derived` and `configs`. `derived` maps a key to an expression: `key?` is computed only where
@@ -101,7 +101,7 @@ def completed(
 
 
 def _value(expression: str, figures: Mapping[str, object]) -> object:
-    """The value of an expression; None where the config lacks what it takes."""
+    """Return the value of an expression; None where the config lacks what it takes."""
     try:
         return evaluate(expression, figures)
     except InventoryError:

@@ -39,7 +39,7 @@ def _digest(inventory: Inventory) -> str:
 
 
 def _text(words: list[str]) -> str:
-    """One word a line after a line with their number; a JSON list where a word has several lines.
+    """Return one word a line after a line with their number; a JSON list where a word has several lines.
 
     A tenth of the time that JSON takes.
     """

@@ -51,7 +51,7 @@ class FlatIndex:
 
     @classmethod
     def of(cls, modules: Iterable[str], tensors: Iterable[str]) -> FlatIndex:
-        """The line of modules in `named_modules()` order and of tensors in the order of their modules.
+        """Return the line of modules in `named_modules()` order and of tensors in the order of their modules.
 
         Linear.
 
@@ -84,7 +84,7 @@ class FlatIndex:
         return dict(zip(self.tensors, range(len(self.tensors)), strict=True))
 
     def span(self, path: str) -> tuple[int, int]:
-        """The first tensor at or below a module, or a tensor itself, and the first after it.
+        """Return the first tensor at or below a module, or a tensor itself, and the first after it.
 
         Raises:
             KeyError: when the model has no such path.
@@ -96,14 +96,14 @@ class FlatIndex:
         return self.first[place], self.first[self.after[place]]
 
     def children(self, place: int) -> Iterator[int]:
-        """The numbers of the modules directly below a module."""
+        """Yield the numbers of the modules directly below a module."""
         child, end = place + 1, self.after[place]
         while child < end:
             yield child
             child = self.after[child]
 
     def runs(self, paths: Iterable[str]) -> list[PathInterval]:
-        """The whole line in runs, each decided by the longest of the paths at or above it.
+        """Return the whole line in runs, each decided by the longest of the paths at or above it.
 
         Paths that the model lacks do not count.
 
@@ -142,7 +142,7 @@ class FlatIndex:
         return found
 
     def _spans(self, paths: Iterable[str]) -> Iterator[tuple[int, int, int, str]]:
-        """Of the paths that the model has.
+        """Yield where each path lies that the model has.
 
         First tensor, the negative of the first after it, the number of the module, the path.
         """
@@ -156,7 +156,7 @@ class FlatIndex:
 
 
 def over(runs: Sequence[Interval[Value]], start: int, end: int) -> Iterator[Interval[Value]]:
-    """The parts of runs that cover the whole line which lie in a stretch of it."""
+    """Yield the parts of runs that cover the whole line which lie in a stretch of it."""
     at = bisect_right(runs, start, key=_END)
     while at < len(runs) and runs[at][0] < end:
         low, high, value = runs[at]
@@ -182,12 +182,12 @@ _END = itemgetter(1)
 
 
 def value_at(runs: Sequence[Interval[Value]], number: int) -> Value | None:
-    """What runs that cover the whole line say of one tensor."""
+    """Return what runs that cover the whole line say of one tensor."""
     return runs[bisect_right(runs, number, key=_END)][2]
 
 
 def _after(depths: Sequence[int]) -> list[int]:
-    """For each of the modules in order, known by their depths, the next that is not below it."""
+    """Return for each module the next one that is not below it, from the modules' depths in order."""
     after = list(range(1, len(depths) + 1))
     pending: list[int] = []
     open_depths: list[int] = []

@@ -35,7 +35,7 @@ class Fold:
 
 
 def fold(inventory: Inventory) -> Fold:
-    """The folded tree. Linear: equal subtrees are found by interning them from the leaves up."""
+    """Return the folded tree. Linear: equal subtrees are found by interning them from the leaves up."""
     known: dict[tuple[object, ...], int] = {}
     folds: list[Fold] = []
     number_of: dict[str, int] = {}
@@ -78,7 +78,7 @@ def _runs(children: list[tuple[str, int]]) -> list[tuple[Segment, int]]:
 
 
 def expand(root: Fold) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """All modules and tensors of a folded tree, in registration order."""
+    """Return all modules and tensors of a folded tree, in registration order."""
     modules: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
     pending: list[tuple[str, Fold]] = [("", root)]
@@ -103,7 +103,7 @@ _BARE_BRACKET = re.compile(r"(?<!\\)(?:\\\\)*[\[\]]")
 
 
 def join(path: str, segment: Segment) -> str:
-    """The path of a child: `model.layers` and `range(80)` make `model.layers[0-79]`.
+    """Return the path of a child: `model.layers` and `range(80)` make `model.layers[0-79]`.
 
     Brackets in names are escaped.
     """
@@ -114,7 +114,7 @@ def join(path: str, segment: Segment) -> str:
 
 
 def split_path(key: str) -> tuple[str, Segment]:
-    """The parent's key and the last step; the opposite of `join`.
+    """Return the parent's key and the last step; the opposite of `join`.
 
     Raises:
         ValueError: for a key that no path can have.
@@ -136,7 +136,7 @@ def split_path(key: str) -> tuple[str, Segment]:
 
 
 def names_in(tree: Fold) -> Iterator[tuple[str, Fold]]:
-    """The key and the node of every part of a folded tree, in order."""
+    """Yield the key and the node of every part of a folded tree, in order."""
     pending: list[tuple[str, Fold]] = [("", tree)]
     while pending:
         key, node = pending.pop()

@@ -49,7 +49,7 @@ def in_module_order(names: Iterable[str]) -> list[str]:
 
 
 def guess_modules(tensors: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The modules that the names imply, with class names where they repeat, and those that should stay whole.
+    """Return the modules that the names imply, with class names where they repeat, and those that should stay whole.
 
     The members of each outermost numbered level that has more than one (`h.0`, `h.1`, ...) get a class of
     their own, `Block` with the level's path: `Block_transformer_h`. Every other class is unknown, and empty.

@@ -49,7 +49,7 @@ class StoredTensor:
 
 
 def read_header(path: Path) -> tuple[list[StoredTensor], list[str]]:
-    """The tensors of one file in the order of its header, and everything that is wrong with it.
+    """Return the tensors of one file in the order of its header, and everything that is wrong with it.
 
     Reads the header alone, never a weight. n log n in the number of tensors.
     """
@@ -130,7 +130,7 @@ def _tensors(
 
 
 def _tensor(path: Path, name: str, entry: object, start: int) -> StoredTensor | str:
-    """The tensor, or what is wrong with its entry."""
+    """Return the tensor, or what is wrong with its entry."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         return "has no dtype, shape and data_offsets"
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -162,7 +162,7 @@ def _counts(value: object) -> TypeGuard[list[int]]:
 
 
 def _cut(value: object) -> str:
-    """A value of a header's entry as Python writes it, cut where it is long."""
+    """Return a value of a header's entry as Python writes it, cut where it is long."""
     if isinstance(value, list) and len(value) > _MOST_SHOWN:
         return f"[{', '.join(_cut(item) for item in value[:_MOST_SHOWN])}, ... {len(value):,} in all]"
     text = repr(value)

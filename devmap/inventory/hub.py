@@ -17,7 +17,7 @@ _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
 
 
 def find_checkpoint(name: str, *, folder: Path) -> Path:
-    """The path of a checkpoint.
+    """Return the path of a checkpoint.
 
     Relative to `folder`, absolute, or the snapshot of a hub id in the local cache.
 
@@ -55,7 +55,7 @@ def find_checkpoint(name: str, *, folder: Path) -> Path:
 
 
 def hub_cache() -> Path:
-    """The folder of the hub's local cache, as the environment says."""
+    """Return the folder of the hub's local cache, as the environment says."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return expand_user(os.environ[variable])

@@ -45,7 +45,7 @@ class Lookup:
         self._modules: dict[str, tuple[Module, ...]] = {"": (root,)}
 
     def template(self, name: str) -> TensorTemplate | None:
-        """The template of a tensor's name, or None where the class has no such tensor."""
+        """Return the template of a tensor's name, or None where the class has no such tensor."""
         path, _, last = name.rpartition(".")
         for module in self._at(path):
             found = module.template(last)
@@ -65,7 +65,7 @@ class Lookup:
 
 
 def rules_of_tree(root: Module) -> ConversionRules:
-    """How Transformers reads a checkpoint into a class: the conversions of the model and of models inside it.
+    """Return how Transformers reads a checkpoint into a class: the conversions of the model and of models inside it.
 
     As `transformers.conversion_mapping.get_model_conversion_mapping` gathers them: a part's rules hold below
     its path, unless the model around it has brought the same.
@@ -117,7 +117,7 @@ def _computed_names(module: Module, found: set[str], seen: set[int]) -> None:
 
 
 def instantiate(root: Module, held: Mapping[str, Assembled], *, dtype: str) -> Instance:
-    """What a model of this class is made of.
+    """Return what a model of this class is made of.
 
     `held` are the tensors that the checkpoint makes, `dtype` is the one that the model is built in.
     """
@@ -213,7 +213,7 @@ class _InstanceBuilder:
                 self.module(chosen, prefix + name, below or {}, required=needed)
 
     def _chosen(self, child: Child, module: Module, path: str, names: _Names) -> Module:
-        """The class that covers most of the names that are there, and wants fewest that are not.
+        """Return the class that covers most of the names that are there, and wants fewest that are not.
 
         Where several do so alike the config or the nearest number in the path may say which it is.
         """
@@ -234,7 +234,7 @@ class _InstanceBuilder:
         return child.alternatives[best[0]]
 
     def _is_tied(self, path: str) -> bool:
-        """Whether a module of which nothing is stored shares what is stored elsewhere."""
+        """Return whether a module of which nothing is stored shares what is stored elsewhere."""
         return any(
             path.startswith(prefix)
             and (re.match(name, path[len(prefix) :]) or name.startswith(f"{path[len(prefix) :]}."))
@@ -242,7 +242,7 @@ class _InstanceBuilder:
         )
 
     def _is_there(self, child: Child, module: Module) -> bool:
-        """Whether a child of which nothing is stored stands there: what some configs leave out does not."""
+        """Return whether a child of which nothing is stored stands there: what some configs leave out does not."""
         if child.when is not None:
             return bool(self._value(child.when, module))
         if not child.optional or all(each.is_computed for each in child.alternatives):
@@ -291,7 +291,7 @@ class _InstanceBuilder:
     def _value(
         expression: str, module: Module, size: Callable[[str, int], int | None] | None = None
     ) -> object:
-        """The value of an expression; None where config.json lacks what it takes."""
+        """Return the value of an expression; None where config.json lacks what it takes."""
         try:
             return evaluate(expression, module.figures, *([] if size is None else [size]))
         except InventoryError:
@@ -355,7 +355,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.]+(weight|bias)\Z")
 
 
 def _expanded(ties: Mapping[str, str], names: list[str]) -> dict[str, str]:
-    """Each tied tensor and the one that it is tied to, as Transformers' expressions say."""
+    """Return each tied tensor and the one that it is tied to, as Transformers' expressions say."""
     if all(_PLAIN_NAME.match(name) for name in (*ties, *ties.values())):
         return dict(ties)
     found: dict[str, str] = {}

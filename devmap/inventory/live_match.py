@@ -22,7 +22,7 @@ __all__ = ["conversion_row", "conversions_of", "match_by_rules", "match_checkpoi
 def match_checkpoint(
     inventory: Inventory, checkpoint: Checkpoint, model: nn.Module | None = None
 ) -> Inventory:
-    """The inventory with the checkpoint's files and, for each tensor, the stored pieces that make it.
+    """Return the inventory with the checkpoint's files and, for each tensor, the stored pieces that make it.
 
     With a transformers model its own conversions are followed; any other takes names as they are, and a
     prefix that all of them lack or have too many of is repaired. What is unmapped, ignored, missing or of
@@ -38,7 +38,7 @@ def match_checkpoint(
 
 
 def match_by_rules(inventory: Inventory, checkpoint: Checkpoint, rules: ConversionRules) -> Inventory:
-    """The inventory with the checkpoint's files and the stored pieces, which these rules name."""
+    """Return the inventory with the checkpoint's files and the stored pieces, which these rules name."""
     tensors = inventory.tensors
     loaded = {name for name, tensor in tensors.items() if tensor.persistent}
 
@@ -62,7 +62,7 @@ def match_by_rules(inventory: Inventory, checkpoint: Checkpoint, rules: Conversi
 
 
 def rules_of(model: nn.Module) -> ConversionRules:
-    """How transformers reads a checkpoint into this model."""
+    """Return how transformers reads a checkpoint into this model."""
     ignored = set(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
     buffers = [name for name, _ in model.named_buffers()]
     if any(name.endswith("rotary_emb.inv_freq") for name in buffers):
@@ -88,7 +88,7 @@ def conversions_of(model: nn.Module) -> tuple[NameConversion, ...]:
 
 
 def conversion_row(transform: Any) -> dict[str, Any]:
-    """One of transformers' conversions as plain data, without the path it is bound to."""
+    """Return one of transformers' conversions as plain data, without the path it is bound to."""
     row: dict[str, Any] = {"from": list(transform.source_patterns), "to": list(transform.target_patterns)}
     operations = [_operation(operation) for operation in getattr(transform, "operations", ())]
     if operations:

@@ -81,7 +81,7 @@ def read_manifest(path: str | PathLike[str]) -> Inventory:
 
 
 def parse_manifest(content: bytes, name: str) -> Inventory:
-    """The inventory that a manifest's bytes describe; `name` stands in the messages.
+    """Return the inventory that a manifest's bytes describe; `name` stands in the messages.
 
     Time and memory are bounded by the file's size and by what its ranges may stand for.
 
@@ -115,7 +115,7 @@ class _ManifestReader:
             self._add(fault.code, fault.message, fault.position)
 
     def inventory(self) -> Inventory | None:
-        """The inventory, None where there are faults."""
+        """Return the inventory, None where there are faults."""
         document = self.parsed.data
         if document is None:
             return None
@@ -328,7 +328,7 @@ class _OpenModule:
     """All modules and tensors directly below, and where the file says so."""
 
     def overlaps(self) -> Iterator[DocumentPath]:
-        """The entries that stand for something that another one stands for already. n log n."""
+        """Yield the entries that stand for something that another one stands for already. n log n."""
         seen: set[Segment] = set()
         numbered: list[tuple[int, int, DocumentPath]] = []
         for segment, path in self.keys:
@@ -346,7 +346,7 @@ class _OpenModule:
             end = max(end, stop)
 
     def fold(self) -> Fold:
-        """The tree below, without recursion: a chain of modules may be longer than Python's stack."""
+        """Return the tree below, without recursion: a chain of modules may be longer than Python's stack."""
         root = Fold(self.class_name, tuple(self.leaves))
         pending = [(self, root)]
         while pending:

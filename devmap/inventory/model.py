@@ -174,7 +174,7 @@ class Inventory:
         return {}
 
     def once(self, question: Hashable, answer: Callable[[], Answer]) -> Answer:
-        """The answer to a question about this inventory alone, worked out the first time."""
+        """Return the answer to a question about this inventory alone, worked out the first time."""
         known: Answer | None = self.remembered.get(question)
         if known is None:
             known = self.remembered[question] = answer()

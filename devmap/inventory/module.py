@@ -88,7 +88,7 @@ def read_module(model: nn.Module) -> Inventory:
 
 
 def _kept_whole(model: nn.Module, modules: Mapping[str, str], asked: set[str]) -> tuple[str, ...]:
-    """What the code asks for; in a model of transformers, whose lists are lists of blocks, these too."""
+    """Return what the code asks for; in a model of transformers, whose lists are lists of blocks, these too."""
     known = hasattr(model, "base_model_prefix")
     return tuple(sorted(asked.union(repeated_blocks(modules, asked) if known else ())))
 
@@ -111,7 +111,7 @@ def _kind_of(name: str, tensor: torch.Tensor) -> TensorKind:
 
 
 def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str, ...], ...]:
-    """The names of each stretch of bytes that has several."""
+    """Return the names of each stretch of bytes that has several."""
     bytes_of = _identities(held)
     if _all_differ(bytes_of):
         return ()
@@ -122,22 +122,22 @@ def _ties(names: Sequence[str], held: Sequence[torch.Tensor]) -> tuple[tuple[str
 
 
 def is_module(model: object) -> bool:
-    """Whether it is a module, and not for example a class of them."""
+    """Return whether it is a module, and not for example a class of them."""
     return isinstance(model, nn.Module)
 
 
 def asked_whole(holder: nn.Module | type) -> Iterable[str]:
-    """The names of the classes that a module, or a class of them, asks to be kept whole."""
+    """Return the names of the classes that a module, or a class of them, asks to be kept whole."""
     return getattr(holder, "_no_split_modules", None) or ()
 
 
 def are_tied(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether two of a model's tensors are one stretch of bytes."""
+    """Return whether two of a model's tensors are one stretch of bytes."""
     return not _all_differ(_identities(tensors))
 
 
 def are_plain(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether all are parameters and tensors of torch's own classes: with shapes, not lazy, no wrappers."""
+    """Return whether all are parameters and tensors of torch's own classes: with shapes, not lazy, no wrappers."""
     return set(map(type, tensors)) <= set(_PLAIN)
 
 

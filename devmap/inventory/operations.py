@@ -93,7 +93,7 @@ def _chunk(values: _Values, names: list[str], options: tuple[Any, ...], setting:
 
 
 def _chunk_sizes(shape: tuple[int, ...], dim: int, count: int) -> list[int]:
-    """As `torch.chunk`."""
+    """Return the sizes of the chunks that `torch.chunk` makes."""
     if dim >= len(shape):
         raise AssemblyError(f"a tensor of the shape {shape} has no dimension {dim}")
     size = -(-shape[dim] // count)
@@ -126,7 +126,7 @@ def _transpose(values: _Values, names: list[str], options: tuple[Any, ...], sett
 
 
 def _is_right(shape: tuple[int, ...], name: str, setting: Setting) -> bool:
-    """Whether stored experts already stand as the model has them.
+    """Return whether stored experts already stand as the model has them.
 
     Where no model is at hand the hidden size says: the second of a down projection's sizes, the last of others.
     """
@@ -138,7 +138,7 @@ def _is_right(shape: tuple[int, ...], name: str, setting: Setting) -> bool:
 
 
 def _figure(figures: Mapping[str, object], key: str) -> int:
-    """A figure of the config, or of its text part."""
+    """Return a figure of the config, or of its text part."""
     text = figures.get("text_config")
     for each in (text if isinstance(text, dict) else {}, figures):
         value = each.get(key)
@@ -186,7 +186,7 @@ def _permute_for_rope(
 
 
 def _fuse_text_and_vision(values: _Values, names: list[str], options: tuple[Any, ...], _: Setting) -> _Result:
-    """The first half of each list of experts is the text's, the second the vision's."""
+    """Return the first half of each list of experts is the text's, the second the vision's."""
     stack_dim, concat_dim = _dim(options), _dim(options, 1)
     made: dict[str, list[Assembled]] = {name: [] for name in names}
     for tensors in values.values():

@@ -45,7 +45,7 @@ class Expansion:
         return tuple(key for key, paths in self.paths.items() if not paths)
 
     def winner(self, path: str) -> str | None:
-        """The key that decides a module or tensor.
+        """Return the key that decides a module or tensor.
 
         That of the nearest ancestor, or of itself, that a key names.
         """
@@ -68,14 +68,14 @@ class PathIndex:
         return path in self._children
 
     def names_below(self, path: str) -> tuple[str, ...]:
-        """The last segments of the paths directly below one path, in the model's order.
+        """Return the last segments of the paths directly below one path, in the model's order.
 
         None below a path that there is not.
         """
         return tuple(self._children.get(path, ()))
 
     def match(self, key: str) -> tuple[str, ...]:
-        """The paths that a key names, in the model's order; a literal names itself or nothing."""
+        """Return the paths that a key names, in the model's order; a literal names itself or nothing."""
         if key_kind(key) is KeyKind.LITERAL:
             return (key,) if key in self else ()
         found = [""]
@@ -109,7 +109,7 @@ class PathIndex:
 
 
 def _glob(segment: str) -> re.Pattern[str]:
-    """The pattern of one segment with `*` and `?`, whose matching never goes back.
+    """Return the pattern of one segment with `*` and `?`, whose matching never goes back.
 
     What stands between two stars may stay at the first place where it fits, since the star after it takes up any
     rest; an atomic group says so, and keeps the time at the product of the two lengths where trying every way
@@ -124,14 +124,14 @@ def _glob(segment: str) -> re.Pattern[str]:
 
 
 def key_kind(key: str) -> KeyKind:
-    """Whether a key is a glob, a range or a plain path; a key that is both a range and a glob is a glob."""
+    """Return whether a key is a glob, a range or a plain path; a key that is both a range and a glob is a glob."""
     if "*" in key or "?" in key:
         return KeyKind.GLOB
     return KeyKind.RANGE if "[" in key else KeyKind.LITERAL
 
 
 def expand_keys(keys: Iterable[str], index: PathIndex) -> Expansion:
-    """What each key names, and which key wins where several name the same path.
+    """Return what each key names, and which key wins where several name the same path.
 
     Linear in the keys plus the paths they name.
     """
@@ -153,7 +153,7 @@ _RANGE = re.compile(r"\[([0-9]+)-([0-9]+)\]\Z")
 
 
 def _segments(key: str) -> Iterator[str | range]:
-    """The parts of a key, a range as a part of its own."""
+    """Yield the parts of a key, a range as a part of its own."""
     for part in key.split("."):
         match = _RANGE.search(part)
         if match is None:

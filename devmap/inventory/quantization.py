@@ -88,7 +88,7 @@ def _figures(method: str, found: Mapping[str, Any]) -> Figures:
 
 
 def _inside(found: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """The mapping that the keys lead to; an empty one where one of them leads nowhere."""
+    """Return the mapping that the keys lead to; an empty one where one of them leads nowhere."""
     for key in keys:
         deeper = found.get(key)
         found = deeper if isinstance(deeper, Mapping) else {}
@@ -203,7 +203,7 @@ def split(checkpoint: Checkpoint, quantization: Quantization) -> tuple[Checkpoin
 
 
 def _weight_of(name: str, held: Mapping[str, StoredTensor]) -> str | None:
-    """The whole weight's name, where this is the name of a part."""
+    """Return the whole weight's name, where this is the name of a part."""
     module, _, last = name.rpartition(".")
     if f"{module}.W_q" in held and last != "bias":  # HQQ stores its settings, too, each as a tensor
         return f"{module}.weight"
@@ -229,7 +229,7 @@ def _weight_of(name: str, held: Mapping[str, StoredTensor]) -> str | None:
 def _whole_shape(
     largest: StoredTensor, parts: Sequence[StoredTensor], weight: str, quantization: Quantization
 ) -> tuple[int, ...]:
-    """The shape of the weight that a packed part stands for, by its method's layout."""
+    """Return the shape of the weight that a packed part stands for, by its method's layout."""
     shape = largest.shape
     suffix = largest.name[len(weight.removesuffix(".weight")) :]
     word = _BITS_OF_WORD.get(largest.dtype)
@@ -309,14 +309,14 @@ def restore(inventory: Inventory, checkpoint: Checkpoint, parts: Parts) -> Inven
 
 
 def _in_module_order(tensors: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors with those of a module together, modules in their order; a stable sort."""
+    """Return the tensors with those of a module together, modules in their order; a stable sort."""
     place = {path: number for number, path in enumerate(modules)}
     last = len(place)
     return dict(sorted(tensors.items(), key=lambda item: place.get(item[1].module, last)))
 
 
 def _name_of(part: str, weight: str, name: str, *, single: bool) -> str:
-    """The part's name in the model: `q_proj.qweight`, `experts.gate_up_proj_blocks`, `q_proj.weight_absmax`."""
+    """Return the part's name in the model: `q_proj.qweight`, `experts.gate_up_proj_blocks`, `q_proj.weight_absmax`."""
     module, _, last = name.rpartition(".")
     prefix = f"{module}." if module else ""
     if not single:

@@ -98,7 +98,7 @@ def _ask_transformers(checkpoint: Checkpoint) -> Inventory:
 
 
 def _from_table(checkpoint: Checkpoint) -> Inventory | None:
-    """What the built-in table makes of the headers; None where it lacks the class or a part of it."""
+    """Return what the built-in table makes of the headers; None where it lacks the class or a part of it."""
     family = family_of(str(checkpoint.config.get("model_type") or ""))
     if family is None:
         return None
@@ -162,7 +162,7 @@ def _drop_surplus(
 
 
 def _build_dtype(checkpoint: Checkpoint) -> str:
-    """The dtype that transformers builds the model in.
+    """Return the dtype that transformers builds the model in.
 
     Config.json's, else the most frequent of the checkpoint's floats.
     """

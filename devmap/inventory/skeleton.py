@@ -92,7 +92,7 @@ class Module:
     """What of it the table does not settle."""
 
     def child(self, segment: str) -> Child | None:
-        """The child that a segment of a tensor's name leads to."""
+        """Return the child that a segment of a tensor's name leads to."""
         found = self.children.get(segment)
         if found is None and segment.isdecimal():
             return self.children.get("*")
@@ -104,7 +104,7 @@ class Module:
         return {tensor.name: tensor for tensor in self.tensors}
 
     def template(self, name: str) -> TensorTemplate | None:
-        """One of its tensors; a bias is allowed to every module of torch's own that can have one."""
+        """Return one of its tensors; a bias is allowed to every module of torch's own that can have one."""
         found = self.by_name.get(name)
         if found is None and name == "bias" and self.class_name in _WITH_BIAS and "weight" in self.by_name:
             return _BIAS
@@ -149,11 +149,11 @@ class Family:
         return self.autos.get("base") or next(iter(self.classes), None)
 
     def class_of(self, what: str) -> str | None:
-        """The class that a mapping builds, or the class of this name; the base class where there is neither."""
+        """Return the class that a mapping builds, or the class of this name; the base class where there is neither."""
         return self.autos.get(what) or (what if what in self.classes else self.base_class)
 
     def completed(self, config: Mapping[str, object]) -> dict[str, object]:
-        """A config with what its file leaves out."""
+        """Return a config with what its file leaves out."""
         return completed(config, self.table, _section_of)
 
 
@@ -164,7 +164,7 @@ def _section_of(model_type: str) -> Mapping[str, Any] | None:
 
 @functools.cache
 def known_families() -> tuple[str, ...]:
-    """The types of config that the table has."""
+    """Return the types of config that the table has."""
     return tuple(
         sorted(
             entry.name.removesuffix(".json")
@@ -180,7 +180,7 @@ def _folder() -> resources.abc.Traversable:
 
 @functools.cache
 def family_of(model_type: str) -> Family | None:
-    """The table's entry for a type of config, None where it has none."""
+    """Return the table's entry for a type of config, None where it has none."""
     if not model_type.replace("_", "").replace("-", "").replace(".", "").isalnum():
         return None
     entry = _folder() / f"{model_type}.json"
@@ -197,7 +197,7 @@ def legacy_rows() -> list[dict[str, Any]]:
 
 
 def assemble(family: Family, class_name: str, config: Mapping[str, object]) -> Module | None:
-    """The tree of templates of one class for a completed config, with the parts that other files describe.
+    """Return the tree of templates of one class for a completed config, with the parts that other files describe.
 
     None where the table lacks the class, or a part of it.
     """
@@ -226,7 +226,7 @@ class _Assembly:
         self._conversions = family.table.get("conversions", {})
 
     def node(self, number: int, figures: Mapping[str, object]) -> Module:
-        """The node of a number; the depth of recursion is that of the model, a dozen."""
+        """Return the node of a number; the depth of recursion is that of the model, a dozen."""
         key = (number, id(figures))
         found = self._known.get(key)
         if found is None:
@@ -298,7 +298,7 @@ def _inside(config: Mapping[str, object], scope: str) -> Mapping[str, object]:
 
 
 def _pooled(alternatives: list[Module]) -> tuple[Module, ...]:
-    """The alternatives, each with the classes that the others have at a child of the same name.
+    """Return the alternatives, each with the classes that the others have at a child of the same name.
 
     The table's builds need not have shown each kind of layer with each kind of feed-forward.
     """
@@ -335,7 +335,7 @@ def _classes(child: Child) -> set[str]:
 
 
 def _without(module: Module, path: list[str]) -> Module:
-    """The module without a tensor or a part at a path below it: the model around it is built without that."""
+    """Return the module without a tensor or a part at a path below it: the model around it is built without that."""
     name, *rest = path
     if not rest and name in module.by_name:
         return replace(module, tensors=tuple(tensor for tensor in module.tensors if tensor.name != name))
@@ -364,7 +364,7 @@ def _tensor(token: str, computed: list[list[Any]]) -> TensorTemplate:
 
 
 def models_in(module: Module, path: str = "") -> Iterator[tuple[str, Module]]:
-    """The models of their own in a tree, with their paths, in the order of `named_modules()`."""
+    """Yield the models of their own in a tree, with their paths, in the order of `named_modules()`."""
     if module.model_type is not None:
         yield path, module
     for segment, child in module.children.items():

@@ -36,12 +36,12 @@ def read_through_transformers(checkpoint: Checkpoint) -> Inventory:
 
 
 def describe_built(model: nn.Module, checkpoint: Checkpoint) -> Inventory:
-    """A module that was built for a checkpoint, matched with it; tensors have the dtypes they are stored in."""
+    """Return a module that was built for a checkpoint, matched with it; tensors have the dtypes they are stored in."""
     return _with_stored_dtypes(match_checkpoint(read_module(model), checkpoint, model))
 
 
 def build_on_meta(checkpoint: Checkpoint) -> nn.Module:
-    """The module that transformers builds from a checkpoint's `config.json`, without weights.
+    """Return the module that transformers builds from a checkpoint's `config.json`, without weights.
 
     Never runs the checkpoint's own code.
 

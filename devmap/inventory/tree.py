@@ -11,7 +11,7 @@ __all__ = ["with_ancestors"]
 
 
 def with_ancestors(classes: Mapping[str, str], tensors: Iterable[str]) -> dict[str, str]:
-    """The modules, in their own order, that hold a tensor or have a descendant that does.
+    """Return the modules, in their own order, that hold a tensor or have a descendant that does.
 
     The root is always one.
     """

@@ -66,7 +66,7 @@ def _in_block(lines: Sequence[str], line: int, before: str) -> Cursor | None:
 
 
 def _above(lines: Sequence[str], line: int, indent: int) -> tuple[str, ...]:
-    """The keys that hold what is indented by so many blanks at a line."""
+    """Return the keys that hold what is indented by so many blanks at a line."""
     found: list[str] = []
     for text in reversed(lines[:line]):
         entry = _ENTRY.match(text)
@@ -110,7 +110,7 @@ def _in_flow(lines: Sequence[str], line: int, before: str) -> Cursor | None:
 
 
 def _open_brackets(text: str) -> list[tuple[int, str]]:
-    """The brackets that are open at the end of a text, outside of quotes: where each stands, and which it is.
+    """Return the brackets that are open at the end of a text, outside of quotes: where each stands, and which it is.
 
     The first has to follow a key; a bracket in a plain path, as in `layers[0-3]`, is part of the path.
     """

@@ -44,7 +44,7 @@ def hover_text(known: Known, path: tuple[str | int, ...]) -> str:
 
 
 def _of_map_key(known: Known, key: str) -> Iterator[str]:
-    """What a key of the device map places: modules, bytes, where they live."""
+    """Yield what a key of the device map places: modules, bytes, where they live."""
     config, inventory = known.config, known.inventory
     if config is None or inventory is None:
         yield f"`{key or '(the whole model)'}`: {known.problem or 'the model is not known'}"
@@ -92,7 +92,7 @@ def _has_more_exact(config: PlacementConfig, key: str, inventory: Inventory) -> 
 
 
 def _places(plan: Plan, tensors: set[str]) -> Iterator[str]:
-    """Where the placements lie that hold some of the tensors."""
+    """Yield where the placements lie that hold some of the tensors."""
     found: Counter[str] = Counter()
     for one in plan.placements:
         if one.path in tensors or any(_is_below(tensor, one.path) for tensor in tensors):
@@ -121,7 +121,7 @@ def _of_plan(known: Known) -> Iterator[str]:
 
 
 def _of_budget(known: Known, key: str) -> Iterator[str]:
-    """What the plan does with the device of a budget."""
+    """Yield what the plan does with the device of a budget."""
     yield description_at(("max_memory",))
     if known.plan is None:
         if known.problem:

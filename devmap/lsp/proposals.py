@@ -65,7 +65,7 @@ def _all_at(known: Known, cursor: Cursor) -> Iterator[Proposal]:
 
 
 def _values(known: Known, path: tuple[str, ...], *, is_list: bool) -> Iterator[Proposal]:
-    """What the value at a path may be: what only this config or its model knows first, then the schema's words."""
+    """Yield what the value at a path may be: what only this config or its model knows first, then the schema's words."""
     head = path[0] if path else ""
     if head == "device_map":
         if len(path) == 2:
@@ -113,5 +113,5 @@ def _devices(known: Known) -> tuple[str, ...]:
 
 
 def _without_profile(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A path inside a profile as it would be outside of it: a profile holds what a config does."""
+    """Return a path inside a profile as it would be outside of it: a profile holds what a config does."""
     return path[2:] if path[:1] == ("profiles",) and len(path) >= 2 else path

@@ -67,7 +67,7 @@ def _nodes_at(path: tuple[str, ...]) -> list[Node]:
 
 
 def _alternatives(node: Node) -> Iterator[Node]:
-    """A node and everything that it may be instead, references followed."""
+    """Yield a node and everything that it may be instead, references followed."""
     yield node
     if "$ref" in node:
         name = str(node["$ref"]).rpartition("/")[2]

@@ -192,7 +192,7 @@ class DevmapServer(LanguageServer):
         )
 
     def _diagnostic(self, uri: str, finding: Finding) -> lsp.Diagnostic:
-        """A finding at its place; one of another file (a parent, the lock) on the first line, with that place beside it."""
+        """Return a finding at its place; one of another file (a parent, the lock) on the first line, with that place beside it."""
         message = finding.message + (f"\n{finding.help}" if finding.help else "")
         position = finding.position
         related = None
@@ -213,7 +213,7 @@ class DevmapServer(LanguageServer):
         )
 
     def _allowing(self, uri: str, finding: Finding) -> lsp.TextEdit | None:
-        """A comment at the end of the finding's line that allows it; None where that is not possible."""
+        """Return a comment at the end of the finding's line that allows it; None where that is not possible."""
         from devmap.checking.registry import explained_rules  # noqa: PLC0415 - only for quick fixes
         from devmap.checking.settings import find_settings  # noqa: PLC0415 - the same
 
@@ -230,7 +230,7 @@ class DevmapServer(LanguageServer):
         return lsp.TextEdit(self._range(uri, end), f"  # devmap: ignore[{finding.code}] reason")
 
     def _range(self, uri: str, position: Position) -> lsp.Range:
-        """A stretch of code points from 1 as the client counts."""
+        """Return a stretch of code points from 1 as the client counts."""
         lines = self.workspace.get_text_document(uri).lines
         stretch = lsp.Range(
             lsp.Position(position.start.line - 1, position.start.column - 1),
@@ -239,7 +239,7 @@ class DevmapServer(LanguageServer):
         return self.workspace.position_codec.range_to_client_units(lines, stretch)
 
     def _place(self, uri: str, position: lsp.Position) -> lsp.Position:
-        """A client's place in code points, both from 0."""
+        """Return a client's place in code points, both from 0."""
         lines = self.workspace.get_text_document(uri).lines
         place = self.workspace.position_codec.position_from_client_units(lines, position)
         return lsp.Position(place.line, place.character)
@@ -258,7 +258,7 @@ def path_of(uri: str) -> Path:
 
 
 def _is_config(uri: str) -> bool:
-    """Whether a document is a config by its name: an editor offers all YAML, and other files are not ours."""
+    """Return whether a document is a config by its name: an editor offers all YAML, and other files are not ours."""
     return is_config_name(path_of(uri).name)
 
 

@@ -141,7 +141,7 @@ class Session:
 
 
 def _plan(config: PlacementConfig, inventory: Inventory) -> tuple[Plan | None, str]:
-    """The plan of a config without a look at the machine that the editor runs on."""
+    """Return the plan of a config without a look at the machine that the editor runs on."""
     try:
         machine = machine_of(config, probe=False)
         if machine is None and needs_machine(config):
@@ -152,7 +152,7 @@ def _plan(config: PlacementConfig, inventory: Inventory) -> tuple[Plan | None, s
 
 
 def _node_at(document: Document, line: int, column: int) -> tuple[tuple[str | int, ...], Position] | None:
-    """The deepest node whose key or value stands at a place, and the stretch of it that does."""
+    """Return the deepest node whose key or value stands at a place, and the stretch of it that does."""
     best: tuple[tuple[str | int, ...], Position] | None = None
     for path in document.positions:
         node = document.positions[path]

@@ -84,14 +84,14 @@ class PlanDiff:
 
 
 def diff_plans(before: Plan, after: Plan) -> PlanDiff:
-    """What moves from one plan to another."""
+    """Return what moves from one plan to another."""
     return diff_locks(lock_of(before), lock_of(after))
 
 
 def diff_locks(
     before: Lock, after: Lock, *, models: tuple[Inventory | None, Inventory | None] = (None, None)
 ) -> PlanDiff:
-    """What moves from one lock to another; `models` are the inventories of the two, as far as they are known.
+    """Return what moves from one lock to another; `models` are the inventories of the two, as far as they are known.
 
     Two maps may name a subtree at different depths (`model` before, `model.layers.0` after): the keys of both
     sides are compared, each by its longest match on the other side, and of a moved subtree only the deeper
@@ -115,7 +115,7 @@ def diff_locks(
 
 
 def _leaves(before: Lock, after: Lock) -> Iterator[str]:
-    """The deepest names of both sides in the model's order: that of the maps, numbered modules by number."""
+    """Yield the deepest names of both sides in the model's order: that of the maps, numbered modules by number."""
     tree: dict[str, dict[str, None]] = {"": {}}
     for name in (*after.device_map, *before.device_map, *after.executes_on, *before.executes_on):
         path = name
@@ -159,7 +159,7 @@ def _folded(moves: Sequence[Move]) -> Iterator[Move]:
 
 
 def _sizes(inventory: Inventory, dtype: str | None, names: Sequence[str]) -> dict[str, int]:
-    """Bytes of each of the names that the inventory has, a tied tensor under its first name.
+    """Return the bytes of each of the names that the inventory has, a tied tensor under its first name.
 
     Linear in tensors times depth.
     """
@@ -175,7 +175,7 @@ def _sizes(inventory: Inventory, dtype: str | None, names: Sequence[str]) -> dic
 
 
 def _missing(model: Inventory, other: Inventory) -> tuple[str, ...]:
-    """What only the first model has.
+    """Return what only the first model has.
 
     The highest modules of which the other has nothing, and single tensors.
     """
@@ -184,7 +184,7 @@ def _missing(model: Inventory, other: Inventory) -> tuple[str, ...]:
 
 
 def _only(lock: Lock, other: Inventory | None) -> tuple[str, ...]:
-    """The keys of a lock that name nothing in the other side's model."""
+    """Return the keys of a lock that name nothing in the other side's model."""
     if other is None:
         return ()
     return tuple(

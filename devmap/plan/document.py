@@ -58,7 +58,7 @@ def plan_document(plan: Plan) -> dict[str, object]:
 
 
 def lock_of_document(document: Mapping[str, object], name: str) -> Lock:
-    """What a lock of the same plan would say; `name` is the file's name for messages.
+    """Return what a lock of the same plan would say; `name` is the file's name for messages.
 
     Raises:
         LockError: when the mapping is no plan document.

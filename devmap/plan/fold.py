@@ -30,7 +30,7 @@ def runs_of(values: Iterable[Value]) -> list[tuple[int, int, Value]]:
 
 
 def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory) -> dict[str, Value]:
-    """The map with the fewest keys of which no two overlap, from runs of tensors with one value each.
+    """Return the map with the fewest keys of which no two overlap, from runs of tensors with one value each.
 
     `runs` hold the number of the first tensor, that of the first after it and the value; they are in the
     model's order. A module whose tensors all have one value becomes one key, the highest such module; a
@@ -46,7 +46,7 @@ def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory
     folded: dict[str, Value] = {}
 
     def run_over(start: int, end: int) -> tuple[int, int, Value] | None:
-        """The run that holds a whole stretch."""
+        """Return the run that holds a whole stretch."""
         at = bisect_right(starts, start) - 1
         return runs[at] if at >= 0 and end <= runs[at][1] else None
 
@@ -67,7 +67,7 @@ def fold_device_map(runs: Iterable[tuple[int, int, Value]], inventory: Inventory
 
 
 def covers(device_map: Mapping[str, Value], name: str) -> Value | None:
-    """The value of the longest key that names a module or tensor, or a module above it.
+    """Return the value of the longest key that names a module or tensor, or a module above it.
 
     None where no key does.
     """

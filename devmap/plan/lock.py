@@ -85,17 +85,17 @@ class Lock:
         return self.digest != self.expected_digest
 
     def home(self, path: str) -> int | str | None:
-        """Where a module or tensor lives; None if the map does not name it or anything above it."""
+        """Return where a module or tensor lives; None if the map does not name it or anything above it."""
         return covers(self.device_map, path)
 
     def executing(self, path: str) -> int | str | None:
-        """Where a module or tensor is computed."""
+        """Return where a module or tensor is computed."""
         executes = covers(self.executes_on, path)
         return self.home(path) if executes is None else executes
 
 
 def lock_path(config_path: Path, profile: str | None = None) -> Path:
-    """The lock that belongs to a config.
+    """Return the lock that belongs to a config.
 
     `x.devmap.yaml` has `x.devmap.lock.yaml` beside it, and one more for each profile.
 
@@ -118,7 +118,7 @@ def lock_path(config_path: Path, profile: str | None = None) -> Path:
 
 
 def lock_of(plan: Plan) -> Lock:
-    """What the lock of a plan says, its digest included."""
+    """Return what the lock of a plan says, its digest included."""
     lock = Lock(
         inventory_fingerprint=plan.inventory_fingerprint,
         config_fingerprint=plan.config_fingerprint,
@@ -135,7 +135,7 @@ def lock_of(plan: Plan) -> Lock:
 
 
 def render_lock(plan: Plan) -> str:
-    """The text of a plan's lock file."""
+    """Return the text of a plan's lock file."""
     lock = lock_of(plan)
     return _HEADER + render_yaml({**_content(lock), "digest": lock.digest})
 
@@ -190,7 +190,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def parse_lock(content: bytes, name: str) -> Lock:
-    """The lock in `content`; `name` is the file's name for messages.
+    """Return the lock in `content`; `name` is the file's name for messages.
 
     Whether it was edited is for its reader to ask.
 

@@ -25,7 +25,7 @@ __all__ = ["extra_devices", "lacking", "locked_machine"]
 
 
 def locked_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) -> MachineProfile | None:
-    """The machine with which the config has the budgets that the lock holds.
+    """Return the machine with which the config has the budgets that the lock holds.
 
     Devices without a limit are left out.
 
@@ -52,7 +52,7 @@ def locked_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) ->
 
 
 def lacking(plan: Plan, machine: MachineProfile) -> tuple[str, ...]:
-    """What a machine lacks for a plan, in a sentence per device.
+    """Return what a machine lacks for a plan, in a sentence per device.
 
     One that is not there, or has less memory than the plan takes.
 
@@ -75,7 +75,7 @@ def lacking(plan: Plan, machine: MachineProfile) -> tuple[str, ...]:
 
 
 def extra_devices(plan: Plan, machine: MachineProfile) -> tuple[Device, ...]:
-    """The accelerators of a machine that the plan does not know."""
+    """Return the accelerators of a machine that the plan does not know."""
     known = {use.device for use in plan.devices}
     return tuple(
         device for device in sorted(machine.devices) if device.is_accelerator and device not in known

@@ -130,5 +130,5 @@ class Plan:
         return tuple(placement for placement in self.placements if placement.is_streamed)
 
     def use_of(self, device: Device) -> DeviceUse | None:
-        """The figures of one device; None if it was not offered."""
+        """Return the figures of one device; None if it was not offered."""
         return next((use for use in self.devices if use.device == device), None)

@@ -50,7 +50,7 @@ class MapRequest:
 
 
 def sequential_plan(request: MapRequest) -> Plan:
-    """The plan that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
+    """Return the plan that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
 
     Raises:
         ResolutionError: no plan fits what is offered; with the shortfall in bytes.
@@ -60,7 +60,7 @@ def sequential_plan(request: MapRequest) -> Plan:
 
 
 def device_map_of(plan: Plan, request: MapRequest, *, clean_result: bool = True) -> dict[str, int | str]:
-    """A plan's map, its devices as the request spells them.
+    """Return a plan's map, its devices as the request spells them.
 
     Folded, or with `clean_result` False a key for each module that was placed.
     """
@@ -143,7 +143,7 @@ def _described(request: MapRequest) -> Inventory:
 
 
 def class_names(asked: Sequence[str] | str | None) -> Sequence[str] | None:
-    """What a caller gives for `no_split_module_classes`: names, or one name as text."""
+    """Return what a caller gives for `no_split_module_classes`: names, or one name as text."""
     return [asked] if isinstance(asked, str) else asked
 
 
@@ -175,7 +175,7 @@ def _device(key: int | str) -> Device:
 
 
 def _bytes(key: int | str, amount: float | str) -> Bytes:
-    """A budget; a float, which Accelerate's own arithmetic makes, is rounded down."""
+    """Return a budget; a float, which Accelerate's own arithmetic makes, is rounded down."""
     try:
         return parse_size(int(amount) if isinstance(amount, float) else amount)
     except (ValueError, OverflowError) as error:

@@ -37,7 +37,7 @@ def fault_of(lock: Lock, config: PlacementConfig, inventory: Inventory) -> str:
 def plan_of_lock(
     lock: Lock, config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None
 ) -> Plan:
-    """The plan of a lock in which `fault_of` finds nothing, with its map and its executing devices.
+    """Return the plan of a lock in which `fault_of` finds nothing, with its map and its executing devices.
 
     Where this devmap would plan differently (DM506), the lock's map is taken as if it were written by hand.
 

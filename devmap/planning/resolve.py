@@ -54,7 +54,7 @@ class Resolved:
 
 
 def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachineProfile | None = None) -> Plan:
-    """The concrete plan for a config, proven before it is returned.
+    """Return the concrete plan for a config, proven before it is returned.
 
     `machine` is what `max_memory` takes its shares of, and the devices where it is left out.
 
@@ -109,7 +109,7 @@ def resolved(
 
 
 def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None) -> Question:
-    """The problem that a config poses for a model.
+    """Return the problem that a config poses for a model.
 
     Raises:
         ResolutionError: for constraints in conflict, unknown budgets, a device that nobody offers.
@@ -159,7 +159,7 @@ def problem_of(config: PlacementConfig, inventory: Inventory, machine: MachinePr
 def _costs(
     config: PlacementConfig, inventory: Inventory, problem: PlacementProblem, machine: MachineProfile | None
 ) -> PassCosts | None:
-    """The costs of a pass; None where no machine is named, and so no rates are known."""
+    """Return the costs of a pass; None where no machine is named, and so no rates are known."""
     if machine is None and config.machine is None:
         return None
     # With all that it imports a twentieth of what `devmap validate` takes for a config that needs none of it.
@@ -178,7 +178,7 @@ def _solve_fastest(
 
 
 def _with_light_server(config: PlacementConfig) -> PlacementConfig:
-    """A server's `auto` is `balanced_low_0`.
+    """Return a server's `auto` is `balanced_low_0`.
 
     Batching and sampling run on device 0, which is kept light for them.
     """
@@ -199,7 +199,7 @@ def _strategy_name(config: PlacementConfig) -> str:
 
 
 def _fits(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None) -> bool:
-    """Whether a config has a plan."""
+    """Return whether a config has a plan."""
     try:
         return not isinstance(solve(problem_of(config, inventory, machine).problem), Overflow)
     except DevmapError:

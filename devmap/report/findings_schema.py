@@ -69,7 +69,7 @@ class FindingsDocument(TypedDict):
 
 
 def findings_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `FindingsDocument`."""
+    """Return the JSON Schema (draft 2020-12) of `FindingsDocument`."""
     from pydantic import TypeAdapter  # noqa: PLC0415 - `--format json` itself needs no pydantic
 
     schema = TypeAdapter(FindingsDocument).json_schema()

@@ -26,7 +26,7 @@ def fixes_summary(fixes: Fixes, *, written: bool = True) -> str:
 
 
 def render_diff(fixes: Fixes) -> str:
-    """A unified diff of every changed file, such as `git apply` takes.
+    """Return a unified diff of every changed file, such as `git apply` takes.
 
     Line ends are shown as the file has them.
     """

@@ -14,7 +14,7 @@ __all__ = ["render"]
 
 
 def render(results: Results) -> str:
-    """Every open finding in a line; nothing where there is none."""
+    """Return every open finding in a line; nothing where there is none."""
     return "".join(
         f"{_place(finding)}{finding.severity.value}[{finding.code}] {_sentence(finding)}\n"
         for finding in results.open

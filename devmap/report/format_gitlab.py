@@ -20,7 +20,7 @@ _SEVERITIES = {Severity.ERROR: "major", Severity.WARNING: "minor", Severity.NOTE
 
 
 def render(results: Results) -> str:
-    """A JSON list of the open findings; GitLab wants a path and a line for each."""
+    """Return a JSON list of the open findings; GitLab wants a path and a line for each."""
     seen: Counter[str] = Counter()
     entries = []
     for finding in results.open:

@@ -21,7 +21,7 @@ __all__ = ["render"]
 
 
 def render(results: Results) -> str:
-    """One JSON document."""
+    """Return one JSON document."""
     document: FindingsDocument = {
         "version": 1,
         "findings": [_entry(finding) for finding in results.findings],

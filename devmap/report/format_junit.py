@@ -21,7 +21,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(results: Results) -> str:
-    """One XML document."""
+    """Return one XML document."""
     by_file: dict[str, list[Finding]] = {escaped(relative_path(file)): [] for file in results.files}
     for finding in results.findings:
         by_file.setdefault(escaped(file_of(finding)), []).append(finding)

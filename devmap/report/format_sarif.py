@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 def render(results: Results) -> str:
-    """One SARIF log with one run."""
+    """Return one SARIF log with one run."""
     names = {finding.code: finding for finding in results.findings}
     known = {rule.code: rule for rule in results.rules}
     codes = sorted(names)
@@ -110,6 +110,6 @@ def _fix(finding: Finding, edit: Edit) -> Json:
 
 
 def _fingerprint(finding: Finding) -> str:
-    """The same for the same problem when lines move: code, file and place in the document."""
+    """Return the same for the same problem when lines move: code, file and place in the document."""
     key = json.dumps([finding.code, file_of(finding), list(finding.path), finding.message])
     return hashlib.sha256(key.encode("utf-8", "backslashreplace")).hexdigest()[:32]

@@ -23,7 +23,7 @@ _BOLD, _BLUE = "1", "1;34"
 
 
 def render(results: Results) -> str:
-    """Every open finding with its source line, a blank line between two, and the summary."""
+    """Return every open finding with its source line, a blank line between two, and the summary."""
     blocks = ["\n".join(_lines(finding, results)) for finding in results.open]
     return "\n\n".join(blocks) + ("\n" if blocks else "") + results.summary() + "\n"
 
@@ -53,12 +53,12 @@ def _lines(finding: Finding, results: Results) -> list[str]:
 
 
 def _fitting(line: str, results: Results, *, hanging: int = 0) -> list[str]:
-    """A line, broken between words where results are to fit a terminal."""
+    """Return a line, broken between words where results are to fit a terminal."""
     return wrap_words(line, results.width, hanging=hanging) if results.wraps else [line]
 
 
 def _no_command(line: str) -> str:
-    """A line that a log's reader cannot take for a command: GitHub obeys `::error::` behind blanks too."""
+    """Return a line that a log's reader cannot take for a command: GitHub obeys `::error::` behind blanks too."""
     return line.replace("::", ":\\x3a", 1) if line.lstrip().startswith("::") else line
 
 

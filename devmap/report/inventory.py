@@ -31,7 +31,7 @@ class _InventoryRow:
 
 
 def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, color: bool = False) -> str:
-    """The tree of a model down to `depth` levels: name, class, bytes.
+    """Return the tree of a model down to `depth` levels: name, class, bytes.
 
     Then totals, ties and what the reader could not know.
     """
@@ -69,7 +69,7 @@ def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, 
 
 
 def _subtree_bytes(inventory: Inventory) -> dict[str, int]:
-    """Bytes below each module, a tied tensor where its group's first name stands.
+    """Return the bytes below each module, a tied tensor where its group's first name stands.
 
     One pass, from the leaves up.
     """

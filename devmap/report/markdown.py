@@ -81,7 +81,7 @@ def _device_row(name: str, amounts: Mapping[str, int], capacity: int | None) -> 
 
 
 def _bar(amounts: Mapping[str, int], capacity: int | None) -> str:
-    """A capacity in 20 characters of code; what is not nothing shows at least one."""
+    """Return a capacity in 20 characters of code; what is not nothing shows at least one."""
     if not capacity:
         return ""
     lengths = {kind: max(1, round(nbytes * _CELLS / capacity)) for kind, nbytes in amounts.items() if nbytes}
@@ -160,7 +160,7 @@ def _span(first: str, last: str) -> str:
 
 
 def _code(text: str) -> str:
-    """A name inside backticks, in a cell of a table."""
+    """Return a name inside backticks, in a cell of a table."""
     return text.replace("`", "'").replace("|", "\\|").replace("\n", " ")
 
 

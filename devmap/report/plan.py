@@ -34,7 +34,7 @@ _LONGEST_TIE = 24
 def render_plan(
     plan: Plan, inventory: Inventory, *, width: int = 100, color: bool = False, ascii_only: bool = False
 ) -> str:
-    """The text of a plan, no line longer than `width` (at least 60), ending in a line end.
+    """Return the text of a plan, no line longer than `width` (at least 60), ending in a line end.
 
     ANSI colours with `color`; nothing but ASCII with `ascii_only`, for a terminal that has no block
     characters.
@@ -61,17 +61,17 @@ def render_plan(
 
 
 def render_plan_json(plan: Plan) -> str:
-    """The plan as JSON, ending in a line end; `docs/plan.md` describes its keys."""
+    """Return the plan as JSON, ending in a line end; `docs/plan.md` describes its keys."""
     return json.dumps(plan_document(plan), indent=2) + "\n"
 
 
 def titled(title: str, *, color: bool) -> str:
-    """A heading."""
+    """Return a heading."""
     return f"{_BOLD}{title}{_PLAIN}" if color else title
 
 
 def shortened(text: str, room: int) -> str:
-    """A text in at most `room` characters, cut in its middle: the ends of a path say most."""
+    """Return a text in at most `room` characters, cut in its middle: the ends of a path say most."""
     if len(text) <= room:
         return text
     return f"{text[: room // 2 - 1]}...{text[len(text) - (room - room // 2 - 2) :]}"
@@ -90,7 +90,7 @@ def _head(plan: Plan, inventory: Inventory, width: int) -> list[str]:
 
 
 def _rows(runs: Sequence[PlacementRun], plan: Plan, inventory: Inventory, width: int) -> Iterator[str]:
-    """A line a run: which modules, how many bytes, where they live and run; what it is tied to, where it owns none."""
+    """Yield a line a run: which modules, how many bytes, where they live and run; what it is tied to, where it owns none."""
     places = [_place(run, plan) + _tied(run, inventory) for run in runs]
     labels = [
         f"{run.first} to {run.last}" if run.last != run.first else run.first or "(whole model)"
@@ -116,7 +116,7 @@ def _place(run: PlacementRun, plan: Plan) -> str:
 
 
 def _tied(run: PlacementRun, inventory: Inventory) -> str:
-    """What the weights of a run without bytes of its own are tied to: a language model's head to its embedding."""
+    """Return what the weights of a run without bytes of its own are tied to: a language model's head to its embedding."""
     if run.nbytes:
         return ""
     owners = dict.fromkeys(
@@ -128,7 +128,7 @@ def _tied(run: PlacementRun, inventory: Inventory) -> str:
 
 
 def _cuts(plan: Plan, width: int) -> Iterator[str]:
-    """Where the activations change devices."""
+    """Yield where the activations change devices."""
     cuts = [
         f"{device_name(one.executes_on, plan)} to {device_name(other.executes_on, plan)} before "
         f"{shortened(other.path, 40)}"

@@ -43,13 +43,13 @@ class _BarRow:
 
 
 def device_name(device: Device, plan: Plan) -> str:
-    """What a reader calls a device: `device 0`, `cuda:0` where the config says so, `cpu`, `disk`."""
+    """Return what a reader calls a device: `device 0`, `cuda:0` where the config says so, `cpu`, `disk`."""
     backend = plan.backends.get(device.index) if device.is_accelerator else None
     return f"{backend}:{device}" if backend else plain_name(device)
 
 
 def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool = False) -> Iterator[str]:
-    """A line per device and a legend.
+    """Yield a line per device and a legend.
 
     Where the figures leave no room for a bar, they stand in a line of their own below it.
     """
@@ -129,7 +129,7 @@ def _cell(row: _BarRow, kind: str) -> str:
 
 
 def _bar(row: _BarRow, shown: Sequence[str], room: int, marks: dict[str, str], *, color: bool) -> str:
-    """A device's capacity in `room` characters; what is not nothing shows at least one."""
+    """Return a device's capacity in `room` characters; what is not nothing shows at least one."""
     if not row.capacity:
         return " " * room
     lengths = _lengths([row.amounts[kind] for kind in shown], row.capacity, room)

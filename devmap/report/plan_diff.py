@@ -37,7 +37,7 @@ def render_diff(diff: PlanDiff, *, width: int = 100, color: bool = False) -> str
 
 
 def render_diff_json(diff: PlanDiff) -> str:
-    """The diff as JSON, ending in a line end; `docs/plan.md` describes its keys."""
+    """Return the diff as JSON, ending in a line end; `docs/plan.md` describes its keys."""
     return json.dumps(diff_document(diff), indent=2) + "\n"
 
 
@@ -88,7 +88,7 @@ def ranges(names: Sequence[str]) -> Iterator[str]:
 
 
 def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
-    """A line a move; two lines each where the columns leave too little of the modules' names."""
+    """Yield a line a move; two lines each where the columns leave too little of the modules' names."""
     if not moves:
         return
     labels = [
@@ -117,7 +117,7 @@ def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
 
 
 def _devices(diff: PlanDiff, width: int, *, color: bool) -> Iterator[str]:
-    """A line a device, with what is kept beside weights, and by how much more or less is taken in all."""
+    """Yield a line a device, with what is kept beside weights, and by how much more or less is taken in all."""
     names = [device_name(change.device) for change in diff.devices]
     before = [_amount(change.before_bytes, change.reserved_before) for change in diff.devices]
     after = [_amount(change.after_bytes, change.reserved_after) for change in diff.devices]
@@ -158,7 +158,7 @@ def place_words(home: int | str | None, executes: int | str | None) -> str:
 
 
 def _gain(change: DeviceChange) -> int:
-    """Bytes that are taken more after than before: weights, slots, workload and headroom."""
+    """Return the bytes that are taken more after than before: weights, slots, workload and headroom."""
     before = (change.before_bytes or 0) + (change.reserved_before or 0)
     return (change.after_bytes or 0) + (change.reserved_after or 0) - before
 

@@ -27,7 +27,7 @@ class PlacementRun:
 
 
 def runs_of(plan: Plan, inventory: Inventory) -> Iterator[PlacementRun]:
-    """The placements of a plan in order, as few rows as their devices allow.
+    """Yield the placements of a plan in order, as few rows as their devices allow.
 
     A subtree that one run covers is one name.
     """
@@ -68,7 +68,7 @@ def _run(
 
 
 def _inside(path: str, start: int, end: int, spans: dict[str, tuple[int, int]], inventory: Inventory) -> bool:
-    """Whether the whole subtree lies in the run.
+    """Return whether the whole subtree lies in the run.
 
     Lists of layers are no name of their own, so that a row says which layers.
     """
@@ -78,7 +78,7 @@ def _inside(path: str, start: int, end: int, spans: dict[str, tuple[int, int]], 
 
 
 def _spans(order: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """The first and last place of every subtree."""
+    """Return the first and last place of every subtree."""
     spans: dict[str, tuple[int, int]] = {}
     for at, placed in enumerate(order):
         spans[placed] = (at, at)

@@ -20,7 +20,7 @@ __all__ = ["render_explanation", "render_explanation_json"]
 
 
 def render_explanation(explanation: Explanation, *, width: int = 100, color: bool = False) -> str:
-    """The text of an explanation, no line longer than `width` (at least 60), ending in a line end."""
+    """Return the text of an explanation, no line longer than `width` (at least 60), ending in a line end."""
     width = max(width, NARROWEST)
     lines = [
         titled(shortened(_subject(explanation), width), color=color),
@@ -45,7 +45,7 @@ def render_explanation(explanation: Explanation, *, width: int = 100, color: boo
 
 
 def render_explanation_json(explanation: Explanation) -> str:
-    """The explanation as JSON, ending in a line end; sizes in bytes."""
+    """Return the explanation as JSON, ending in a line end; sizes in bytes."""
     document = {
         "version": 1,
         "kind": "devmap why",
@@ -161,7 +161,7 @@ def _without_plan(explanation: Explanation, width: int, *, color: bool) -> Itera
 
 
 def _changes_something(one: WithMore, explanation: Explanation) -> bool:
-    """Whether more bytes on a device are worth a line: something fits, moves or streams otherwise with them."""
+    """Return whether more bytes on a device are worth a line: something fits, moves or streams otherwise with them."""
     if not explanation.fits or not one.fits:
         return one.fits or explanation.fits
     return one.moves or bool(one.others_moved) or one.streamed_bytes != explanation.streamed_bytes

@@ -40,11 +40,11 @@ class Results:
         return tuple(finding for finding in self.findings if finding.suppressed is None)
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of one severity that nothing suppresses."""
+        """Return the findings of one severity that nothing suppresses."""
         return tuple(finding for finding in self.open if finding.severity is severity)
 
     def summary(self) -> str:
-        """One line: `2 errors, 1 warning in 1 file (1 ignored)`."""
+        """Return one line: `2 errors, 1 warning in 1 file (1 ignored)`."""
         parts = [
             counted(len(self.of(severity)), severity.value) for severity in Severity if self.of(severity)
         ]
@@ -55,24 +55,24 @@ class Results:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and its noun: `1 file`, `2 files`."""
+    """Return a number and its noun: `1 file`, `2 files`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def file_of(finding: Finding) -> str:
-    """The finding's file for machines; empty where it has none."""
+    """Return the finding's file for machines; empty where it has none."""
     return relative_path(finding.position.file) if finding.position else ""
 
 
 def relative_path(name: str) -> str:
-    """A file's path from the current folder, with forward slashes: reports travel, absolute paths do not."""
+    """Return a file's path from the current folder, with forward slashes: reports travel, absolute paths do not."""
     if not Path(name).is_absolute():
         return Path(name).as_posix()
     return Path(os.path.relpath(name)).as_posix()
 
 
 def safe(finding: Finding) -> Finding:
-    """The finding with nothing in its words that a terminal, a log or a page would obey rather than show.
+    """Return the finding with nothing in its words that a terminal, a log or a page would obey rather than show.
 
     Files and paths in the document stay what they are: each format writes them in its own way.
     """
@@ -86,7 +86,7 @@ def safe(finding: Finding) -> Finding:
 
 
 def json_text(value: object) -> str:
-    """A document in JSON, indented, readable in any language, and with what cannot be printed written out."""
+    """Return a document in JSON, indented, readable in any language, and with what cannot be printed written out."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return _UNUSUAL.sub(_as_json_escape, text) + "\n"
 

@@ -18,7 +18,7 @@ __all__ = ["render_ledgers", "render_run", "render_stats"]
 
 
 def render_run(run: Run) -> str:
-    """Where the plan came from, loading, each pass, what moved, and what simulated devices held."""
+    """Return where the plan came from, loading, each pass, what moved, and what simulated devices held."""
     passes = ", ".join(format_duration(seconds) for seconds in run.pass_seconds)
     lines = [
         *_origin(run),
@@ -35,12 +35,12 @@ def _origin(run: Run) -> Iterator[str]:
 
 
 def render_stats(stats: Stats) -> str:
-    """The counters of a model, a line each for what stays, what streams and what waited."""
+    """Return the counters of a model, a line each for what stays, what streams and what waited."""
     return "\n".join(_stats_lines(stats)) + "\n"
 
 
 def render_ledgers(ledgers: Mapping[str, DeviceLedger]) -> str:
-    """What simulated devices held against their budgets, a line each; empty for none."""
+    """Return what simulated devices held against their budgets, a line each; empty for none."""
     return "".join(
         f"{name}: {format_bytes(ledger.held_peak_bytes)} of {format_bytes(ledger.budget_bytes)} held at "
         f"most (weights and slots), "

@@ -11,7 +11,7 @@ __all__ = ["schema_texts", "write_schemas"]
 
 
 def schema_texts() -> dict[str, str]:
-    """The text of each file of `schema/`, by its name."""
+    """Return the text of each file of `schema/`, by its name."""
     return {
         "devmap.schema.json": render_schema(config_schema()),
         "findings.schema.json": render_schema(findings_schema()),

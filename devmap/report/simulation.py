@@ -15,7 +15,7 @@ _HEAD = ("device", "weights", "slots", "activations", "peak", "limit", "")
 
 
 def render_simulation(simulation: Simulation, *, width: int = 100) -> str:
-    """A row per device; the last column says where the limit is passed, and by how much."""
+    """Return a row per device; the last column says where the limit is passed, and by how much."""
     rows = [_HEAD, *(_row(use) for use in simulation.devices.values())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = [

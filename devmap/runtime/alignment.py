@@ -49,7 +49,7 @@ class _Alignment(TorchFunctionMode):
 
 
 def _target(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device | None:
-    """The device to bring all to; None where they are on one, or the operation takes several.
+    """Return the device to bring all to; None where they are on one, or the operation takes several.
 
     That of the tensor which is written to; else of the first that is on no CPU.
     """

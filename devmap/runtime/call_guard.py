@@ -49,12 +49,12 @@ class Passes(threading.local):
         return self._stack[-1] if self._stack else None
 
     def begin(self, started: Pass) -> None:
-        """A call begins. One that was interrupted may lie below for ever; it is dropped in the end."""
+        """Begin a call. One that was interrupted may lie below for ever; it is dropped in the end."""
         del self._stack[: -_MOST_NESTED + 1]
         self._stack.append(started)
 
     def end(self) -> Pass | None:
-        """The innermost call ends; None where none was under way."""
+        """Return the innermost call ends; None where none was under way."""
         return self._stack.pop() if self._stack else None
 
     @property

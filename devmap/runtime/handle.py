@@ -42,7 +42,7 @@ class Handle:
     """How the parts of quantised parameters make them, by the parameters' names."""
 
     def __repr__(self) -> str:
-        """What lives where, and how much of it is streamed."""
+        """Return what lives where, and how much of it is streamed."""
         homes = {device: format_bytes(nbytes) for device, nbytes in self.resident_bytes.items()}
         held = (
             ", ".join(f"{nbytes} on {device_name(parse_device(device))}" for device, nbytes in homes.items())
@@ -56,7 +56,7 @@ class Handle:
         )
 
     def stats(self) -> Stats:
-        """The counters as they are now."""
+        """Return the counters as they are now."""
         homes: dict[int | str, int] = {}
         for block in self.blocks:
             homes[block.tier] = homes.get(block.tier, 0) + block.layout.nbytes
@@ -124,7 +124,7 @@ class Handle:
         return self.model
 
     def _true_values(self) -> list[tuple[TensorLocation, torch.Tensor]]:
-        """Each place's tensor on the CPU; places of one tensor share it."""
+        """Return each place's tensor on the CPU; places of one tensor share it."""
         assert self.engine is not None
         homes = {
             binding.location.owner: (block, binding) for block in self.blocks for binding in block.bindings

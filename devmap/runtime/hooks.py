@@ -153,7 +153,7 @@ def _true_values(values: Mapping[str, Callable[[], torch.Tensor]]) -> Callable[.
 
 
 def _streamed(module: nn.Module) -> Iterator[str]:
-    """The names of the streamed weights directly on a module."""
+    """Yield the names of the streamed weights directly on a module."""
     for table in (module._parameters, module._buffers):  # noqa: SLF001 - without a copy
         yield from (key for key, tensor in table.items() if isinstance(tensor, StreamedWeight))
 

@@ -39,7 +39,7 @@ class Moves:
     def arguments(
         self, device: torch.device, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """The arguments on a device; None where all are there."""
+        """Return the arguments on a device; None where all are there."""
         new_args = tuple(self._one(value, device, remember=index > 0) for index, value in enumerate(args))
         new_kwargs = self._mapping(kwargs, device)
         if new_kwargs is kwargs and all(new is old for new, old in zip(new_args, args, strict=True)):
@@ -47,7 +47,7 @@ class Moves:
         return new_args, new_kwargs
 
     def output(self, value: Any, device: torch.device) -> Any:
-        """A module's output on a device."""
+        """Return a module's output on a device."""
         return self._one(value, device, remember=False)
 
     def _one(self, value: Any, device: torch.device, *, remember: bool = True) -> Any:
@@ -102,7 +102,7 @@ class Moves:
 
 
 def first_device(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device | None:
-    """The device of a call's first tensor: direct arguments before nested ones.
+    """Return the device of a call's first tensor: direct arguments before nested ones.
 
     None where there is no tensor.
     """

@@ -30,7 +30,7 @@ __all__ = ["build_empty", "build_on_meta"]
 def build_on_meta(
     source: Checkpoint | str | PathLike[str] | Mapping[str, Any], *, dtype: str | None = None
 ) -> nn.Module:
-    """The model that a `config.json` describes: no weights, ties made, eval mode, computed buffers real.
+    """Return the model that a `config.json` describes: no weights, ties made, eval mode, computed buffers real.
 
     `source` is a checkpoint, its folder, its `config.json`, or the config's content; the class is the first
     of its `architectures`. `dtype` is torch's name of the dtype the model computes in where its code asks;
@@ -86,7 +86,7 @@ def build_on_meta(
 
 
 def _config(transformers: Any, model_class: Any, content: Mapping[str, Any], folder: Path | None) -> Any:
-    """The config as `from_pretrained` reads it: infinities decoded, a nested config found for its class."""
+    """Return the config as `from_pretrained` reads it: infinities decoded, a nested config found for its class."""
     config_class: Any = getattr(model_class, "config_class", None)
     if folder is not None and config_class is not None and (folder / "config.json").is_file():
         return config_class.from_pretrained(folder, local_files_only=True)
@@ -97,7 +97,7 @@ def _config(transformers: Any, model_class: Any, content: Mapping[str, Any], fol
 
 
 def _creation_on_meta() -> AbstractContextManager[object]:
-    """What transformers itself enters beside the meta device, in versions that have it."""
+    """Return what transformers itself enters beside the meta device, in versions that have it."""
     initialization = import_module("transformers.initialization")
     made: Callable[[], AbstractContextManager[object]] = getattr(
         initialization, "meta_device_safe_creation_ops", nullcontext
@@ -135,7 +135,7 @@ def _dtype(asked: str | None, config: Any) -> torch.dtype:
 
 
 def build_empty(factory: Callable[[], object]) -> object:
-    """What the factory makes, without memory for what a checkpoint holds. The factory is called once.
+    """Return what the factory makes, without memory for what a checkpoint holds. The factory is called once.
 
     Each parameter is moved to meta when it is registered, which is before modules fill it: no page of it is
     touched. Under torch's meta device the buffers that no checkpoint holds (rotary frequencies, masks) would
@@ -149,7 +149,7 @@ def build_empty(factory: Callable[[], object]) -> object:
 
 
 def _saved_buffers_to_meta(model: nn.Module) -> None:
-    """A buffer under two names stays one tensor."""
+    """Move saved buffers to meta; a buffer under two names stays one tensor."""
     twins: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for key, buffer in module._buffers.items():  # noqa: SLF001 - torch has no public way to ask
@@ -162,7 +162,7 @@ def _saved_buffers_to_meta(model: nn.Module) -> None:
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Every parameter that a module registers goes to meta.
+    """Send every parameter that a module registers to meta.
 
     One that is registered twice stays one parameter.
     """

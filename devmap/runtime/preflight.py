@@ -49,7 +49,7 @@ def disagreements(
     plan: Plan,
     inventory: Inventory | None,
 ) -> list[LoadProblem]:
-    """What does not fit, each fault once, in the model's order.
+    """Return what does not fit, each fault once, in the model's order.
 
     `covering` is what `devmap.runtime.streaming.arrange.cover` says.
     """
@@ -199,7 +199,7 @@ def _of_files(sources: Iterable[Sequence[tuple[StoredTensor, Piece]]]) -> Iterat
 
 
 def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Plan) -> list[LoadProblem]:
-    """What the plan does not provide for.
+    """Return what the plan does not provide for.
 
     A folder for weights without a file, host memory for the largest block.
     """
@@ -237,7 +237,7 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether files can be made there.
+    """Return whether files can be made there.
 
     A folder that does not exist yet is made in the nearest one that does.
     """
@@ -246,7 +246,7 @@ def _can_write(folder: Path) -> bool:
 
 
 def uncut_bytes(weight: Weight) -> int:
-    """Bytes of host memory that a weight needs at once while it is placed on an accelerator.
+    """Return the bytes of host memory that a weight needs at once while it is placed on an accelerator.
 
     A few where it can be cut.
     """
@@ -254,7 +254,7 @@ def uncut_bytes(weight: Weight) -> int:
 
 
 def at_once_bytes(block: StreamedPlacement) -> int:
-    """Bytes of host memory that a block on disk needs at once while it is streamed.
+    """Return the bytes of host memory that a block on disk needs at once while it is streamed.
 
     On its way to an accelerator that is no more than its largest weight that cannot be cut. On the CPU it is
     nothing where the block runs from the mapped file, else the largest of the modules inside that hold

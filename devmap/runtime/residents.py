@@ -126,7 +126,7 @@ def load_residents(
 
 
 def _plain(resident: Resident) -> Iterator[Resident]:
-    """The resident, or one for each of the parts of a quantised parameter."""
+    """Yield the resident, or one for each of the parts of a quantised parameter."""
     for weight in resident.weight.plain:
         yield resident if weight is resident.weight else Resident(weight, resident.device, ())
 
@@ -170,7 +170,7 @@ def _bring_pages(weights: Sequence[Weight], readers: Readers, report: Callable[[
 
 
 def _in_place(weight: Weight, backend: Backend, readers: Readers) -> torch.Tensor | None:
-    """The weight where no copy is needed; None where it has to be moved."""
+    """Return the weight where no copy is needed; None where it has to be moved."""
     live = weight.live
     if live is not None:
         return live if live.device == backend.torch_device and live.dtype == weight.dtype else None
@@ -259,7 +259,7 @@ class Progress(Protocol):
     """
 
     def __call__(self, done_bytes: int, total_bytes: int) -> None:
-        """Bytes in place so far, of all bytes that have to be brought there."""
+        """Report the bytes in place so far, of all bytes that have to be brought there."""
 
 
 def silent(done_bytes: int, total_bytes: int) -> None:

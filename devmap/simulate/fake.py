@@ -143,7 +143,7 @@ def simulate(
 
 
 def _fake_weights(model: nn.Module, plan: Plan) -> tuple[dict[str, torch.Tensor], dict[Device, int]]:
-    """A fake tensor for each parameter and buffer on the device that executes it.
+    """Return a fake tensor for each parameter and buffer on the device that executes it.
 
     And the bytes of their homes.
     """

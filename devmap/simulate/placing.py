@@ -20,12 +20,12 @@ __all__ = ["executing_devices", "placement_of", "torch_device"]
 
 
 def torch_device(device: Device) -> torch.device:
-    """The name that a device of the plan has in a simulation."""
+    """Return the name that a device of the plan has in a simulation."""
     return torch.device(SIM, device.index) if device.is_accelerator else torch.device("cpu")
 
 
 def placement_of(name: str, placements: Mapping[str, Placement]) -> Placement | None:
-    """The placement that covers a tensor or a module: its own or that of the nearest module above.
+    """Return the placement that covers a tensor or a module: its own or that of the nearest module above.
 
     None if nothing does.
     """
@@ -37,7 +37,7 @@ def placement_of(name: str, placements: Mapping[str, Placement]) -> Placement | 
 
 
 def executing_devices(model: nn.Module, plan: Plan) -> dict[str, torch.device]:
-    """The device that each placed module's input has to be brought to, by path.
+    """Return the device that each placed module's input has to be brought to, by path.
 
     For a tensor that is placed on its own this is the module that owns it, unless that module's own tensors
     are on several.

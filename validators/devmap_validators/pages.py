@@ -37,7 +37,7 @@ _GENERATED = "<!-- Written by `python -m devmap_validators.pages docs` from the 
 
 
 def render_page(rule: Rule) -> str:
-    """One rule's page in Markdown."""
+    """Return one rule's page in Markdown."""
     ways = [f"Severity: **{rule.severity}**."]
     if rule.suppressible:
         ways.append(
@@ -64,7 +64,7 @@ def render_page(rule: Rule) -> str:
 
 
 def render_index(rules: Iterable[Rule]) -> str:
-    """The table of all rules in Markdown, family by family."""
+    """Return the table of all rules in Markdown, family by family."""
     ordered = sorted(rules, key=lambda rule: rule.code)
     lines = [_GENERATED, "", "# Rules", ""]
     lines += [
@@ -87,7 +87,7 @@ def render_index(rules: Iterable[Rule]) -> str:
 
 
 def pages() -> Mapping[str, str]:
-    """Every generated page: its path below `docs`, and its text."""
+    """Return every generated page: its path below `docs`, and its text."""
     rules = (*ALL_RULES, *META_RULES)
     return {"rules.md": render_index(rules), **{f"rules/{rule.code}.md": render_page(rule) for rule in rules}}
 
@@ -108,7 +108,7 @@ def _block(config: str) -> str:
 
 
 def _shown_line(line: str) -> str:
-    """A line as a page can hold it: characters that do not print as escapes, what is too long cut."""
+    """Return a line as a page can hold it: characters that do not print as escapes, what is too long cut."""
     text = line.rstrip("\n")
     shown = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()

@@ -29,7 +29,7 @@ _BY_DEVICE: dict[type[BaseModel], tuple[DocumentPath, ...]] = {
 def colliding_devices(
     model: type[BaseModel], data: Plain, positions: Mapping[DocumentPath, NodePosition]
 ) -> Iterator[Fault]:
-    """A fault for each key that names a device which another key of the same mapping names already.
+    """Yield a fault for each key that names a device which another key of the same mapping names already.
 
     pydantic would keep the last of them and say nothing.
     """

@@ -29,7 +29,7 @@ _NOT_IN_PROFILES = ("version", "extends", "abstract", "profiles")
 
 
 def config_schema() -> Node:
-    """The schema of `*.devmap.yaml`."""
+    """Return the schema of `*.devmap.yaml`."""
     schema = PlacementConfig.model_json_schema()
     definitions = {PlacementConfig.__name__: schema, **schema["$defs"]}
     for name, docs in field_docs().items():
@@ -67,12 +67,12 @@ def config_schema() -> Node:
 
 
 def render_schema(schema: Node) -> str:
-    """A schema as it stands in `schema/`."""
+    """Return a schema as it stands in `schema/`."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _profile(schema: Node) -> Node:
-    """A config's keys, none of which a profile needs."""
+    """Return a config's keys, none of which a profile needs."""
     properties = {key: node for key, node in schema["properties"].items() if key not in _NOT_IN_PROFILES}
     return {
         "type": "object",
@@ -83,7 +83,7 @@ def _profile(schema: Node) -> Node:
 
 
 def _nodes(node: object) -> Iterator[Node]:
-    """Every schema inside a schema, the outermost first."""
+    """Yield every schema inside a schema, the outermost first."""
     if isinstance(node, dict):
         if not _holds_names(node):
             yield node
@@ -95,7 +95,7 @@ def _nodes(node: object) -> Iterator[Node]:
 
 
 def _holds_names(node: Node) -> bool:
-    """Whether a mapping is no schema but holds some under names of ours: `properties`, `$defs`."""
+    """Return whether a mapping is no schema but holds some under names of ours: `properties`, `$defs`."""
     return bool(node) and all(isinstance(child, dict) for child in node.values()) and "anyOf" not in node
 
 
@@ -132,7 +132,7 @@ _KINDS = {
 
 
 def _write_for_hovers(node: Node) -> None:
-    """What the YAML language server needs to show a field's description when one hovers over it.
+    """Add what the YAML language server shows when one hovers over a key.
 
     It takes alternatives without a title for each other and then shows none of their texts, and it shows the
     backticks of a description that is not said to be Markdown.
@@ -155,7 +155,7 @@ def _write_for_hovers(node: Node) -> None:
 
 
 def field_docs() -> dict[str, dict[str, str]]:
-    """By class and field, each docstring on one line."""
+    """Return each field's docstring on one line, by class and field."""
     tree = ast.parse(inspect.getsource(placement_config))
     return {node.name: _docs_of(node) for node in tree.body if isinstance(node, ast.ClassDef)}
 

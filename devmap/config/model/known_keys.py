@@ -19,7 +19,7 @@ Node: TypeAlias = dict[str, Any]
 
 
 def known_keys(model: type[BaseModel], path: DocumentPath) -> tuple[str, ...]:
-    """The keys that the mapping at `path` may have; empty where any will do."""
+    """Return the keys that the mapping at `path` may have; empty where any will do."""
     schema = _schema(model)
     node = schema
     for part in path:
@@ -28,7 +28,7 @@ def known_keys(model: type[BaseModel], path: DocumentPath) -> tuple[str, ...]:
 
 
 def elsewhere(model: type[BaseModel], name: str) -> str:
-    """Where a key that stands in the wrong mapping belongs: `'model'`; empty where there is no such key."""
+    """Return where a key that stands in the wrong mapping belongs: `'model'`; empty where there is no such key."""
     schema = _schema(model)
     if name in schema["properties"]:
         return "the config itself, one level up"
@@ -44,7 +44,7 @@ def _schema(model: type[BaseModel]) -> Node:
 
 
 def _mapping_form(node: Node, schema: Node) -> Node:
-    """Of a node's forms (a word, a mapping, null) the one that is a mapping."""
+    """Return the mapping among a node's forms (a word, a mapping, null)."""
     reference = node.get("$ref")
     if reference is not None:
         found: Node = schema["$defs"][reference.rpartition("/")[2]]

@@ -16,7 +16,7 @@ __all__ = ["parse_machine"]
 
 
 def parse_machine(content: bytes, name: str) -> MachineProfile:
-    """The machine profile in `content`; `name` is the file's name for messages.
+    """Return the machine profile in `content`; `name` is the file's name for messages.
 
     Raises:
         ConfigError: listing every fault with its place.

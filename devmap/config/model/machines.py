@@ -73,7 +73,7 @@ _NAME = re.compile(r"(?:(?P<count>[1-9][0-9]?)x)?(?P<card>[a-z0-9-]+)\Z")
 
 
 def preset(name: str) -> MachineProfile | None:
-    """The machine of this name, None where there is none.
+    """Return the machine of this name, None where there is none.
 
     A card as in `PRESETS`, with a count of up to 16 before it.
 

@@ -165,7 +165,7 @@ class Headroom(Shape):
     """For single devices."""
 
     def of(self, device: Device) -> Bytes | Percent | None:
-        """What the config says for one device; None where it is silent."""
+        """Return what the config says for one device; None where it is silent."""
         if device in self.devices:
             return self.devices[device]
         return self.default if device.is_accelerator else None
@@ -199,7 +199,7 @@ class ShortForm:
         return {"anyOf": [self.schema, mapping]}
 
     def expand(self, value: object) -> object:
-        """The mapping that a value stands for; a mapping as it is."""
+        """Return the mapping that a value stands for; a mapping as it is."""
         if _is_word(value):
             return {self.key: value}
         if self.others is not None and isinstance(value, dict):
@@ -298,7 +298,7 @@ class PlacementConfig(Shape):
         return self._folder
 
     def placed_in(self, folder: Path) -> PlacementConfig:
-        """The same config, with relative paths that start from `folder`."""
+        """Return the same config, with relative paths that start from `folder`."""
         copy = self.model_copy()
         copy._folder = folder  # noqa: SLF001 - our own private attribute on a copy
         return copy

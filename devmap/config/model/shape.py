@@ -38,14 +38,14 @@ M = TypeVar("M", bound=BaseModel)
 def validate_shape(
     data: dict[str, Plain], positions: Mapping[DocumentPath, NodePosition]
 ) -> tuple[PlacementConfig | None, tuple[Fault, ...]]:
-    """The config that `data` describes, or the faults that keep it from being one."""
+    """Return the config that `data` describes, or the faults that keep it from being one."""
     return validate_model(PlacementConfig, data, positions)
 
 
 def validate_model(
     model_type: type[M], data: dict[str, Plain], positions: Mapping[DocumentPath, NodePosition]
 ) -> tuple[M | None, tuple[Fault, ...]]:
-    """The model that `data` describes, or None and every fault that keeps it from being one."""
+    """Return the model that `data` describes, or None and every fault that keeps it from being one."""
     faults = list(colliding_devices(model_type, data, positions))
     model = None if faults else straight(model_type, data)
     if model is not None:
@@ -108,7 +108,7 @@ def _fault(
 
 
 def _no_break_space(value: Plain, position: Position, path: DocumentPath, kind: str) -> Fault | None:
-    """A value that is wrong because a no-break space stands in it.
+    """Return a value that is wrong because a no-break space stands in it.
 
     It YAML takes for a letter and nobody sees.
     """
@@ -184,7 +184,7 @@ def _without_blank(fault: Fault, value: str) -> Fault:
 
 
 def _with_remedy(fault: Fault, kind: str, value: Plain) -> Fault:
-    """The fault of a value of another type, with what to write instead where that is plain."""
+    """Return the fault of a value of another type, with what to write instead where that is plain."""
     if kind == "string_type" and isinstance(value, int | float):
         return replace(fault, help="put quotes around it", edit=requote(fault.position))
     if isinstance(value, float) and kind in {"int_type", "int_from_float"}:
@@ -213,7 +213,7 @@ def _with_remedy_of_text(fault: Fault, kind: str, value: str) -> Fault:
 
 
 def _as_mapping(fault: Fault, value: str) -> Fault:
-    """One word where a mapping belongs: most likely the value of its first key."""
+    """Return one word where a mapping belongs: most likely the value of its first key."""
     if fault.path == ("max_memory",):
         key = "0" if _looks_like_size(value) else ""
     elif re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
@@ -274,7 +274,7 @@ def _unknown_key(
 
 
 def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
-    """The code and the words for what pydantic expected."""
+    """Return the code and the words for what pydantic expected."""
     kind, context = detail["type"], detail.get("ctx", {})
     match kind:
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
@@ -314,7 +314,7 @@ _TYPES = {
 
 
 def _found(value: Plain) -> str:
-    """A value in a message: text in quotes, a number as a number, nothing for a key without a value."""
+    """Return a value in a message: text in quotes, a number as a number, nothing for a key without a value."""
     if value is None:
         return "nothing"
     if isinstance(value, int | float) and not isinstance(value, bool):

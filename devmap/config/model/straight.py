@@ -29,7 +29,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def straight(model: type[M], values: object) -> M | None:
-    """The model of `values` where each of them is plainly right; None where pydantic has to look."""
+    """Return the model of `values` where each of them is plainly right; None where pydantic has to look."""
     try:
         return _read_model(model, values)
     except (_Doubt, ValueError):  # a parser's complaint, which pydantic will place
@@ -56,7 +56,7 @@ def _read_model(model: type[M], values: object) -> M:
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[dict[str, Reader], dict[str, Callable[[], Any]]]:
-    """What reads each field of a model, and what makes the value of a field that is left out.
+    """Return what reads each field of a model, and what makes the value of a field that is left out.
 
     pydantic would look at the signature of each default's factory, which takes longer than all the rest.
     """
@@ -75,7 +75,7 @@ def _same(default: object) -> object:
 
 
 def _reader(annotation: Any, metadata: tuple[object, ...] = ()) -> Reader:
-    """What reads a value of a type with what is annotated to it; what it does not know it doubts."""
+    """Return what reads a value of a type with what is annotated to it; what it does not know it doubts."""
     flat = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else (item,))]
     kept = [item for item in flat if not isinstance(item, PlainSerializer | WithJsonSchema | Strict)]
     if len(kept) == 1 and isinstance(kept[0], PlainValidator):
@@ -92,7 +92,7 @@ def _reader(annotation: Any, metadata: tuple[object, ...] = ()) -> Reader:
 
 
 def _plain_reader(annotation: Any) -> Reader:
-    """What reads a value of a type to which nothing is annotated."""
+    """Return what reads a value of a type to which nothing is annotated."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _reader(arguments[0], arguments[1:])
@@ -109,7 +109,7 @@ def _plain_reader(annotation: Any) -> Reader:
 
 
 def _class_reader(annotation: Any) -> Reader:
-    """What reads a value of a class."""
+    """Return what reads a value of a class."""
     if not isinstance(annotation, type):
         return _doubted
     if issubclass(annotation, BaseModel):
@@ -122,7 +122,7 @@ def _class_reader(annotation: Any) -> Reader:
 
 
 def _exactly(kind: type, value: Any) -> Any:
-    """The value, if it is of that type and of none below it: `True` is an int to Python."""
+    """Return the value, if it is of that type and of none below it: `True` is an int to Python."""
     if type(value) is not kind:
         raise _Doubt
     return value
@@ -135,7 +135,7 @@ def _number(value: Any) -> float:
 
 
 def _bounded(value: Any, bounds: list[Any]) -> Any:
-    """The value, if it is within bounds; None, which an optional field may be, has none."""
+    """Return the value, if it is within bounds; None, which an optional field may be, has none."""
     for bound in bounds if value is not None else ():
         inside = (
             value >= bound.ge

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 def _coded(code: str, parse: Callable[[Any], T]) -> Callable[[Any], T]:
-    """The parser, its ValueError turned into an error that carries a rule's code.
+    """Return the parser, its ValueError turned into an error that carries a rule's code.
 
     What short words and numbers stand for is remembered: a thousand configs of one model have the same keys
     and devices.
@@ -131,7 +131,7 @@ def _parse_dtype(value: object) -> str:
 
 
 def as_plain(value: object) -> Any:
-    """A value of a config as JSON has it, what `model_dump(mode="json")` makes of it.
+    """Return a value of a config as JSON has it, what `model_dump(mode="json")` makes of it.
 
     Needs no serializer to be built.
     """

@@ -31,11 +31,11 @@ class Percent:
     value: Decimal
 
     def of(self, total_bytes: int) -> Bytes:
-        """This share of `total_bytes`, rounded down to a whole byte."""
+        """Return this share of `total_bytes`, rounded down to a whole byte."""
         return Bytes(int(self.value * total_bytes / 100))
 
     def total_of(self, share_bytes: int) -> Bytes:
-        """The least total of which this share is `share_bytes`; 0 for a share of nothing."""
+        """Return the least total of which this share is `share_bytes`; 0 for a share of nothing."""
         numerator, denominator = self.value.as_integer_ratio()
         return Bytes(-(-share_bytes * 100 * denominator // numerator) if numerator else 0)
 
@@ -105,7 +105,7 @@ def parse_amount(value: object) -> Bytes | Percent:
 
 
 def format_bytes(count: int) -> str:
-    """Bytes for people: powers of ten, one decimal.
+    """Return the bytes for people: powers of ten, one decimal.
 
     >>> format_bytes(21_400_000_000), format_bytes(999), format_bytes(999_960)
     ('21.4 GB', '999 B', '1.0 MB')

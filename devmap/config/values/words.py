@@ -16,7 +16,7 @@ _CUTOFF = 0.6
 
 
 def near_words(word: str, known: Iterable[str]) -> tuple[str, ...]:
-    """The words of `known` that `word` may have been meant as, the nearest first, three at most.
+    """Return the words of `known` that `word` may have been meant as, the nearest first, three at most.
 
     >>> near_words("balansed", ["auto", "balanced", "sequential"])
     ('balanced',)
@@ -27,7 +27,7 @@ def near_words(word: str, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def sure_word(word: str, known: Iterable[str]) -> str | None:
-    """The one word of `known` that `word` must have been meant as, so that a program may write it.
+    """Return the one word of `known` that `word` must have been meant as, so that a program may write it.
 
     None where a person has to choose.
 
@@ -55,7 +55,7 @@ _DIGITS = re.compile(r"[0-9]+")
 
 
 def _one_slip(word: str, other: str) -> bool:
-    """Whether one inserted, lost, wrong or swapped letter, or none, lies between two words."""
+    """Return whether one inserted, lost, wrong or swapped letter, or none, lies between two words."""
     if abs(len(word) - len(other)) > 1:
         return False
     start = next(
@@ -74,7 +74,7 @@ _LONGEST = 60
 
 
 def shown(value: object) -> str:
-    """The value in quotes, cut at 60 characters, in YAML's words for null and booleans and on one line.
+    """Return the value in quotes, cut at 60 characters, in YAML's words for null and booleans and on one line.
 
     >>> shown("8gb"), shown(None), shown(True)
     ("'8gb'", 'null', 'true')
@@ -92,7 +92,7 @@ def shown(value: object) -> str:
 
 
 def shown_path(path: object) -> str:
-    """A file's name in quotes and on one line; a name that no file has may be long, and is cut in its middle.
+    """Return a file's name in quotes and on one line; a name that no file has may be long, and is cut in its middle.
 
     >>> shown_path("models/x.manifest.yaml")
     "'models/x.manifest.yaml'"
@@ -106,7 +106,7 @@ _LONGEST_PATH = 300
 
 
 def escaped(text: str, *, keep: str = "") -> str:
-    r"""The text with everything that a terminal or a log would obey written out, but for the characters in `keep`.
+    r"""Return the text with everything that a terminal or a log would obey written out, but for the characters in `keep`.
 
     That is what Python calls not printable: control characters, ends of lines, marks that turn the direction of
     writing, surrogates, and blanks that only look like one.

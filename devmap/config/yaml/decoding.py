@@ -37,7 +37,7 @@ _NAMES = {
 
 
 def decode(content: bytes, name: str, limits: Limits, *, hidden: bool = False) -> tuple[Source, Fault | None]:
-    """The text of a file in UTF-8, a byte order mark at its head taken off.
+    """Return the text of a file in UTF-8, a byte order mark at its head taken off.
 
     The fault where it is no such text.
     """
@@ -71,7 +71,7 @@ def decode(content: bytes, name: str, limits: Limits, *, hidden: bool = False) -
 
 
 def character_name(character: str) -> str:
-    """How messages name a character that cannot be shown.
+    """Return how messages name a character that cannot be shown.
 
     Its code point, and what it is if many files have it.
     """

@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z_][\w./:-]*(?<!:)\Z|[0-9][\w.]*\Z")
 
 
 def rename(position: Position, old: str, new: str) -> Edit | None:
-    """The edit that turns the scalar `old` into `new`, in the quotes that it has.
+    """Return the edit that turns the scalar `old` into `new`, in the quotes that it has.
 
     None where the text there is something else.
 
@@ -37,13 +37,13 @@ def rename(position: Position, old: str, new: str) -> Edit | None:
 
 
 def requote(position: Position) -> Edit | None:
-    """The edit that puts quotes round a plain scalar; None where something else stands there."""
+    """Return the edit that puts quotes round a plain scalar; None where something else stands there."""
     there = written(position)
     return Edit(position, f"'{there}'", "quote it") if re.fullmatch(r"[-+\w.]+", there) else None
 
 
 def written(position: Position) -> str:
-    """The text that a position spans, on its first line."""
+    """Return the text that a position spans, on its first line."""
     line = position.source.line(position.start.line)
     return (
         line[position.start.column - 1 : position.end.column - 1]

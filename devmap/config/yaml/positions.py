@@ -63,7 +63,7 @@ class Positions(Mapping["DocumentPath", NodePosition]):
 
 
 def position_of(span: Span, source: Source) -> Position:
-    """The part of a span that lies on its first line.
+    """Return the part of a span that lies on its first line.
 
     A block collection ends at the next token, often far below.
     """
@@ -81,7 +81,7 @@ def position_of(span: Span, source: Source) -> Position:
 def locate(
     path: DocumentPath, positions: Mapping[DocumentPath, NodePosition], *, key: bool = False
 ) -> Position:
-    """The place of a node, of its key if asked, or of the key of the nearest node above that the file has."""
+    """Return the place of a node, of its key if asked, or of the key of the nearest node above that the file has."""
     wanted = path
     while wanted not in positions:
         wanted, key = wanted[:-1], True

@@ -74,7 +74,7 @@ def read_yaml(content: bytes, name: str, *, limits: Limits | None = None, hidden
 def quoted_stretches(
     source: Source, *, limits: Limits | None = None
 ) -> Iterator[tuple[LineColumn, LineColumn]]:
-    """Where quoted and block scalars stand: a `#` in them begins no comment.
+    """Yield where quoted and block scalars stand: a `#` in them begins no comment.
 
     Ends where the text stops being YAML.
     """
@@ -374,7 +374,7 @@ class _DocumentBuilder:
                             self.spans[*node.path, key] = (span, span)
 
     def _next_path(self) -> DocumentPath:
-        """The path of the node that comes next; of the mapping where its key is not known."""
+        """Return the path of the node that comes next; of the mapping where its key is not known."""
         if not self._stack:
             return ()
         parent = self._stack[-1]
@@ -420,7 +420,7 @@ class _DocumentBuilder:
         self._add(Fault("DM003", message, self._at(event), self._next_path(), help="remove it"))
 
     def _resolved(self, event: ScalarEvent) -> str | int | float | bool | None:
-        """A plain scalar's value; text that looks like a number and cannot be one has a fault."""
+        """Return a plain scalar's value; text that looks like a number and cannot be one has a fault."""
         text: str = event.value
         try:
             value = resolve(text)
@@ -439,7 +439,7 @@ class _DocumentBuilder:
         return value
 
     def _at(self, event: ParserEvent, *, width: int | None = None) -> Position:
-        """Where an event stands, or the first `width` characters of that."""
+        """Return where an event stands, or the first `width` characters of that."""
         if width is not None:
             return self.source.stretch(event.start_mark.line + 1, event.start_mark.column + 1, width)
         return position_of((event.start_mark, event.end_mark), self.source)

@@ -29,7 +29,7 @@ refuses to convert."""
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """The value of a plain scalar.
+    """Return the value of a plain scalar.
 
     >>> resolve("8:16"), resolve("no"), resolve("1e-3"), resolve("~")
     ('8:16', 'no', 0.001, None)
@@ -55,5 +55,5 @@ def resolve(text: str) -> str | int | float | bool | None:
 
 
 def has_leading_zero(text: str) -> bool:
-    """Whether a plain scalar reads as octal to YAML 1.1 and as decimal to YAML 1.2: `010`."""
+    """Return whether a plain scalar reads as octal to YAML 1.1 and as decimal to YAML 1.2: `010`."""
     return text[:1] in _MAY_BE_A_NUMBER and _LEADING_ZERO.match(text) is not None

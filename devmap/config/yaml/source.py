@@ -34,7 +34,7 @@ class Source:
         return tuple(_LINE_END.split(self.text))
 
     def line(self, number: int) -> str:
-        """The text of a line counted from 1; empty past the end."""
+        """Return the text of a line counted from 1; empty past the end."""
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
 
     def place_at(self, offset: int) -> tuple[int, int]:
@@ -45,7 +45,7 @@ class Source:
         return line, offset - start + 1
 
     def stretch(self, line: int, column: int, length: int = 1) -> Position:
-        """A stretch of one line, held inside the text."""
+        """Return a stretch of one line, held inside the text."""
         line = min(max(line, 1), len(self.lines))
         width = len(self.lines[line - 1])
         column = min(max(column, 1), width + 1)

@@ -73,7 +73,7 @@ def _is_list(value: object) -> TypeGuard[Sequence[object]]:
 
 
 def _needs_block(values: Sequence[object]) -> bool:
-    """Whether a list holds a mapping anywhere.
+    """Return whether a list holds a mapping anywhere.
 
     Lists of scalars, and of lists of scalars, stand on one line.
     """
@@ -110,7 +110,7 @@ def _inline(value: object) -> str:  # noqa: PLR0911 - one return a kind of value
 
 
 def _number(value: float) -> str:
-    """The shortest decimal that reads back the same.
+    """Return the shortest decimal that reads back the same.
 
     With a point and a signed exponent, as YAML 1.1 wants floats.
     """

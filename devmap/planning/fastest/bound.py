@@ -112,7 +112,7 @@ def relaxation(
     reserve: Mapping[Device, int] | None = None,
     streams: bool = True,
 ) -> Relaxation:
-    """The optimum of the relaxation; `kinds` are those of this problem and these costs, where they are known already.
+    """Return the optimum of the relaxation; `kinds` are those of this problem and these costs, where they are known already.
 
     With `reserve`, bytes kept free for slots, or without `streams`, its shares are for rounding and its bound
     is not one for all plans.
@@ -151,7 +151,7 @@ def relaxation(
 
 
 def classes_of(problem: PlacementProblem, costs: PassCosts) -> tuple[tuple[Device, ...], ...]:
-    """The offered accelerators, those together that cost the same and may hold as much."""
+    """Return the offered accelerators, those together that cost the same and may hold as much."""
     found: dict[tuple[object, ...], list[Device]] = {}
     for device in (budget.device for budget in problem.budgets if budget.device.is_accelerator):
         key = (id(costs.compute.get(device)), id(costs.copy.get(device)), problem.limit(device))
@@ -237,7 +237,7 @@ def _columns(
     *,
     streams: bool,
 ) -> tuple[_Column, ...]:
-    """The modes of one atom with what they take."""
+    """Return the modes of one atom with what they take."""
     loads = problem.loads
     stays = loads.run[at] + loads.buffers[at]
     lower = loads.weight[at] + loads.held[at] - loads.buffers[at]
@@ -281,7 +281,7 @@ def _columns(
 def _solve(
     model: _Model, chosen: Sequence[int], time_scale: float, space_scale: float
 ) -> tuple[tuple[list[float], list[float], bool], dict[int, dict[Mode, float]]]:
-    """The prices of time and space, whether everything fits, and the shares of modes."""
+    """Return the prices of time and space, whether everything fits, and the shares of modes."""
     variables = [(kind, column) for kind in chosen for column in model.columns[kind]]
     amounts = [model.counts[kind] for kind, _ in variables]
     rows, tiers = len(variables[0][1].times), len(model.limits)
@@ -319,7 +319,7 @@ def _dual(
     time_scale: float,
     space_scale: float,
 ) -> float:
-    """The bound that these prices give, in femtoseconds: the last line of the module's proof."""
+    """Return the bound that these prices give, in femtoseconds: the last line of the module's proof."""
     if sum(time_prices) <= 0:
         return 0.0
     per_byte = [price * time_scale / space_scale for price in space_prices]

@@ -55,7 +55,7 @@ class PassShape:
 
     @classmethod
     def of(cls, workload: Workload | None, inventory: Inventory) -> PassShape:
-        """One decoding step for a model that generates text, and where nothing is known.
+        """Return one decoding step for a model that generates text, and where nothing is known.
 
         Else, and in training, the whole sequence.
         """
@@ -103,7 +103,7 @@ class PassCosts:
 
 
 def missing_rates(machine: MachineProfile | None, offered: Collection[Device]) -> tuple[str, ...]:
-    """The rates of offered devices that planning by time needs and the profile does not give.
+    """Return the rates of offered devices that planning by time needs and the profile does not give.
 
     `memory_bandwidth of device 0`.
     """
@@ -133,7 +133,7 @@ def costs_of(
     *,
     dtype: str | None,
 ) -> PassCosts:
-    """The costs of every atom on every offered device.
+    """Return the costs of every atom on every offered device.
 
     Linear in tensors plus atoms times kinds of devices.
     """
@@ -247,7 +247,7 @@ def _work_of(
     some: tuple[float, float],
     is_table: bool,
 ) -> tuple[int, str, int]:
-    """Bytes that are read of one tensor, the dtype that it is computed in, and the operations.
+    """Return the bytes that are read of one tensor, the dtype that it is computed in, and the operations.
 
     `some` of them if it is an expert's.
     """
@@ -262,7 +262,7 @@ def _work_of(
 
 
 def _picked(inventory: Inventory) -> float:
-    """The share of a layer's experts that each token picks; 1 where the config does not say."""
+    """Return the share of a layer's experts that each token picks; 1 where the config does not say."""
     architecture = inventory.architecture
     if architecture is None:
         return 1.0
@@ -271,12 +271,12 @@ def _picked(inventory: Inventory) -> float:
 
 
 def _experts_read(picks: float, shape: PassShape) -> float:
-    """The share of a layer's experts that one pass reads."""
+    """Return the share of a layer's experts that one pass reads."""
     return 1.0 - (1.0 - picks) ** shape.rows
 
 
 def _copied(problem: PlacementProblem, inventory: Inventory, shape: PassShape) -> list[int]:
-    """Bytes that streaming an atom copies in one pass.
+    """Return the bytes that streaming an atom copies in one pass.
 
     Less than its slot only for what lies inside one of several experts.
     """

@@ -71,7 +71,7 @@ def prefers_cpu(problem: PlacementProblem, costs: PassCosts) -> frozenset[int]:
 def from_relaxation(
     problem: PlacementProblem, costs: PassCosts, objective: Objective, seeds: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, SearchOrigin]]:
-    """The optimum of the relaxation rounded: without streaming, in runs, in turns; the best order of each improved.
+    """Yield the optimum of the relaxation rounded: without streaming, in runs, in turns; the best order of each improved.
 
     Where the budgets are so tight that no rounding fits, the improvement starts from `seeds`, which do fit.
     """
@@ -188,7 +188,7 @@ def _fitted(aim: _Aim, layout: DealOrder, *, most_slots: int) -> _Rounded | None
 
 
 def _dealt_again(aim: _Aim, layout: DealOrder, seed: Candidate) -> _Rounded | None:
-    """A placement's own counts, spread evenly."""
+    """Return a placement's own counts, spread evenly."""
     kind_of = aim.kinds.kind_of
     solution = seed.solution
     counts: Counts = {}

@@ -47,7 +47,7 @@ class _ServedUnit(NamedTuple):
 def best_of_all(
     problem: PlacementProblem, costs: PassCosts, objective: Objective
 ) -> tuple[Candidate | None, bool]:
-    """The best placement there is, and whether all were tried; exact where each unit is one atom."""
+    """Return the best placement there is, and whether all were tried; exact where each unit is one atom."""
     ways = _ways(problem) if len(problem.units) <= _MOST_COMBINATIONS.bit_length() else []
     if not ways or prod(map(len, ways)) > _MOST_COMBINATIONS:
         return None, False
@@ -67,7 +67,7 @@ def best_of_all(
 def best_nearby(
     problem: PlacementProblem, costs: PassCosts, objective: Objective, starts: Sequence[Candidate]
 ) -> Candidate | None:
-    """The best that steps from any of these placements lead to.
+    """Return the best that steps from any of these placements lead to.
 
     None where the model is too large for it to be worth the time.
     """
@@ -98,7 +98,7 @@ def best_nearby(
 
 
 def _ways(problem: PlacementProblem) -> list[tuple[_ServedUnit, ...]]:
-    """How each unit may be served; on the accelerators first."""
+    """Return how each unit may be served; on the accelerators first."""
     found = []
     for unit in problem.units:
         devices = [
@@ -120,7 +120,7 @@ def _within(
     chosen: list[_ServedUnit],
     left: dict[Device, int],
 ) -> Iterator[list[_ServedUnit]]:
-    """All combinations in which no device holds more than it may."""
+    """Yield all combinations in which no device holds more than it may."""
     at = len(chosen)
     if at == len(ways):
         yield chosen
@@ -144,7 +144,7 @@ def _served(problem: PlacementProblem, candidate: Candidate) -> list[_ServedUnit
 
 
 def _steps(ways: Sequence[Sequence[_ServedUnit]], here: Sequence[_ServedUnit]) -> Iterator[list[_ServedUnit]]:
-    """One unit served otherwise, then two that trade places, then any two served otherwise."""
+    """Yield one unit served otherwise, then two that trade places, then any two served otherwise."""
     for at, others in enumerate(ways):
         for one in others:
             if one != here[at]:

@@ -40,7 +40,7 @@ _AT, _NEAR = 0.0005, 0.5
 def costs_for(
     config: PlacementConfig, inventory: Inventory, problem: PlacementProblem, machine: MachineProfile | None
 ) -> PassCosts | None:
-    """The costs of a pass on the machine that is given, or that the config names.
+    """Return the costs of a pass on the machine that is given, or that the config names.
 
     None where no rates are known.
     """
@@ -55,7 +55,7 @@ def costs_for(
 def check_fastest(
     config: PlacementConfig, machine: MachineProfile | None, offered: Collection[Device]
 ) -> None:
-    """Whether `fastest` can plan for this config; nothing where the config does not ask for it.
+    """Check that `fastest` can plan for this config, where the config asks for it.
 
     Raises:
         ResolutionError: rates are missing, which it names, or the map mixes `fastest` with another strategy.
@@ -103,7 +103,7 @@ def timed(
     *,
     fastest: Fastest | None = None,
 ) -> Plan:
-    """The plan with its predicted pass time, the bound and a reason.
+    """Return the plan with its predicted pass time, the bound and a reason.
 
     As it was where the machine's rates do not tell.
 
@@ -163,7 +163,7 @@ def _aim(problem: PlacementProblem, costs: PassCosts, fastest: Fastest) -> Itera
 
 
 def _search(fastest: Fastest) -> Iterator[str]:
-    """How the placement was found, and what that says of better ones."""
+    """Yield how the placement was found, and what that says of better ones."""
     if fastest.origin is SearchOrigin.RUNS and fastest.is_exact:
         yield "fastest: no contiguous runs over these accelerators, in any order of them, take less time (exact)."
     elif fastest.origin is SearchOrigin.ALL:

@@ -70,7 +70,7 @@ class Candidate:
     time: PassTime
 
     def key(self, objective: Objective) -> tuple[int, int]:
-        """What is made small: the objective, then the other one."""
+        """Return what is made small: the objective, then the other one."""
         both = (self.time.latency, self.time.stage)
         return both if objective is Objective.LATENCY else both[::-1]
 
@@ -105,7 +105,7 @@ def judge(
     in_place: frozenset[int],
     objective: Objective,
 ) -> Candidate | None:
-    """The better of two slots and one for these homes; None where neither stays within every budget."""
+    """Return the better of two slots and one for these homes; None where neither stays within every budget."""
     best: Candidate | None = None
     for most_slots in (2, 1):
         streaming = streamed(problem, homes, in_place, most_slots=most_slots)
@@ -139,7 +139,7 @@ def _larger(one: Mapping[Device, int], other: Mapping[Device, int]) -> dict[Devi
 
 
 def reserve_of(problem: PlacementProblem, homes: Sequence[Device], streaming: Streaming) -> Reserve:
-    """What a placement that was tried would have needed to be kept free."""
+    """Return what a placement that was tried would have needed to be kept free."""
     loads = problem.loads
     fixed = {device: slots.nbytes for device, slots in streaming.slots.items() if device in streaming.needs}
     if CPU in streaming.needs:
@@ -183,7 +183,7 @@ def counts_of(problem: PlacementProblem, relaxation: Relaxation) -> Counts:
 
 
 def mode_of(home: Device, executes_on: Device) -> str:
-    """How an atom with this home and executing device is served."""
+    """Return how an atom with this home and executing device is served."""
     if home.is_accelerator:
         return RESIDENT
     if home == CPU:
@@ -243,7 +243,7 @@ def assign_modes(
 def _dealt(
     problem: PlacementProblem, kind_of: Sequence[int], counts: Counts, *, evenly: bool
 ) -> dict[int, str]:
-    """A mode for every atom that is not pinned.
+    """Return a mode for every atom that is not pinned.
 
     Each kind's modes spread evenly along the order, or one after the other.
     """
@@ -259,7 +259,7 @@ def _dealt(
 
 @lru_cache(maxsize=256)
 def _line(modes: tuple[tuple[str, int], ...], *, evenly: bool) -> tuple[str, ...]:
-    """The modes of one kind's atoms in order."""
+    """Return the modes of one kind's atoms in order."""
     if len(modes) == 1 or not evenly:
         return tuple(
             word for word, many in sorted(modes, key=lambda pair: WORDS.index(pair[0])) for _ in range(many)
@@ -309,7 +309,7 @@ class _BytesLeft:
         return True
 
     def on_accelerator(self, number: int, excluded: frozenset[Device]) -> Device | None:
-        """The device whose turn it is.
+        """Return the device whose turn it is.
 
         In runs the one being filled, or a later one, which then is the one being filled.
         """
@@ -323,7 +323,7 @@ class _BytesLeft:
         return None
 
     def below(self, number: int, excluded: frozenset[Device], *, disk_first: bool) -> Device | None:
-        """The tier that is wished for if it has room, else the other.
+        """Return the tier that is wished for if it has room, else the other.
 
         An accelerator with a gap before giving up.
         """

@@ -64,7 +64,7 @@ class PassTime:
 
 
 def pass_time(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) -> PassTime | None:
-    """The time of a pass with these homes and executing devices.
+    """Return the time of a pass with these homes and executing devices.
 
     None where a rate that it needs is not known. Linear in atoms.
     """
@@ -87,7 +87,7 @@ def pass_time(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) -
 
 
 def time_sentence(time: PassTime, shape: PassShape) -> str:
-    """What binds a pass, for a plan's reasons."""
+    """Return what binds a pass, for a plan's reasons."""
     what, device = time.binding
     name = device_words(device)
     binds = {
@@ -100,7 +100,7 @@ def time_sentence(time: PassTime, shape: PassShape) -> str:
 
 
 def format_seconds(femtoseconds: int) -> str:
-    """A time for people, three digits.
+    """Return a time for people, three digits.
 
     >>> format_seconds(118_240_000_000_000), format_seconds(2_500_000_000_000_000)
     ('118 ms', '2.5 s')
@@ -118,7 +118,7 @@ femtoseconds."""
 
 
 def _runs(homes: Sequence[Device], execution_devices: Sequence[Device]) -> list[_Run]:
-    """All atoms in runs. Devices are told apart by identity, as everywhere in planning."""
+    """Return all atoms in runs. Devices are told apart by identity, as everywhere in planning."""
     found: list[_Run] = []
     start = 0
     for end in range(1, len(homes) + 1):
@@ -133,7 +133,7 @@ def _runs(homes: Sequence[Device], execution_devices: Sequence[Device]) -> list[
 
 
 def _steps(costs: PassCosts, runs: Sequence[_Run]) -> tuple[dict[tuple[str, Device], int], list[_Step], int]:
-    """How long each resource is busy, the streamed atoms in order.
+    """Return how long each resource is busy, the streamed atoms in order.
 
     And what is computed after the last of them.
     """
@@ -192,7 +192,7 @@ class _ResourceTotals:
 
 
 def _period(steps: Sequence[_Step], tail: int, counts: Mapping[Device, int]) -> int:
-    """The time from the end of one pass to the end of the next, by playing a few of them through."""
+    """Return the time from the end of one pass to the end of the next, by playing a few of them through."""
     if not steps:
         return tail
     places = {device: place for place, device in enumerate(dict.fromkeys([step[1] for step in steps]))}
@@ -231,7 +231,7 @@ def _period(steps: Sequence[_Step], tail: int, counts: Mapping[Device, int]) -> 
 
 
 def _slowest_stage(busy: Mapping[tuple[str, Device], int], counts: Mapping[Device, int]) -> int:
-    """The longest of all resources; with one slot an accelerator's copies and its compute take turns."""
+    """Return the longest of all resources; with one slot an accelerator's copies and its compute take turns."""
     serial = [
         time + busy.get(("compute", device), 0)
         for (what, device), time in busy.items()

@@ -74,7 +74,7 @@ class Fastest:
 
 
 def solve_fastest(problem: PlacementProblem, costs: PassCosts, objective: Objective) -> Fastest | Overflow:
-    """The fastest placement found, or what found no place.
+    """Return the fastest placement found, or what found no place.
 
     The rates of every offered device must be known.
     """
@@ -119,7 +119,7 @@ def solve_fastest(problem: PlacementProblem, costs: PassCosts, objective: Object
 def _best(
     found: Sequence[tuple[Candidate, SearchOrigin]], objective: Objective
 ) -> tuple[Candidate, SearchOrigin]:
-    """The fastest; of two that take as long the one whose search is easier to follow."""
+    """Return the fastest; of two that take as long the one whose search is easier to follow."""
 
     def rank(one: tuple[Candidate, SearchOrigin]) -> tuple[float, bool, int, bool]:
         (value, other), origin = one[0].key(objective), one[1]
@@ -142,7 +142,7 @@ def _one_by_one(
     objective: Objective,
     found: Sequence[tuple[Candidate, SearchOrigin]],
 ) -> list[tuple[Candidate, SearchOrigin]]:
-    """The best of all placements where they are few, else of those near what was found."""
+    """Return the best of all placements where they are few, else of those near what was found."""
     best, tried_all = best_of_all(problem, costs, objective)
     if not tried_all and found:
         turns = _best(found, objective)[1] is SearchOrigin.TURNS
@@ -173,7 +173,7 @@ def _timed(costs: PassCosts, solution: Solution) -> Candidate | None:
 
 
 def _chosen_in_place(problem: PlacementProblem, solution: Solution) -> frozenset[int]:
-    """What the CPU computes at home although some accelerator streams, or could."""
+    """Return what the CPU computes at home although some accelerator streams, or could."""
     if not problem.accelerators:
         return frozenset()
     loads = problem.loads
@@ -237,7 +237,7 @@ def _stages(
     free: Sequence[int],
     reserve: Mapping[Device, int],
 ) -> list[Stage]:
-    """What each accelerator offers to the units that are not pinned."""
+    """Return what each accelerator offers to the units that are not pinned."""
     units = problem.units
     alike: dict[int, tuple[int, ...]] = {}
     found = []

@@ -36,7 +36,7 @@ def minimise(
     equal: Sequence[tuple[Sequence[float], float]],
     below: Sequence[tuple[Sequence[float], float]],
 ) -> Optimum:
-    """The least of costs x over x >= 0 with every row of `equal` met and every row of `below` not exceeded; right sides are not negative.
+    """Return the least of costs x over x >= 0 with every row of `equal` met and every row of `below` not exceeded; right sides are not negative.
 
     >>> minimise([1.0, 3.0], [([1.0, 1.0], 1.0)], [([1.0, 0.0], 0.25)]).values
     (0.25, 0.75)

@@ -64,7 +64,7 @@ class StageRuns:
 
 
 def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective) -> StageRuns | None:
-    """The contiguous runs with the least sum of times (latency) or the least longest stage (throughput).
+    """Return the contiguous runs with the least sum of times (latency) or the least longest stage (throughput).
 
     None where none fit.
 
@@ -113,7 +113,7 @@ class _StageSearch:
         ]
 
     def next_states(self, state: _State) -> Iterator[tuple[int, _State]]:
-        """The classes that may come next.
+        """Yield the classes that may come next.
 
         In a kept order only later devices: the state is how many are past.
         """
@@ -129,7 +129,7 @@ class _StageSearch:
         return (0,) * len(self.kinds) if self.is_order_free else (0,)
 
     def least_sum(self) -> tuple[tuple[int, int], ...] | None:
-        """The runs with the least sum of times."""
+        """Return the runs with the least sum of times."""
         infinite = 1 << 200
         first = (self.start(), -1)
         times: dict[tuple[_State, int], list[int]] = {first: [0] + [infinite] * self.n}
@@ -206,7 +206,7 @@ class _StageSearch:
         return tuple(found)
 
     def least_longest(self) -> tuple[tuple[int, int], ...] | None:
-        """The runs with the least longest stage."""
+        """Return the runs with the least longest stage."""
         high = max(device.base + time[-1] for device, time in zip(self.devices, self.time, strict=True))
         if self._probe(high) is None:
             return None

@@ -121,7 +121,7 @@ class _Player:
                     self._stream(home, device, at)
 
     def settled(self) -> Timeline:
-        """The pass that was played last."""
+        """Return the pass that was played last."""
         return Timeline(
             (self.now - self.began) / FEMTOSECONDS, tuple(self._intervals()), self.memory / FEMTOSECONDS
         )

@@ -54,7 +54,7 @@ class BudgetIncrease:
         )
 
     def smallest_of_each(self) -> dict[Device, int]:
-        """For each device the fewest bytes more, on it alone, with which there is a solution.
+        """Return the fewest bytes more of each device, on it alone, with which there is a solution.
 
         Without those that none helps.
 
@@ -77,7 +77,7 @@ class BudgetIncrease:
         return found
 
     def smallest(self, *budgets: Budget) -> int | None:
-        """The fewest bytes more that each of these devices needs.
+        """Return the fewest bytes more that each of these devices needs.
 
         A budget may be of one that is not offered yet, at 0 bytes.
         """
@@ -119,7 +119,7 @@ class BudgetIncrease:
         )
 
     def helps(self, *budgets: Budget) -> bool:
-        """Whether there is a solution with these budgets for their devices.
+        """Return whether there is a solution with these budgets for their devices.
 
         For a large model: whether that is certain.
         """
@@ -134,7 +134,7 @@ class BudgetIncrease:
         return not isinstance(solve(problem), Overflow)
 
     def _fits_in_order(self, problem: PlacementProblem) -> bool:
-        """Whether a forward fill of the accelerators leaves nothing, or no more than cpu and disk surely take."""
+        """Return whether a forward fill of the accelerators leaves nothing, or no more than cpu and disk surely take."""
         room = self._room_below(problem)
         if problem.one_strategy is not None:
             end = (
@@ -155,7 +155,7 @@ class BudgetIncrease:
         return sum([problem.lower_bytes[at] for at in down]) <= room
 
     def _room_below(self, problem: PlacementProblem) -> int:
-        """Bytes that cpu and disk hold whatever they are made of, with what the CPU then needs to compute all of it."""
+        """Return the bytes that cpu and disk hold whatever they are made of, with what the CPU then needs to compute all of it."""
         if not self._keeps_nothing_beside:
             return 0
         cpu, disk = problem.limits.get(CPU), problem.limits.get(DISK, 0)

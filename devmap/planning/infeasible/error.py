@@ -35,7 +35,7 @@ def no_plan(
     *,
     machine: MachineProfile | None = None,
 ) -> ResolutionError:
-    """The error for a problem without a solution.
+    """Return the error for a problem without a solution.
 
     `fits` plans with another config and says whether that went well.
 
@@ -74,7 +74,7 @@ def _as_option(override: str) -> str:
 
 
 def _raised_alone(increases: Mapping[Device, int]) -> str:
-    """What each device alone would need more; those that need the same in one word."""
+    """Return what each device alone would need more; those that need the same in one word."""
     by_bytes: dict[int, list[Device]] = {}
     for device, nbytes in increases.items():
         by_bytes.setdefault(nbytes, []).append(device)
@@ -123,7 +123,7 @@ def _limiting_factors(problem: PlacementProblem, overflow: Overflow, increases: 
 
 
 def _usable(problem: PlacementProblem, device: Device, nbytes: int) -> int:
-    """What is left of a raise after headroom."""
+    """Return what is left of a raise after headroom."""
     budget = next(one for one in problem.budgets if one.device == device)
     return (budget.raised(nbytes).usable_bytes or 0) - (budget.usable_bytes or 0)
 
@@ -133,7 +133,7 @@ def _held(problem: PlacementProblem, devices: Iterable[Device]) -> int:
 
 
 def _kept(problem: PlacementProblem) -> str:
-    """What budgets are left after, where that is less than they say."""
+    """Return what budgets are left after, where that is less than they say."""
     headroom = sum(budget.headroom_bytes for budget in problem.budgets)
     kept = [f"{format_bytes(headroom)} of headroom"] if headroom else []
     if problem.activation_bytes:
@@ -142,7 +142,7 @@ def _kept(problem: PlacementProblem) -> str:
 
 
 def _unit(problem: PlacementProblem, at: int) -> str:
-    """A unit and what it takes."""
+    """Return a unit and what it takes."""
     members = problem.units[at].members
     joined = f" with {len(members) - 1} more that ties or same_device join to it" if len(members) > 1 else ""
     return (
@@ -151,7 +151,7 @@ def _unit(problem: PlacementProblem, at: int) -> str:
 
 
 def _open_to(problem: PlacementProblem, at: int) -> str:
-    """The most that it may take up on one device, and where it must not lie."""
+    """Return the most that it may take up on one device, and where it must not lie."""
     excluded = problem.units[at].excluded
     most = max((limit for device, limit in problem.limits.items() if device not in excluded), default=0)
     kept_off = f" (it must not lie on {device_names(sorted(excluded), 'or')})" if excluded else ""

@@ -26,7 +26,7 @@ _SHORTEST = 64
 
 
 def smaller_workloads(config: PlacementConfig) -> Iterator[Relaxed]:
-    """The same workload with half, a quarter, ...
+    """Yield the same workload with half, a quarter, ...
 
     Of its batch, then of its sequence length; the largest first.
     """
@@ -51,7 +51,7 @@ def _with_workload(config: PlacementConfig, workload: Workload, key: str, before
 
 
 def without_one_constraint(config: PlacementConfig) -> Iterator[Relaxed]:
-    """The config without one group of `same_device`, one entry of `forbid`, or one pin of the map, one after the other."""
+    """Yield the config without one group of `same_device`, one entry of `forbid`, or one pin of the map, one after the other."""
     for place, group in enumerate(config.same_device):
         rest = [other for at, other in enumerate(config.same_device) if at != place]
         changed = config.model_copy(update={"same_device": rest})

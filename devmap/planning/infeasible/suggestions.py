@@ -96,7 +96,7 @@ def cheapest_changes(
 
 
 def format_bytes_up(nbytes: int) -> str:
-    """Bytes for people, never below the number: what is typed in must be enough."""
+    """Return the bytes for people, never below the number: what is typed in must be enough."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
         if nbytes >= scale:
             tenths = -(-nbytes * 10 // scale)
@@ -148,7 +148,7 @@ def _increases(
 def _raised(
     config: PlacementConfig, budget: Budget, more: int, machine: MachineProfile | None
 ) -> Bytes | Percent | None:
-    """What `max_memory` has to say for so many bytes more; None where the machine does not have them."""
+    """Return what `max_memory` has to say for so many bytes more; None where the machine does not have them."""
     known = machine.devices.get(budget.device) if machine is not None else None
     total = (budget.capacity or 0) + more
     if known is not None and total > known.memory:
@@ -183,14 +183,14 @@ def _key(device: Device) -> str:
 
 
 def _written(amount: Bytes | Percent) -> str | int:
-    """An amount as a config has it: GB with one decimal where that says it to the byte."""
+    """Return an amount as a config has it: GB with one decimal where that says it to the byte."""
     if isinstance(amount, Percent):
         return str(amount)
     return f"{amount // 10**9}.{amount % 10**9 // 10**8}GB" if amount % 10**8 == 0 and amount else int(amount)
 
 
 def _offers(config: PlacementConfig, increase: BudgetIncrease, device: Device) -> Iterator[Change]:
-    """A tier that is not offered, with as much as it takes."""
+    """Yield a tier that is not offered, with as much as it takes."""
     if any(budget.device == device for budget in increase.problem.budgets):
         return
     kind = ChangeKind.OFFER_CPU if device == CPU else ChangeKind.OFFER_DISK
@@ -214,7 +214,7 @@ def _offers(config: PlacementConfig, increase: BudgetIncrease, device: Device) -
 
 
 def _strategies(config: PlacementConfig) -> Iterator[Change]:
-    """The same map with one other strategy wherever it names one."""
+    """Yield the same map with one other strategy wherever it names one."""
     named = {key: target for key, target in config.device_map.items() if not isinstance(target, Device)}
     for strategy in (Strategy.AUTO, Strategy.BALANCED, Strategy.BALANCED_LOW_0) if named else ():
         if set(named.values()) == {strategy}:

@@ -54,7 +54,7 @@ def stream(problem: PlacementProblem, homes: Sequence[Device], room: Mapping[Dev
 def _executing(
     problem: PlacementProblem, homes: Sequence[Device]
 ) -> tuple[list[Device], dict[Device, list[int]]]:
-    """The device of the nearest resident predecessor of each atom.
+    """Return the device of the nearest resident predecessor of each atom.
 
     And the atoms on lower tiers by that device.
     """
@@ -75,7 +75,7 @@ def _executing(
 
 
 def cpu_needs(problem: PlacementProblem, homes: Sequence[Device], in_place: frozenset[int]) -> int:
-    """What the CPU keeps beside the weights that live there, for the atoms that it computes; 0 where it has no budget.
+    """Return what the CPU keeps beside the weights that live there, for the atoms that it computes; 0 where it has no budget.
 
     No slots: a block on disk that the CPU computes runs from the mapped pages of its file, which the system takes back
     whenever it needs them. What has to change on its way goes through host memory of `offload.host_memory`.
@@ -95,7 +95,7 @@ def cpu_needs(problem: PlacementProblem, homes: Sequence[Device], in_place: froz
 def streamed(
     problem: PlacementProblem, homes: Sequence[Device], in_place: frozenset[int], *, most_slots: int
 ) -> Streaming:
-    """Where these homes are executed when the CPU computes `in_place` (and all that is trained).
+    """Return where these homes are executed when the CPU computes `in_place` (and all that is trained).
 
     And what that takes.
 
@@ -152,7 +152,7 @@ def streamed(
 
 
 def is_within_budgets(problem: PlacementProblem, homes: Sequence[Device], streaming: Streaming) -> bool:
-    """Whether every device holds its residents, what streams there, and what the workload keeps.
+    """Return whether every device holds its residents, what streams there, and what the workload keeps.
 
     Nothing trained on disk.
     """

@@ -66,7 +66,7 @@ class FreeCapacity:
                 self.used[device] += problem.resident_bytes[at] if device.is_accelerator else 0
 
     def left(self, device: Device) -> int:
-        """Bytes that nothing takes; the reserve is not taken."""
+        """Return the bytes that nothing takes; the reserve is not taken."""
         return self.problem.limits[device] - self.used[device]
 
 
@@ -133,7 +133,7 @@ def _place(rooms: FreeCapacity, members: Sequence[int], strategy: Strategy) -> l
 
 
 def _without(members: Sequence[int], chosen: Sequence[int]) -> list[int]:
-    """The members that are not at the chosen places."""
+    """Return the members that are not at the chosen places."""
     if isinstance(chosen, range):
         return [*members[: chosen.start], *members[chosen.stop :]] if chosen else list(members)
     inside = set(chosen)
@@ -141,7 +141,7 @@ def _without(members: Sequence[int], chosen: Sequence[int]) -> list[int]:
 
 
 def _filled(row: LoadRow, bins: Sequence[Bin], whole: Sequence[int]) -> list[tuple[int, int, int]]:
-    """The runs (device, start, end) of a forward fill.
+    """Return the runs (device, start, end) of a forward fill.
 
     `whole` is what each device could hold if only pinned units lay there.
 
@@ -261,7 +261,7 @@ def _plain_fill(
     bytes_on: Mapping[Device, Sequence[int]],
     rooms: Mapping[Device, int],
 ) -> LowerTiers | None:
-    """The fill where it is one run for cpu and one for disk, in a tenth of the time that a loop over units takes; None elsewhere."""
+    """Return the fill where it is one run for cpu and one for disk, in a tenth of the time that a loop over units takes; None elsewhere."""
     homes: dict[int, Device] = {}
     left = dict(rooms)
     at = 0

@@ -56,7 +56,7 @@ class Packing:
 
 
 def fits_by_bytes(problem: PlacementProblem) -> bool:
-    """Whether bytes alone leave hope: a necessary condition, linear in units."""
+    """Return whether bytes alone leave hope: a necessary condition, linear in units."""
     least = _least(problem)
     if sum(least) > sum(problem.limits.values()) or narrowest(problem) is not None:
         return False
@@ -103,7 +103,7 @@ def narrowest(problem: PlacementProblem) -> tuple[tuple[Device, ...], int] | Non
 
 
 def has_room(problem: PlacementProblem, at: int) -> bool:
-    """Whether some device could hold a unit that is not pinned if nothing else lay there."""
+    """Return whether some device could hold a unit that is not pinned if nothing else lay there."""
     excluded = problem.units[at].excluded
     return any(
         _bytes_on(problem, device)[at] <= limit
@@ -133,7 +133,7 @@ def pack(problem: PlacementProblem, settle: Settle) -> Packing:
 
 
 def _least(problem: PlacementProblem) -> Sequence[int]:
-    """The fewest bytes that each unit takes anywhere."""
+    """Return the fewest bytes that each unit takes anywhere."""
     if problem.resident_bytes == problem.lower_bytes or not problem.lower_tiers:
         return problem.resident_bytes
     return [min(pair) for pair in zip(problem.resident_bytes, problem.lower_bytes, strict=True)]
@@ -184,7 +184,7 @@ class _PackingSearch:
         self.was_exhaustive = True
 
     def run(self) -> tuple[list[Device] | None, Solution | None]:
-        """The first homes that settle."""
+        """Return the first homes that settle."""
         chosen: list[int] = []
         pending = [self._choices(0)]
         leaves, seen = 0, [0]
@@ -228,7 +228,7 @@ class _PackingSearch:
         )
 
     def _choices(self, depth: int) -> list[int]:
-        """The devices for the next unit, the best last; none in a dead end."""
+        """Return the devices for the next unit, the best last; none in a dead end."""
         if depth == len(self.free):
             return [0]
         least = self.smallest[0]

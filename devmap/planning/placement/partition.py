@@ -44,14 +44,14 @@ class LoadRow:
 
     @classmethod
     def of(cls, loads: Iterable[int]) -> LoadRow:
-        """The row of these loads, none negative."""
+        """Return the row of these loads, none negative."""
         return cls((0, *accumulate(loads)))
 
     def __len__(self) -> int:
         return len(self.sums) - 1
 
     def load(self, start: int, end: int) -> int:
-        """Bytes of the units from `start` up to but not including `end`."""
+        """Return the bytes of the units from `start` up to but not including `end`."""
         return self.sums[end] - self.sums[start]
 
 
@@ -72,7 +72,7 @@ class Bin:
         return self.limit - self.base
 
     def capped(self, largest: int) -> Bin:
-        """The same device, not above `largest` bytes with its base."""
+        """Return the same device, not above `largest` bytes with its base."""
         return self if self.limit <= largest else Bin(largest, self.base, self.excluded)
 
 
@@ -145,7 +145,7 @@ def low_first_split(row: LoadRow, bins: Sequence[Bin]) -> list[int] | None:
 
 
 def _reach(row: LoadRow, one: Bin, start: int) -> int:
-    """How far a device gets from a position: the longest run that fits and holds nothing excluded.
+    """Return how far a device gets from a position: the longest run that fits and holds nothing excluded.
 
     Units of no bytes go along.
     """
@@ -160,7 +160,7 @@ def _reach(row: LoadRow, one: Bin, start: int) -> int:
 
 
 def _back(row: LoadRow, one: Bin, end: int) -> int:
-    """The first position from which a device gets to `end`."""
+    """Return the first position from which a device gets to `end`."""
     if one.room < 0:
         return end
     start = bisect_left(row.sums, row.sums[end] - one.room, 0, end + 1)
@@ -172,7 +172,7 @@ def _back(row: LoadRow, one: Bin, end: int) -> int:
 
 
 def _most_even(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
-    """Of the splits that fit.
+    """Choose the most even of the splits that fit.
 
     The fewest runs, then the smallest sum of squared loads, then the first devices.
     """
@@ -205,7 +205,7 @@ def _choices(bins: int, used: int, first: tuple[int, ...]) -> list[tuple[int, ..
 
 
 def _fewest(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
-    """The fewest devices whose runs reach the end, the earliest such devices.
+    """Return the fewest devices whose runs reach the end, the earliest such devices.
 
     How far k of the first d devices get.
     """
@@ -221,7 +221,7 @@ def _fewest(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
 
 
 def _cuts(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
-    """The ends of the most even split over exactly these devices, each of which is needed."""
+    """Return the ends of the most even split over exactly these devices, each of which is needed."""
     latest = fill(row, bins)
     earliest = [len(row)]
     for one in reversed(bins[1:]):
@@ -243,7 +243,7 @@ def _cuts(row: LoadRow, bins: Sequence[Bin]) -> list[int]:
 def _layer(
     row: LoadRow, one: Bin, costs: dict[int, int], window: tuple[int, int]
 ) -> tuple[dict[int, int], dict[int, int]]:
-    """The least sum of squares at each end in the window, and the start it comes from.
+    """Return the least sum of squares at each end in the window, and the start it comes from.
 
     The square of a run's load is convex in it, so the best start never falls while the end rises (the
     quadrangle inequality; runs that do not fit cost infinitely and keep it): divide and conquer, O(positions
@@ -293,7 +293,7 @@ def _squares(row: LoadRow, bins: Sequence[Bin], ends: Sequence[int]) -> int:
 
 
 def _spread(choice: Sequence[int], ends: Sequence[int], bins: int) -> list[int]:
-    """The ends over all devices: one that is not chosen ends where the one before it does."""
+    """Return the ends over all devices: one that is not chosen ends where the one before it does."""
     by_device = dict(zip(choice, ends, strict=True))
     found, end = [], 0
     for at in range(bins):

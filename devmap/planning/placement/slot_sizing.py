@@ -49,7 +49,7 @@ class BlockCosts:
 
     @classmethod
     def of(cls, problem: PlacementProblem) -> BlockCosts:
-        """The costs of a problem's units. A unit of several atoms counts as if all of them streamed alike."""
+        """Return the costs of a problem's units. A unit of several atoms counts as if all of them streamed alike."""
         loads = problem.loads
         copied = problem.per_unit(loads.slot)
         slot: Sequence[int] = copied
@@ -84,7 +84,7 @@ def best_cut(
     smallest: int = 0,
     least: int = 0,
 ) -> SlotCut | None:
-    """The cheapest way to make room for slots at the end of one device's run; None where none has room.
+    """Return the cheapest way to make room for slots at the end of one device's run; None where none has room.
 
     `run` are the units that fill the device in order, `spilled` all others that are executed there, `room`
     what both share. The first unit stays, and at least `least` bytes do, since nothing else has room for
@@ -105,7 +105,7 @@ def best_cut(
 
 
 def cost_in_place(costs: BlockCosts, spilled: Iterable[int]) -> int:
-    """What a pass pays where nothing is streamed: weighed bytes."""
+    """Return what a pass pays where nothing is streamed: weighed bytes."""
     return _IN_PLACE * sum([costs.copied[at] for at in spilled])
 
 
@@ -169,7 +169,7 @@ class Fitting:
 
 
 def fit_slots(problem: PlacementProblem, queue: Sequence[int], room: int) -> Fitting:
-    """The cheapest slots within `room` for the atoms of a queue, which are not resident.
+    """Return the cheapest slots within `room` for the atoms of a queue, which are not resident.
 
     What fits none is left to the CPU.
     """

@@ -70,7 +70,7 @@ def _in_order(problem: PlacementProblem) -> Solution | Overflow:
 
 
 def _cheaper(best: Solution | Overflow | None, other: Solution | Overflow) -> Solution | Overflow:
-    """The solution that pays less for what is not resident; the earlier one where they pay alike."""
+    """Return the solution that pays less for what is not resident; the earlier one where they pay alike."""
     if not isinstance(best, Solution):
         return other
     return other if isinstance(other, Solution) and other.streaming.cost < best.streaming.cost else best
@@ -88,7 +88,7 @@ def _planned(problem: PlacementProblem, reserve: Mapping[Device, int]) -> Soluti
 def _at_the_end(
     problem: PlacementProblem, rooms: FreeCapacity, below: Sequence[int]
 ) -> tuple[dict[Device, int] | None, int]:
-    """Bytes to keep free at the end of the last accelerator in use, and the cost that is then expected.
+    """Return the bytes to keep free at the end of the last accelerator in use, and the cost that is then expected.
 
     None where no slot has room.
 
@@ -121,7 +121,7 @@ def _at_the_end(
 
 
 def _by_device(rooms: FreeCapacity) -> list[FilledDevice]:
-    """The runs, with those of one device as one."""
+    """Return the runs, with those of one device as one."""
     found: dict[Device, FilledDevice] = {}
     for run in rooms.runs:
         known = found.get(run.device)
@@ -132,7 +132,7 @@ def _by_device(rooms: FreeCapacity) -> list[FilledDevice]:
 
 
 def _nothing(rooms: FreeCapacity) -> FilledDevice:
-    """The first accelerator, which executes everything where nothing is resident."""
+    """Return the first accelerator, which executes everything where nothing is resident."""
     first = rooms.problem.accelerators[0]
     return FilledDevice(
         first, (), next((run.room for run in rooms.runs if run.device == first), rooms.left(first))

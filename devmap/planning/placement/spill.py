@@ -26,13 +26,13 @@ _MOST_ROUNDS = 8
 
 
 def over_pinned(rooms: FreeCapacity) -> Overflow | None:
-    """The accelerators to which more is pinned than they may hold, if there are any."""
+    """Return the accelerators to which more is pinned than they may hold, if there are any."""
     crowded = [device for device in rooms.problem.limits if device.is_accelerator and rooms.left(device) < 0]
     return _crowded(rooms, crowded) if crowded else None
 
 
 def without_place(problem: PlacementProblem) -> Overflow:
-    """What a forward fill leaves without a place where all devices together hold too little."""
+    """Return what a forward fill leaves without a place where all devices together hold too little."""
     rooms = FreeCapacity(problem, {})
     over = over_pinned(rooms)
     if over is not None:
@@ -44,7 +44,7 @@ def without_place(problem: PlacementProblem) -> Overflow:
 
 
 def resolve_spill(rooms: FreeCapacity, below: Sequence[int]) -> Solution | Overflow:
-    """A solution in which the units `below` lie on cpu and disk and all others where `rooms` has them.
+    """Return a solution in which the units `below` lie on cpu and disk and all others where `rooms` has them.
 
     Or what found no place.
     """
@@ -194,7 +194,7 @@ def _atom_homes(problem: PlacementProblem, homes: Sequence[Device]) -> list[Devi
 def _crowded(
     rooms: FreeCapacity, devices: Sequence[Device], lower: Mapping[Device, int] | None = None
 ) -> Overflow:
-    """What is pinned to a device is more than it may hold."""
+    """Return what is pinned to a device is more than it may hold."""
     left = {**{device: rooms.left(device) for device in rooms.problem.limits}, **(lower or {})}
     pinned = tuple(at for at, unit in enumerate(rooms.problem.units) if unit.pin in devices)
     which = device_names(devices)

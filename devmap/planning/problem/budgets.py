@@ -57,12 +57,12 @@ class Budget:
         return (Charge("headroom", self.headroom_bytes, arithmetic),)
 
     def raised(self, nbytes: int) -> Budget:
-        """The same device with `nbytes` more capacity."""
+        """Return the same device with `nbytes` more capacity."""
         return self if self.capacity is None else replace(self, capacity=self.capacity + nbytes)
 
 
 def budgets_of(config: PlacementConfig, machine: MachineProfile | None) -> tuple[Budget, ...]:
-    """The offered devices in tier order: accelerators by index, then cpu and disk where they are offered.
+    """Return the offered devices in tier order: accelerators by index, then cpu and disk where they are offered.
 
     `cpu` is offered by `max_memory`, or by the machine where `max_memory` is left out; `disk` by `max_memory`
     or an offload folder.

@@ -90,7 +90,7 @@ def conflicts(
     asked: Requested,
     offered: Collection[Device],
 ) -> tuple[Conflict, ...]:
-    """The conflicts between the constraints of a config, each set of keys once.
+    """Return the conflicts between the constraints of a config, each set of keys once.
 
     Near linear in atoms and tied tensors.
     """
@@ -196,7 +196,7 @@ class _Names:
         return f"'forbid' keeps {{subject}} off {device_name(device)}"
 
     def _forbids(self, device: Device, at: int) -> int | None:
-        """The place in `forbid` of the key that keeps an atom off a device; None where training does."""
+        """Return the place in `forbid` of the key that keeps an atom off a device; None where training does."""
         path = self.atoms[at].path
         for item, key in enumerate(self.config.forbid.get(device, ())):
             if any(_related(path, named) for named in self.inventory.index.match(key)):
@@ -226,7 +226,7 @@ class _Names:
         return f"device_map[{key}]" if key else "device_map"
 
     def _joined_by(self, one: int, other: int) -> list[int]:
-        """The groups of `same_device` on the shortest way from one atom to another.
+        """Return the groups of `same_device` on the shortest way from one atom to another.
 
         Empty where ties are a part of it.
         """
@@ -243,7 +243,7 @@ class _Names:
 
 
 def _related(path: str, named: str) -> bool:
-    """Whether one of two paths is the other or lies inside it."""
+    """Return whether one of two paths is the other or lies inside it."""
     return (
         path == named or not named or not path or path.startswith(f"{named}.") or named.startswith(f"{path}.")
     )

@@ -58,7 +58,7 @@ def constraints_of(
     offered: Collection[Device],
     trained: Collection[int],
 ) -> Constraints:
-    """The constraints of a config; `trained` are the atoms that training changes, which the disk cannot hold.
+    """Return the constraints of a config; `trained` are the atoms that training changes, which the disk cannot hold.
 
     Raises:
         DeviceMapError: listing keys that name nothing, tensors that no key names and classes that straddle
@@ -96,7 +96,7 @@ def constraints_of(
 
 
 def atoms_named(keys: Iterable[str], index: PathIndex, atoms: Sequence[Atom], where: str) -> tuple[int, ...]:
-    """The atoms at, below or around what the keys name, in order.
+    """Return the atoms at, below or around what the keys name, in order.
 
     Raises:
         DeviceMapError: when a key names nothing.
@@ -123,7 +123,7 @@ def _unmatched_text(inventory: Inventory, key: str) -> str:
 
 
 def _targets(config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom]) -> list[Device | Strategy]:
-    """What the longest key says for each atom; every problem of the map at once."""
+    """Return what the longest key says for each atom; every problem of the map at once."""
     expansion = expand_keys(config.device_map, inventory.index)
     problems = [MapProblem("DM201", _unmatched_text(inventory, key)) for key in expansion.unmatched]
     targets: list[Device | Strategy] = []
@@ -152,7 +152,7 @@ def _targets(config: PlacementConfig, inventory: Inventory, atoms: Sequence[Atom
 def _keys_of(
     expansion: Expansion, inventory: Inventory, atoms: Sequence[Atom]
 ) -> Iterator[tuple[str | None, ...]]:
-    """The keys that decide for each atom, most often one.
+    """Yield the keys that decide for each atom, most often one.
 
     More where inner modules or tensors have keys of their own.
     """

@@ -21,7 +21,7 @@ _RECURRENT_BYTES = 4
 
 
 def figure(architecture: Architecture, *names: str) -> int:
-    """The first of these figures that the config gives as a whole number; 0 where it gives none."""
+    """Return the first of these figures that the config gives as a whole number; 0 where it gives none."""
     for name in names:
         value = architecture.figures.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -39,7 +39,7 @@ class _Keeps(Enum):
 
     @classmethod
     def of(cls, kind: str) -> _Keeps:
-        """By a word of `layer_types`."""
+        """Return what a layer of this type keeps; `kind` is one of the config's `layer_types`."""
         if kind == "hybrid":
             return cls.ALL_AND_STATE
         if "sliding" in kind or "chunked" in kind:
@@ -76,7 +76,7 @@ class CacheShape:
 
     @classmethod
     def of(cls, architecture: Architecture, *, batch_size: int, length: int, dtype: str) -> CacheShape | None:
-        """The cache of a model for sequences of `length` tokens.
+        """Return the cache of a model for sequences of `length` tokens.
 
         None where the config does not give the figures.
         """
@@ -135,7 +135,7 @@ class CacheShape:
         return kept + self.cross_length
 
     def nbytes(self, layer: int) -> int:
-        """Bytes of one layer's cache."""
+        """Return the bytes of one layer's cache."""
         bits = (
             self.batch_size
             * self.tokens(layer)
@@ -147,7 +147,7 @@ class CacheShape:
         return (bits + 7) // 8 + self._state_bytes(layer)
 
     def arithmetic(self, layer: int) -> str:
-        """The product in words."""
+        """Return the product in words."""
         parts = []
         if self.tokens(layer) or not self._state_bytes(layer):
             kinds = "latent" if self.tensors == 1 else f"{self.heads} kv heads x {self.head_dim} x 2"
@@ -181,7 +181,7 @@ def _window(architecture: Architecture) -> int | None:
 
 
 def _state(architecture: Architecture) -> tuple[int, int]:
-    """The elements of the two states of a gated delta net (Qwen3-Next) or of a Mamba-2 layer, as transformers' caches keep them."""
+    """Return the elements of the two states of a gated delta net (Qwen3-Next) or of a Mamba-2 layer, as transformers' caches keep them."""
     heads = figure(architecture, "linear_num_value_heads")
     if heads:
         keys, values = (

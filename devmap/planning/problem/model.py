@@ -51,7 +51,7 @@ class PlacementProblem:
         }
 
     def limit(self, device: Device) -> int:
-        """Bytes that weights, per-module charges and slots may take on an offered device."""
+        """Return the bytes that weights, per-module charges and slots may take on an offered device."""
         return self.limits[device]
 
     @cached_property
@@ -127,7 +127,7 @@ class PlacementProblem:
         return {constraint: members for constraint, members in found.items() if members}
 
     def with_budgets(self, budgets: tuple[Budget, ...]) -> PlacementProblem:
-        """The same model on other budgets; what was added up for its units is not added up again."""
+        """Return the same model on other budgets; what was added up for its units is not added up again."""
         other = replace(self, budgets=budgets)
         kept = ("resident_bytes", "lower_bytes", "beside_bytes", "is_plain", "units_by_constraint")
         vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
@@ -145,7 +145,7 @@ class PlacementProblem:
         )
 
     def on_cpu(self, in_place: Iterable[int]) -> tuple[int, ...]:
-        """Bytes of each unit on cpu, where the atoms `in_place` are computed there too."""
+        """Return the bytes of each unit on cpu, where the atoms `in_place` are computed there too."""
         if not any(self.beside_bytes):
             return self.lower_bytes
         more = [0] * len(self.atoms)

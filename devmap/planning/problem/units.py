@@ -35,7 +35,7 @@ class AtomLoads:
     """Whether it may be streamed: trained weights are not, since nothing copies a change back."""
 
     def resident(self, at: int) -> int:
-        """Bytes on a device that both holds and executes an atom."""
+        """Return the bytes on a device that both holds and executes an atom."""
         return self.weight[at] + self.held[at] + self.run[at]
 
 
@@ -146,7 +146,7 @@ def weigh(
     *,
     offload_buffers: bool,
 ) -> tuple[list[int], Sequence[int], Sequence[int]]:
-    """Bytes of weights, of buffers that stay where an atom is executed, and of its slot, for each atom."""
+    """Return the bytes of weights, of buffers that stay where an atom is executed, and of its slot, for each atom."""
     weight = [atom.nbytes for atom in atoms]
     for copy in copies:
         weight[copy.atom] += copy.nbytes
@@ -163,7 +163,7 @@ def weigh(
 def _streamed(
     inventory: Inventory, atoms: Sequence[Atom], sizes: Mapping[str, int], *, offload_buffers: bool
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """Bytes of buffers that stay where an atom is executed, and of its slot, for each atom."""
+    """Return the bytes of buffers that stay where an atom is executed, and of its slot, for each atom."""
     owner, tensors = inventory.owner, inventory.tensors
     buffers, slot = [0] * len(atoms), [atom.nbytes for atom in atoms]
     if not owner and (offload_buffers or all(tensor.kind != "buffer" for tensor in tensors.values())):

@@ -64,7 +64,7 @@ class WorkloadCharges:
     notes: tuple[str, ...] = ()
 
     def totals(self, count: int, *, follows_home: bool) -> tuple[int, ...]:
-        """Bytes of each of `count` atoms that lie at its home, or where it is executed."""
+        """Return the bytes of each of `count` atoms that lie at its home, or where it is executed."""
         found = [0] * count
         for charge in self.by_kind:
             if charge.follows_home is follows_home:
@@ -76,7 +76,7 @@ class WorkloadCharges:
 def charges(
     workload: Workload | None, inventory: Inventory, atoms: Sequence[Atom], *, dtype: str | None
 ) -> WorkloadCharges:
-    """What a workload adds to each atom and device; nothing where the config names no workload.
+    """Return what a workload adds to each atom and device; nothing where the config names no workload.
 
     Raises:
         DeviceMapError: when `trainable` names something that the model does not have.
@@ -224,7 +224,7 @@ def _length(workload: Workload, architecture: Architecture) -> int:
 
 
 def _main_dtype(inventory: Inventory) -> str:
-    """The floating dtype that holds the most bytes; ties go to the first in the model."""
+    """Return the floating dtype that holds the most bytes; ties go to the first in the model."""
     found: dict[str, int] = {}
     for tensor in inventory.tensors.values():
         if tensor.dtype in _TRAINABLE:
@@ -263,7 +263,7 @@ _ENCODERS = frozenset(
 
 
 def _decoder_layers(inventory: Inventory) -> list[str]:
-    """The layers that keep a cache, in order."""
+    """Return the layers that keep a cache, in order."""
     architecture = inventory.architecture
     if architecture is None or architecture.model_type in _ENCODERS:
         return []
@@ -289,7 +289,7 @@ def _layer_lists(inventory: Inventory) -> list[list[str]]:
 
 
 def _first_atoms(atoms: Sequence[Atom], layers: Sequence[str]) -> dict[str, int]:
-    """For each layer the atom that its charge lies on: its attention's first, else its first."""
+    """Return for each layer the atom that carries its charge: its attention's first, else its first."""
     wanted = set(layers)
     first: dict[str, int] = {}
     attention: dict[str, int] = {}
@@ -306,7 +306,7 @@ def _first_atoms(atoms: Sequence[Atom], layers: Sequence[str]) -> dict[str, int]
 
 
 def per_device(charge: WorkloadCharge, members: Sequence[int]) -> tuple[int, str]:
-    """The bytes of one charge over some atoms, and the sum in words."""
+    """Return the bytes of one charge over some atoms, and the sum in words."""
     amounts = [charge.by_atom[at] for at in members if at in charge.by_atom]
     if charge.follows_home:
         return sum(amounts), charge.arithmetic

@@ -39,7 +39,7 @@ def plan_of(
     *,
     strategy: str,
 ) -> Plan:
-    """The plan of a solution. Linear in tensors."""
+    """Return the plan of a solution. Linear in tensors."""
     placements = _placements(problem, solution)
     devices = _device_uses(problem, workload, solution, placements)
     whole = (

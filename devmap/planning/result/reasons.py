@@ -30,7 +30,7 @@ def reasons(
     *,
     strategy: str,
 ) -> tuple[str, ...]:
-    """The reasons of a plan, the most telling first."""
+    """Return the reasons of a plan, the most telling first."""
     return (
         *_aim(solution, devices, strategy),
         *_spill(problem, solution),

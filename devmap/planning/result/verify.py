@@ -45,7 +45,7 @@ def prove(plan: Plan, inventory: Inventory, config: PlacementConfig) -> None:
 
 
 def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iterator[str]:
-    """Every promise that a plan breaks, in a sentence each."""
+    """Yield every promise that a plan breaks, in a sentence each."""
     homes, placed = read_plan(plan, inventory)
     missing = sorted(
         {at for start, end, said in (*homes, *placed) if said is None for at in range(start, end)}
@@ -68,7 +68,7 @@ def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iter
 def read_plan(
     plan: Plan, inventory: Inventory
 ) -> tuple[Sequence[Interval[int | str]], Sequence[Interval[int]]]:
-    """What a plan says of the line of tensors.
+    """Return what a plan says of the line of tensors.
 
     Homes by the longest key of its map, and the numbers of placements.
     """
@@ -89,7 +89,7 @@ def read_plan(
 
 
 def _one_after_another(plan: Plan, inventory: Inventory) -> list[Interval[int]] | None:
-    """The stretches of placements that cover the line in its order, as those of a sound plan do.
+    """Return the stretches of placements that cover the line in its order, as those of a sound plan do.
 
     None where they do not.
     """
@@ -192,7 +192,7 @@ def _broken_constraints(
 def _homes_below(
     inventory: Inventory, keys: Iterable[str], homes: Sequence[Interval[int | str]]
 ) -> Iterator[tuple[int, int | str | None]]:
-    """The tensors at and below what the keys of a constraint name, in order, by number, with their homes."""
+    """Yield the tensors at and below what the keys of a constraint name, in order, by number, with their homes."""
     named = {path for key in keys for path in inventory.index.match(key)}
     for start, end, path in inventory.flat_index.runs(named):
         if path is not None:

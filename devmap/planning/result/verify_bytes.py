@@ -56,7 +56,7 @@ def wrong_bytes(
 
 
 def _added_up(placed: Sequence[Interval[int]], up_to: Sequence[int], count: int) -> list[int]:
-    """Bytes of all tensors of each placement, by its number."""
+    """Return the bytes of all tensors of each placement, by its number."""
     if len(placed) == count and [number for _, _, number in placed] == list(range(count)):
         return [up_to[end] - up_to[start] for start, end, _ in placed]
     found = [0] * count
@@ -69,7 +69,7 @@ def _added_up(placed: Sequence[Interval[int]], up_to: Sequence[int], count: int)
 def _counted_before(
     inventory: Inventory, places: Sequence[Interval[Value]], up_to: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """The tied tensors that are in the same place as another of their group before them: number and bytes."""
+    """Yield the tied tensors that are in the same place as another of their group before them: number and bytes."""
     number = inventory.flat_index.number
     for group in inventory.ties:
         seen = set()
@@ -81,7 +81,7 @@ def _counted_before(
 
 
 def _by_home(plan: Plan, owned: Sequence[int]) -> dict[Device, int]:
-    """What each device holds, without the buffers of streamed placements, which stay elsewhere."""
+    """Return what each device holds, without the buffers of streamed placements, which stay elsewhere."""
     held: dict[Device, int] = {}
     start = 0
     for device, group in groupby([placement.home for placement in plan.placements]):
@@ -93,7 +93,7 @@ def _by_home(plan: Plan, owned: Sequence[int]) -> dict[Device, int]:
 
 
 def _bytes_up_to(plan: Plan, inventory: Inventory, *, moved_only: bool = False) -> Sequence[int]:
-    """Bytes at the run dtype, from shapes, of all tensors before each number of the line.
+    """Return the bytes at the run dtype, from shapes, of all tensors before each number of the line.
 
     And of all of them last.
 
@@ -205,7 +205,7 @@ def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Interval[
 def _largest_slots(
     plan: Plan, inventory: Inventory, placed: Sequence[Interval[int]], streamed: Sequence[int]
 ) -> dict[Device, int]:
-    """By executing device the most bytes that one streamed module brings.
+    """Return the most bytes that one streamed module brings, by executing device.
 
     All its weights, once each, without buffers that stay.
     """

@@ -80,7 +80,7 @@ class SolvedCapacity:
 
     @classmethod
     def of(cls, problem: PlacementProblem, plan: Plan) -> SolvedCapacity:
-        """The rooms of a plan. Linear in atoms."""
+        """Return the rooms of a plan. Linear in atoms."""
         unit_of = {member: at for at, unit in enumerate(problem.units) for member in unit.members}
         kept: dict[Device, int] = {}
         for use in plan.devices:
@@ -105,13 +105,13 @@ class SolvedCapacity:
         )
 
     def needed(self, unit: int, device: Device) -> int:
-        """Bytes of a unit on a device."""
+        """Return the bytes of a unit on a device."""
         if device.is_accelerator:
             return self.problem.resident_bytes[unit]
         return self.on_cpu[unit] if device == CPU else self.problem.lower_bytes[unit]
 
     def left(self, unit: int, device: Device) -> int:
-        """Bytes that a device had left when a unit's turn came.
+        """Return the bytes that a device had left when a unit's turn came.
 
         Pinned units stand there already, and all before it in the order.
         """
@@ -126,7 +126,7 @@ class SolvedCapacity:
 
 
 def left_before(rooms: SolvedCapacity, atom: int) -> tuple[BytesLeft, ...]:
-    """What each offered device had left when an atom was to be placed."""
+    """Return what each offered device had left when an atom was to be placed."""
     unit = rooms.unit_of[atom]
     excluded = rooms.problem.units[unit].excluded
     found = []
@@ -147,7 +147,7 @@ def left_before(rooms: SolvedCapacity, atom: int) -> tuple[BytesLeft, ...]:
 def deciding_factors(
     question: Question, plan: Plan, rooms: SolvedCapacity, atom: int
 ) -> Iterator[DecidingFactor]:
-    """What decided about an atom, constraints first."""
+    """Yield what decided about an atom, constraints first."""
     unit = question.problem.units[rooms.unit_of[atom]]
     yield from _pin(question, unit, atom)
     yield from _whole(question, plan, atom)
@@ -290,7 +290,7 @@ def _passed_over(rooms: SolvedCapacity, at: int, device: Device) -> DecidingFact
 
 
 def _execution(question: Question, plan: Plan, atom: int) -> Iterator[DecidingFactor]:
-    """Where a spilled atom runs, and why there."""
+    """Yield where a spilled atom runs, and why there."""
     placement = plan.placements[atom]
     if placement.home.is_accelerator or not question.problem.accelerators:
         return

@@ -166,7 +166,7 @@ def why(
 
 
 def _covered(problem: PlacementProblem, path: str) -> list[int]:
-    """The atoms at or below a path, or the one around it."""
+    """Return the atoms at or below a path, or the one around it."""
     below = [
         at
         for at, atom in enumerate(problem.atoms)
@@ -281,7 +281,7 @@ def _with_more(
     plan: Plan | None,
     more_bytes: int,
 ) -> Iterator[WithMore]:
-    """The plans with more memory on each device that has a limit."""
+    """Yield the plans with more memory on each device that has a limit."""
     before = _layout(plan).places if plan is not None else None
     inside = set(asked)
     for budget in question.problem.budgets:
@@ -304,7 +304,7 @@ def _with_more(
 def _planned(
     config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None, question: Question
 ) -> _AtomPlaces | None:
-    """The same question with other budgets, planned; None where nothing fits.
+    """Return the same question with other budgets, planned; None where nothing fits.
 
     `fastest` plans anew, since more than budgets hangs on the machine there; for the rest the problem stays
     but for its budgets.
@@ -326,7 +326,7 @@ def _planned(
 def _raised(
     config: PlacementConfig, machine: MachineProfile | None, device: Device, capacity: int
 ) -> tuple[PlacementConfig, MachineProfile | None]:
-    """The config and the machine with another capacity for one device, whoever of the two says it."""
+    """Return the config and the machine with another capacity for one device, whoever of the two says it."""
     amount = config.max_memory[device] if config.max_memory is not None else None
     if config.max_memory is not None and not isinstance(amount, Percent):
         return config.model_copy(

@@ -132,7 +132,7 @@ def _label(kind: str) -> str:
 
 
 def _fill(kind: str, color: str, shape: str = "") -> str:
-    """The attributes that paint a part of a bar; `shape` is more style."""
+    """Return the attributes that paint a part of a bar; `shape` is more style."""
     if kind == "weights":
         return f' style="{shape}background:var(--{color})"'
     style = f' style="{shape}"' if shape else ""

@@ -64,7 +64,7 @@ def _devices(changes: Sequence[DeviceChange], before: str, after: str) -> Iterat
 
 
 def _flows(moves: Sequence[Move]) -> str:
-    """Bytes from each place to each other, the most first."""
+    """Return the bytes from each place to each other, the most first."""
     flows: dict[tuple[str, str], list[Move]] = {}
     for move in moves:
         way = (

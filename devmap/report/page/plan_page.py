@@ -143,7 +143,7 @@ def _run_row(run: ExplainedRun, plan: Plan) -> list[str]:
 
 
 def _cuts(plan: Plan) -> Iterator[str]:
-    """Where the activations change devices."""
+    """Yield where the activations change devices."""
     cuts = [
         (one.executes_on, other.executes_on, other.path)
         for one, other in pairwise(plan.placements)

@@ -111,7 +111,7 @@ def _tree(overview: PlanOverview, inventory: Inventory, places: _NodePlaces) -> 
 
 
 def _covering(name: str, number_of: dict[str, int]) -> int | None:
-    """The placement that a tensor belongs to: that of the nearest name above it."""
+    """Return the placement that a tensor belongs to: that of the nearest name above it."""
     path = name
     while path not in number_of:
         if not path:
@@ -121,7 +121,7 @@ def _covering(name: str, number_of: dict[str, int]) -> int | None:
 
 
 def _way(root: _TreeNode, path: str, inventory: Inventory) -> list[_TreeNode]:
-    """The nodes from the root to a path, made where they are not there yet."""
+    """Return the nodes from the root to a path, made where they are not there yet."""
     nodes = [root]
     walked = ""
     for name in path.split(".") if path else ():

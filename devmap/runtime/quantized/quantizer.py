@@ -107,7 +107,7 @@ _PACKAGES = {
 
 
 def _settings_of(model: nn.Module) -> Any:
-    """The model's `quantization_config`, or that of its text model."""
+    """Return the model's `quantization_config`, or that of its text model."""
     config: Any = model.config
     found = getattr(config, "quantization_config", None)
     return found or getattr(config.get_text_config(decoder=True), "quantization_config", None)
@@ -151,7 +151,7 @@ def _packing(
     inventory: Inventory,
     metadata: Mapping[str, str],
 ) -> PackedParameter | None:
-    """How the parts of one weight make it; `stored` are their names in the checkpoint."""
+    """Return how the parts of one weight make it; `stored` are their names in the checkpoint."""
     assert inventory.mapping is not None
     kind = type(module._parameters["weight"]).__name__  # noqa: SLF001 - as above
     prefix = name.removesuffix("weight")
@@ -181,7 +181,7 @@ _SETTINGS = "quant_state."
 
 
 def _json(stored: StoredTensor) -> Mapping[str, Any]:
-    """The settings that bitsandbytes stores as the bytes of a tensor."""
+    """Return the settings that bitsandbytes stores as the bytes of a tensor."""
     with stored.file.open("rb") as file:
         file.seek(stored.offset)
         content = file.read(stored.nbytes)

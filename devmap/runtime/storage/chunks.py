@@ -40,7 +40,7 @@ class Chunk:
 
 
 def parts_of(layout: SlabLayout, part_bytes: int, *, request_bytes: int = REQUEST_BYTES) -> tuple[Chunk, ...]:
-    """A slab of this layout in parts of at most `part_bytes`, in the slab's order.
+    """Return a slab of this layout in parts of at most `part_bytes`, in the slab's order.
 
     Only a weight that cannot be cut (`least_part_bytes`) makes a larger part.
     """
@@ -71,7 +71,7 @@ def parts_of(layout: SlabLayout, part_bytes: int, *, request_bytes: int = REQUES
 
 
 def least_part_bytes(layout: SlabLayout) -> int:
-    """The smallest part that this layout can be cut into, in bytes.
+    """Return the smallest part that this layout can be cut into, in bytes.
 
     The largest of its weights that cannot be cut, or a cache line.
     """
@@ -79,7 +79,7 @@ def least_part_bytes(layout: SlabLayout) -> int:
 
 
 def boxes(shape: Sequence[int], first: int, last: int) -> Iterator[Box]:
-    """The elements `first` to `last` of a contiguous tensor, as boxes that lie in one run each.
+    """Yield the elements `first` to `last` of a contiguous tensor, as boxes that lie in one run each.
 
     >>> list(boxes((3, 4), 2, 9))
     [((0, 1), (2, 4)), ((1, 2), (0, 4)), ((2, 3), (0, 1))]
@@ -104,7 +104,7 @@ def boxes(shape: Sequence[int], first: int, last: int) -> Iterator[Box]:
 
 
 def _grain_bytes(weight: Weight, part_bytes: int) -> int:
-    """Where a weight may be cut: at multiples of this, in bytes. What follows in the slab stays aligned."""
+    """Return where a weight may be cut: at multiples of this, in bytes. What follows in the slab stays aligned."""
     if not all(sides_of(weight, stored, piece) is not None for stored, piece in weight.stored):
         return max(1, weight.nbytes)
     line = 1 if weight.nbytes % ALIGNMENT else ALIGNMENT  # ragged weights come last, by falling element size
@@ -118,7 +118,7 @@ def _grain_bytes(weight: Weight, part_bytes: int) -> int:
 
 
 def _stretch(weight: Weight, start: int, end: int, shift: int) -> Iterator[SlabField]:
-    """The bytes `start` to `end` of a weight as weights of their own.
+    """Yield the bytes `start` to `end` of a weight as weights of their own.
 
     `shift` brings their places to the part's start.
     """
@@ -138,7 +138,7 @@ def _stretch(weight: Weight, start: int, end: int, shift: int) -> Iterator[SlabF
 
 
 def _cut(weight: Weight, stored: StoredTensor, piece: Piece, box: Box) -> Piece | None:
-    """The part of a piece that fills a box of its weight, with places counted from the box's corner.
+    """Return the part of a piece that fills a box of its weight, with places counted from the box's corner.
 
     None where it fills nothing.
     """

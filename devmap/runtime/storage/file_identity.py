@@ -70,7 +70,7 @@ class Original:
 
 
 def cut_short(path: Path, size: int) -> StreamError:
-    """What to raise where a weight should be in a file and is not."""
+    """Return what to raise where a weight should be in a file and is not."""
     return StreamError(
         f"{path}: the file ends at byte {size:,}, where a weight should be", help="restore the file"
     )
@@ -82,7 +82,7 @@ def _stamp(descriptor: int) -> Stamp:
 
 
 def _sample_of(descriptor: int, size: int) -> bytes:
-    """A sample through a descriptor that may be one for direct reads: these take no small ones."""
+    """Return a sample through a descriptor that may be one for direct reads: these take no small ones."""
     try:
         return _sample(descriptor, size)
     except OSError as error:
@@ -96,7 +96,7 @@ def _sample_of(descriptor: int, size: int) -> bytes:
 
 
 def _sample(descriptor: int, size: int) -> bytes:
-    """A digest of the header's first megabyte and of pages that are spread over the file."""
+    """Return a digest of the header's first megabyte and of pages that are spread over the file."""
     digest = hashlib.sha256()
     start = _read(descriptor, 8, 0)
     header = int.from_bytes(start, "little")

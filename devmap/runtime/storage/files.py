@@ -36,7 +36,7 @@ _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def memory_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a flat `torch.uint8` tensor on the CPU, to read into. The tensor must outlive it.
+    """Return the bytes of a flat `torch.uint8` tensor on the CPU, to read into. The tensor must outlive it.
 
     Needs no numpy.
     """
@@ -197,16 +197,16 @@ class Files:
             raise _unreadable(path, offset, sum(map(len, pending)), error) from error
 
     def count(self, nbytes: int) -> None:
-        """Bytes that were asked of a file."""
+        """Count bytes that were asked of a file."""
         with self._lock:
             self.requested_bytes += nbytes
 
     def view(self, path: Path) -> torch.Tensor:
-        """A file as flat `torch.uint8` over a private map: no copy is made until somebody writes to it."""
+        """Return a file as flat `torch.uint8` over a private map: no copy is made until somebody writes to it."""
         return self.pages(path, streamed=False).memory
 
     def pages(self, path: Path, *, streamed: bool) -> Pages:
-        """A file's map.
+        """Return a file's map.
 
         Streamed bytes have one of their own: what is written to it is lost when its pages are let go of.
 

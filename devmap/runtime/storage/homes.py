@@ -57,7 +57,7 @@ class DiskHome:
         return self.readers.start(part.recipe, slab[: part.nbytes], forget=self.forgets)
 
     def cut(self, part_bytes: int) -> DiskHome:
-        """The same home in parts of at most `part_bytes`."""
+        """Return the same home in parts of at most `part_bytes`."""
         return (
             self
             if self.layout.nbytes <= part_bytes
@@ -65,7 +65,7 @@ class DiskHome:
         )
 
     def tensor(self, name: str, device: torch.device | None = None) -> torch.Tensor:
-        """One weight in fresh host memory, or on a device.
+        """Return one weight in fresh host memory, or on a device.
 
         Raises:
             StreamError: when it cannot be read.
@@ -104,7 +104,7 @@ class HostHome:
         )
 
     def cut(self, part_bytes: int) -> HostHome:
-        """The same home in as few parts of at most `part_bytes` as there can be."""
+        """Return the same home in as few parts of at most `part_bytes` as there can be."""
         parts: list[HostSpan] = []
         for at, flat in [
             (stretch.offset + at, flat) for stretch in self.parts for at, flat in stretch.pieces
@@ -122,7 +122,7 @@ class HostHome:
         return replace(self, parts=tuple(parts))
 
     def tensor(self, name: str, device: torch.device | None = None) -> torch.Tensor:
-        """One weight as it lies there, not to be written to, or a copy on a device."""
+        """Return one weight as it lies there, not to be written to, or a copy on a device."""
         weight = self.layout.weight(name)
         parts = {part.name: self.tensors[part.name] for part in weight.plain}
         if device is not None:
@@ -131,13 +131,13 @@ class HostHome:
 
 
 def disk_home(layout: SlabLayout, readers: Readers, *, request_bytes: int) -> DiskHome:
-    """A home in the files behind a layout's weights."""
+    """Return a home in the files behind a layout's weights."""
     recipe = recipe_of(layout, request_bytes=request_bytes)
     return DiskHome(layout, recipe, readers, (Chunk(0, layout.nbytes, recipe),))
 
 
 def host_home(layout: SlabLayout, readers: Readers, made: dict[str, torch.Tensor]) -> HostHome:
-    """A home in host memory: views where the stored bytes are the running bytes, copies of the rest.
+    """Return a home in host memory: views where the stored bytes are the running bytes, copies of the rest.
 
     `made` are the tensors that other blocks have already, by name: a tied weight is held once. This block's
     are added.
@@ -182,7 +182,7 @@ def _in_host_memory(weight: Weight, readers: Readers) -> torch.Tensor:
 
 
 def is_mappable(weight: Weight) -> bool:
-    """Whether the stored bytes are the running ones, and aligned."""
+    """Return whether the stored bytes are the running ones, and aligned."""
     if len(weight.stored) != 1 or not weight.nbytes:
         return False
     stored, piece = weight.stored[0]
@@ -194,7 +194,7 @@ def is_mappable(weight: Weight) -> bool:
 
 
 def mapped(weight: Weight, files: Files) -> torch.Tensor | None:
-    """A weight as a view of its mapped file; None where it is not mappable."""
+    """Return a weight as a view of its mapped file; None where it is not mappable."""
     if not is_mappable(weight):
         return None
     stored, _ = weight.stored[0]
@@ -206,7 +206,7 @@ def mapped(weight: Weight, files: Files) -> torch.Tensor | None:
 
 
 def read_weight(readers: Readers, weight: Weight, device: torch.device | None = None) -> torch.Tensor:
-    """One weight from its file in fresh host memory, or on a device.
+    """Return one weight from its file in fresh host memory, or on a device.
 
     Raises:
         StreamError: when it cannot be read.

@@ -48,14 +48,14 @@ class ModuleScan:
     """The other names of a tensor's owner, where there are some."""
 
     def tensor(self, owner: str) -> torch.Tensor:
-        """What stands there now."""
+        """Return what stands there now."""
         first = self.owners[owner]
         found = first.table[first.key]
         assert found is not None
         return found
 
     def has(self, path: str) -> bool:
-        """Whether a path names a module or a tensor, be it one that has another path too."""
+        """Return whether a path names a module or a tensor, be it one that has another path too."""
         if path in self.modules:
             return True
         outer, _, key = path.rpartition(".")

@@ -41,7 +41,7 @@ _PREFIX, _SUFFIX = ".devmap-", ".tmp"
 
 
 def write_block(weights: Sequence[Weight], folder: str) -> tuple[Weight, ...]:
-    """The same weights with a file behind them.
+    """Return the same weights with a file behind them.
 
     Nothing is written where the file is there already, and right.
 
@@ -146,7 +146,7 @@ def sweep(folder: str) -> None:
 
 
 def _temporary(folder: Path) -> tuple[int, Path]:
-    """A new file that is ours as long as we live: its lock goes with the process."""
+    """Return a new file that is ours as long as we live: its lock goes with the process."""
     while True:
         descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX, dir=folder)
         try:

@@ -40,7 +40,7 @@ class DirectReader:
         self._threads = threading.local()
 
     def read_into(self, descriptor: int, parts: Sequence[memoryview], offset: int) -> int:
-        """As `os.preadv`: fill `parts` from `offset` on; how many bytes there were.
+        """Fill `parts` from `offset` on, as `os.preadv` does, and return how many bytes there were.
 
         Less than asked only at the end of the file.
 
@@ -96,7 +96,7 @@ _READ_AHEAD = 1 << 20
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """The C library, whose functions are called without the interpreter's lock, unlike `mmap.mmap.madvise`."""
+    """Return the C library, whose functions are called without the interpreter's lock, unlike `mmap.mmap.madvise`."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None, use_errno=True)
@@ -107,7 +107,7 @@ def _library() -> ctypes.CDLL | None:
 
 @cache
 def can_populate() -> bool:
-    """Whether this system can bring pages of a mapped file in on demand."""
+    """Return whether this system can bring pages of a mapped file in on demand."""
     library = _library()
     if library is None:
         return False
@@ -118,7 +118,7 @@ def can_populate() -> bool:
 
 
 def are_present(address: int, nbytes: int) -> bool:
-    """Whether all pages are in memory: for mapped pages fifty times cheaper than to bring them in once more.
+    """Return whether all pages are in memory: for mapped pages fifty times cheaper than to bring them in once more.
 
     Only for files that this process may write to or owns: of others the kernel says that all is there.
     """
@@ -148,7 +148,7 @@ def populate(descriptor: int, offset: int, address: int, nbytes: int) -> None:
 
 
 def _is_cached(descriptor: int, offset: int) -> bool:
-    """Whether one byte is in the system's cache; False where the file system does not tell."""
+    """Return whether one byte is in the system's cache; False where the file system does not tell."""
     try:
         return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except OSError:

@@ -90,7 +90,7 @@ class Recipe:
 
 
 def recipe_of(layout: SlabLayout, *, request_bytes: int = REQUEST_BYTES) -> Recipe:
-    """How to fill a slab of this layout from the files behind its weights."""
+    """Return how to fill a slab of this layout from the files behind its weights."""
     ranges: list[FileRange] = []
     conversions: list[TensorConversion] = []
     for target in layout.fields:
@@ -104,13 +104,13 @@ def recipe_of(layout: SlabLayout, *, request_bytes: int = REQUEST_BYTES) -> Reci
 
 
 def direct_ranges(weight: Weight) -> list[FileRange] | None:
-    """The bytes of a weight by their place in it; None where some of them change on their way."""
+    """Return the bytes of a weight by their place in it; None where some of them change on their way."""
     ranges = [_direct(stored, piece, SlabField(weight, 0)) for stored, piece in weight.stored]
     return None if None in ranges else [each for each in ranges if each is not None]
 
 
 def _direct(stored: StoredTensor, piece: Piece, target: SlabField) -> FileRange | None:
-    """The bytes of a piece that need no change and are in one run on both sides.
+    """Return the bytes of a piece that need no change and are in one run on both sides.
 
     None where that is not so.
     """
@@ -128,7 +128,7 @@ def _direct(stored: StoredTensor, piece: Piece, target: SlabField) -> FileRange 
 
 
 def sides_of(weight: Weight, stored: StoredTensor, piece: Piece) -> list[tuple[int, int]] | None:
-    """Which dimension of a weight runs along which of a stored tensor, in the weight's order and without those of size one.
+    """Return which dimension of a weight runs along which of a stored tensor, in the weight's order and without those of size one.
 
     None where the piece is reshaped on its way, so that no dimension runs along another.
     """

@@ -237,7 +237,7 @@ def _release(recipe: Recipe, pages: Mapping[Path, Pages], forget: bool) -> None:
 
 
 def _along_the_stored(goal: torch.Tensor, sides: Sequence[tuple[int, int]], take: Box) -> torch.Tensor:
-    """A view of the goal whose dimensions are those of the stored tensor."""
+    """Return a view of the goal whose dimensions are those of the stored tensor."""
     turned = goal.squeeze().permute(
         [place for place, _ in sorted(enumerate(there for _, there in sides), key=lambda each: each[1])]
     )

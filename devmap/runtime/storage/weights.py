@@ -88,19 +88,19 @@ class SlabLayout:
     """The quantised parameters whose parts are among the fields."""
 
     def views(self, slab: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The weights as views of a slab of at least `nbytes`."""
+        """Return the weights as views of a slab of at least `nbytes`."""
         return self.assembled({field.weight.name: _view(slab, field) for field in self.fields})
 
     def view(self, slab: torch.Tensor, name: str) -> torch.Tensor:
-        """One weight as a view of a slab."""
+        """Return one weight as a view of a slab."""
         return self.views(slab)[name]
 
     def assembled(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The fields' tensors, with the quantised parameters that they are parts of in their places."""
+        """Return the fields' tensors, with the quantised parameters that they are parts of in their places."""
         return assembled(tensors, self.packed) if self.packed else tensors
 
     def weight(self, name: str) -> Weight:
-        """The weight of that name, which may be a quantised parameter."""
+        """Return the weight of that name, which may be a quantised parameter."""
         found = [*self.packed, *(field.weight for field in self.fields)]
         return next(weight for weight in found if weight.name == name)
 
@@ -157,12 +157,12 @@ def torch_dtype(name: str) -> torch.dtype | None:
 
 
 def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes of a tensor as flat `torch.uint8`: a view where it is contiguous, else a copy."""
+    """Return the bytes of a tensor as flat `torch.uint8`: a view where it is contiguous, else a copy."""
     return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
 def runs_as(dtype: torch.dtype, asked: str | None, kind: TensorKind) -> torch.dtype:
-    """The dtype that a tensor of `dtype` has in the running model; `asked` is the plan's."""
+    """Return the dtype that a tensor of `dtype` has in the running model; `asked` is the plan's."""
     return torch_dtype(run_dtype(_plain(dtype), asked, kind=kind)) or dtype
 
 
@@ -208,7 +208,7 @@ class Weights(dict[str, Weight]):
         return made
 
     def packing(self, owner: str) -> PackedParameter | None:
-        """How the parts of a quantised parameter make it; None for any other tensor."""
+        """Return how the parts of a quantised parameter make it; None for any other tensor."""
         return self._packings.get(owner)
 
     def _packed(self, owner: str, packing: PackedParameter) -> Weight:

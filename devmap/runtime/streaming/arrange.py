@@ -63,7 +63,7 @@ class Arrangement:
 
 
 def cover(found: ModuleScan, plan: Plan) -> Sequence[Placement | None]:
-    """The placement of each of the survey's locations, in their order.
+    """Return the placement of each of the survey's locations, in their order.
 
     The tensor's own, or that of the nearest module around it. A plan may lack what costs nothing and is
     sure to be needed: a buffer that is computed goes where its neighbours execute, a tied tensor with the one
@@ -173,7 +173,7 @@ class _Side:
         self._as_it_is: dict[tuple[torch.dtype, TensorKind], bool] = {}
 
     def add(self, location: TensorLocation) -> None:
-        """A place whose tensor stays here."""
+        """Add a location whose tensor stays here."""
         owner = location.owner
         if owner in self._in_place:
             return
@@ -196,7 +196,7 @@ class _Side:
             self.moving[owner] = [location]
 
     def add_tied(self, location: TensorLocation) -> bool:
-        """A place of a streamed block: whether its tensor stays here anyway, and is shown there."""
+        """Return a place of a streamed block: whether its tensor stays here anyway, and is shown there."""
         locations = self.moving.get(location.owner)
         if locations is not None:
             locations.append(location)
@@ -204,7 +204,7 @@ class _Side:
 
 
 def _executing(found: ModuleScan, covering: Sequence[Placement | None]) -> dict[str, set[Device]]:
-    """The devices that execute something in each module that has tensors."""
+    """Return the devices that execute something in each module that has tensors."""
     executes: dict[str, set[Device]] = {}
     for location, placement in zip(found.locations, covering, strict=True):
         assert placement is not None
@@ -218,7 +218,7 @@ def _executing(found: ModuleScan, covering: Sequence[Placement | None]) -> dict[
 def _regions(
     found: ModuleScan, executes: Mapping[str, set[Device]], placements: Iterable[str]
 ) -> dict[str, Device]:
-    """Where inputs are moved: at the outermost modules that execute on one device.
+    """Return where inputs are moved: at the outermost modules that execute on one device.
 
     Not at containers that are never called, such as `nn.ModuleList`. Inside a region again at what callers
     reach for directly: modules that hold several placements (`generate` calls the encoder), and placed ones
@@ -274,7 +274,7 @@ def _has_forward(found: ModuleScan, path: str) -> bool:
 
 
 def divided(block: StreamedPlacement, limit_bytes: int) -> Iterator[StreamedPlacement]:
-    """The block, or the blocks that take its place where it is too large."""
+    """Yield the block, or the blocks that take its place where it is too large."""
     placement = block.placement
     if (
         placement.home != DISK

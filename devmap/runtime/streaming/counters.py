@@ -115,12 +115,12 @@ class Counters:
                 self.stalls_by_cause[cause] = self.stalls_by_cause.get(cause, 0.0) + share
 
     def begin_pass(self) -> None:
-        """A forward of the whole model begins."""
+        """Begin a forward of the whole model."""
         with self.lock:
             self.before_pass = dict(self.stalls_by_cause)
 
     def end_pass(self, seconds: float) -> None:
-        """A forward of the whole model has ended well."""
+        """End a forward of the whole model that succeeded."""
         with self.lock:
             self.passes += 1
             self.last_pass_seconds = seconds
@@ -133,7 +133,7 @@ class Counters:
 
 
 def binding(counters: Counters) -> Resource | None:
-    """Which resource the last pass waited for most."""
+    """Return which resource the last pass waited for most."""
     if counters.last_pass_seconds is None:
         return None
     with counters.lock:
@@ -148,7 +148,7 @@ def binding(counters: Counters) -> Resource | None:
 
 
 def bytes_from_disk() -> int | None:
-    """What disks have given to this process so far, read-ahead included.
+    """Return what disks have given to this process so far, read-ahead included.
 
     None where the system does not say (not Linux, a sandbox).
     """

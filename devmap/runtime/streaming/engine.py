@@ -131,7 +131,7 @@ class Engine:
         self._release()  # not after an interrupt, which `unwind` follows
 
     def held_by_this_thread(self) -> int:
-        """How many blocks this thread has in."""
+        """Return how many blocks this thread has in."""
         return sum(thread == threading.get_ident() for _, _, thread in self._inside)
 
     def unwind(self, held: int) -> None:
@@ -209,7 +209,7 @@ class Engine:
                     lane.read_ahead()
 
     def fetch(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
-        """A weight's numbers on a device, in memory of their own, for one use.
+        """Return a weight's numbers on a device, in memory of their own, for one use.
 
         Raises:
             StreamError: when it cannot be read.
@@ -224,7 +224,7 @@ class Engine:
             return home.tensor(name, device)
 
     def fetch_direct(self, home: DiskHome | HostHome, name: str, device: torch.device) -> torch.Tensor:
-        """A weight without a block of its own on a device, for one use.
+        """Return a weight without a block of its own on a device, for one use.
 
         Kept there for the next ones as far as there is room.
 
@@ -236,7 +236,7 @@ class Engine:
         return self.direct.get(name, device, lambda: self.fetch(home, name, device))
 
     def value(self, home: DiskHome | HostHome, name: str) -> torch.Tensor:
-        """A weight's numbers on the CPU.
+        """Return a weight's numbers on the CPU.
 
         As long as somebody holds them, the same tensor is given again, so ties stay ties.
 
@@ -268,14 +268,14 @@ class Engine:
                 lane.read_ahead()
 
     def held_bytes(self) -> dict[Device, int]:
-        """What is kept for streamed blocks on each device that executes them, but for the CPU's mapped pages and host slots."""
+        """Return what is kept for streamed blocks on each device that executes them, but for the CPU's mapped pages and host slots."""
         found = {device: lane.nbytes for device, lane in self.lanes.items() if device.is_accelerator}
         for device, tensors in self.kept.items():
             found[device] = found.get(device, 0) + sum(tensor.nbytes for tensor in tensors.values())
         return found
 
     def cpu_bytes(self, *, mapped: bool) -> int:
-        """What blocks on disk that the CPU executes take at a time: `mapped` pages, or else slots in host memory."""
+        """Return what blocks on disk that the CPU executes take at a time: `mapped` pages, or else slots in host memory."""
         lanes = [lane for device, lane in self.lanes.items() if not device.is_accelerator]
         return sum(lane.nbytes for lane in lanes if lane.is_mapped is mapped)
 

@@ -47,7 +47,7 @@ def ring_shape(largest_bytes: int, budget_bytes: int, taken: Callable[[int], int
 
 
 def charged_for_slots(plan: Plan, device: Device) -> int:
-    """Bytes that a plan keeps for the slots of a device; 0 where it says nothing."""
+    """Return the bytes that a plan keeps for the slots of a device; 0 where it says nothing."""
     use = plan.use_of(device)
     return sum(charge.nbytes for charge in use.charges if charge.what == "slots") if use is not None else 0
 
@@ -61,7 +61,7 @@ def slot_count(charged_bytes: int, largest_bytes: int, kept_bytes: int = 0) -> i
 
 
 def kept_in_cache(sizes: Sequence[int], room_bytes: int) -> Iterator[bool]:
-    """For each of some blocks that are read from disk in turn, whether the page cache should keep it.
+    """Yield for each block, of some that are read from disk in turn, whether the page cache should keep it.
 
     All of them where they fit into four fifths of the room. Where they do not, a cache that drops what was
     used least recently drops each block just before it is needed again, and everything else that was in it

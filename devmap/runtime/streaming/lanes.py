@@ -181,7 +181,7 @@ class Lane:
         return next((slot for slot in self.slots if slot.block is block), None)
 
     def _victim(self, block: StreamedBlock) -> Slot:
-        """The slot whose block is needed last.
+        """Return the slot whose block is needed last.
 
         One more where a block calls another and all slots are in use.
         """
@@ -283,7 +283,7 @@ def wait_for(
 
 
 def written_to(block: StreamedBlock) -> StreamError:
-    """What to raise when a forward has changed its streamed weights."""
+    """Return what to raise when a forward has changed its streamed weights."""
     return StreamError(
         f"the forward of '{block.path}' wrote to one of its weights or buffers; they are streamed and read "
         f"anew for each pass",

@@ -58,7 +58,7 @@ class _Window:
     """`writes` when its block came in."""
 
     def views(self, layout: SlabLayout) -> Mapping[str, torch.Tensor]:
-        """The block's tensors."""
+        """Return the block's tensors."""
         return layout.assembled(dict(self.tensors))
 
     @property
@@ -158,7 +158,7 @@ class MappedLane:
                 self._release(window).wait()
 
     def quiesce(self) -> None:
-        """The readers do all that is under way."""
+        """Wait until the readers have done all that is under way."""
 
     def reset(self) -> None:
         """Take every block out and let go of its pages. Nothing may be under way, and no block in."""
@@ -197,7 +197,7 @@ class MappedLane:
         return True
 
     def _turns(self) -> Callable[[StreamedBlock], int]:
-        """How soon a block is needed, by the recorded order."""
+        """Return how soon a block is needed, by the recorded order."""
         turns = {index: turn for turn, index in enumerate(self._order.upcoming(len(self._units)))}
         return lambda block: turns.get(block.index, len(turns))
 

@@ -45,7 +45,7 @@ __all__ = ["is_prepared", "make_blocks", "prepare"]
 
 
 def is_prepared(streamed: StreamedPlacement) -> bool:
-    """Whether loading has to move its bytes: not where it stays in the user's own files."""
+    """Return whether loading has to move its bytes: not where it stays in the user's own files."""
     return streamed.placement.home != DISK or any(
         part.live is not None for weight in streamed.weights for part in weight.plain
     )
@@ -54,7 +54,7 @@ def is_prepared(streamed: StreamedPlacement) -> bool:
 def make_blocks(
     placements: Sequence[StreamedPlacement], plan: Plan, engine: Engine, report: Callable[[int], None]
 ) -> dict[str, StreamedBlock]:
-    """The streamed blocks with their homes, by path; `report(nbytes)` is told of what was brought home.
+    """Return the streamed blocks with their homes, by path; `report(nbytes)` is told of what was brought home.
 
     Raises:
         LoadError: when the offload folder cannot be written to.
@@ -218,7 +218,7 @@ def _kept_weights(placements: Sequence[StreamedPlacement], plan: Plan) -> dict[D
 
 
 def _host_budget(placements: Iterable[StreamedPlacement], plan: Plan) -> int:
-    """Bytes of host memory for each of the two that use it: the ring, and blocks that execute on the CPU."""
+    """Return the bytes of host memory for each of the two that use it: the ring, and blocks that execute on the CPU."""
     kinds = {streamed.placement.executes_on.is_accelerator for streamed in placements if streamed.is_module}
     return plan.host_memory_bytes // max(1, len(kinds))
 
@@ -283,7 +283,7 @@ def _lane(
 
 
 def _slots(device: Device, blocks: Sequence[StreamedBlock], engine: Engine, plan: Plan) -> list[Slot]:
-    """As many slots as the plan charges for."""
+    """Allocate as many slots as the plan charges for."""
     largest = max(block.layout.nbytes for block in blocks)
     charged = charged_for_slots(plan, device)
     kept = sum(tensor.nbytes for tensor in engine.kept.get(device, {}).values())

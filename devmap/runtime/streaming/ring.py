@@ -75,11 +75,11 @@ class Ring:
         return sum(each.slab.numel() for each in self.slabs)
 
     def serves(self, block: StreamedBlock) -> bool:
-        """Whether a block goes through the ring."""
+        """Return whether a block goes through the ring."""
         return block in self._numbers
 
     def is_near(self, block: StreamedBlock) -> bool:
-        """Whether a block is among those that the ring is for now.
+        """Return whether a block is among those that the ring is for now.
 
         One that is not would push out what is needed before it.
         """
@@ -93,20 +93,20 @@ class Ring:
             self._order.record(self._numbers[block])
 
     def begin(self, block: StreamedBlock) -> None:
-        """A block has got a slot: its parts are needed now."""
+        """Note that a block has got a slot: its chunks are needed now."""
         with self._free:
             self._taken[block] = 0
             self._under_way.append(block)
             self._refill()
 
     def end(self, block: StreamedBlock) -> None:
-        """All parts of a block have been taken, or its transfer has failed."""
+        """Note that all chunks of a block have been taken, or that its transfer has failed."""
         with self._free:
             if block in self._under_way:
                 self._under_way.remove(block)
 
     def leave(self, block: StreamedBlock) -> None:
-        """A block has lost its slot: the next time all its parts are needed again."""
+        """Note that a block has lost its slot: the next time all its chunks are needed again."""
         with self._free:
             self._taken.pop(block, None)
 
@@ -116,7 +116,7 @@ class Ring:
             self._refill()
 
     def take(self, block: StreamedBlock, part: int) -> Staged:
-        """The slab of a part, being filled.
+        """Return the slab of a part, being filled.
 
         Waits for one, and takes it from a part that was only brought in ahead.
         """
@@ -191,7 +191,7 @@ class Ring:
             _start(staged, block, part)
 
     def _wanted(self) -> list[tuple[StreamedBlock, int]]:
-        """The parts that idle slabs should hold, the most urgent first."""
+        """Return the parts that idle slabs should hold, the most urgent first."""
         return list(islice(self._sequence(), sum(not each.taken for each in self.slabs)))
 
     def _sequence(self) -> Iterator[tuple[StreamedBlock, int]]:
@@ -205,7 +205,7 @@ class Ring:
 
 
 def _turn(staged: Staged, wanted: dict[tuple[StreamedBlock, int], int]) -> int:
-    """How late the content of a slab is needed; empty ones last of all."""
+    """Return how late the content of a slab is needed; empty ones last of all."""
     content = staged.content
     return len(wanted) + 1 if content is None else wanted.get(content, len(wanted))
 
@@ -219,7 +219,7 @@ def _start(staged: Staged, block: StreamedBlock, part: int) -> None:
 
 
 def make_ring(blocks: Sequence[StreamedBlock], budget_bytes: int, readers: Readers) -> Ring | None:
-    """A ring for the blocks that execute on accelerators, which are cut to its slabs.
+    """Return a ring for the blocks that execute on accelerators, which are cut to its slabs.
 
     None where nothing goes through it.
 
@@ -249,7 +249,7 @@ def make_ring(blocks: Sequence[StreamedBlock], budget_bytes: int, readers: Reade
 
 
 def _within(budget_bytes: int, blocks: Sequence[StreamedBlock], backend: Backend, readers: Readers) -> int:
-    """What slabs may take: less what readers need where bytes change on their way.
+    """Return what slabs may take: less what readers need where bytes change on their way.
 
     Of pinned memory no more than half of all there is.
     """

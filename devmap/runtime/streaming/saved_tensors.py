@@ -58,7 +58,7 @@ def saved_weights(
 
 
 def is_innermost(hooks: torch.autograd.graph.saved_tensors_hooks) -> bool:
-    """Whether hooks are in force in this thread, and none that came after them."""
+    """Return whether hooks are in force in this thread, and none that came after them."""
     # The only way to ask; the argument says to do so while tracing too.
     top: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)  # noqa: SLF001
     return top is not None and top[0] is hooks.pack_hook

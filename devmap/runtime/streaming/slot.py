@@ -50,7 +50,7 @@ class Slot:
     that one was kept."""
 
     def views(self, layout: SlabLayout) -> dict[str, torch.Tensor]:
-        """A block's tensors in it."""
+        """Return a block's tensors in it."""
         return layout.views(self.slab)
 
     @property

@@ -30,7 +30,7 @@ class BlockMemory(Protocol):
     """Where a block's bytes are while it runs: a slot, or its file's pages."""
 
     def views(self, layout: SlabLayout) -> Mapping[str, torch.Tensor]:
-        """The block's tensors there, by name."""
+        """Return the block's tensors there, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class StreamedBlock:
         return self.home.start(slab)
 
     def holders(self, place: BlockMemory) -> int:
-        """A count of what refers to the tensors over a place.
+        """Return a count of what refers to the tensors over a place.
 
         It grows when somebody keeps one of them beyond the forward.
         """
@@ -107,7 +107,7 @@ class StreamedBlock:
         self.place = place
 
     def locate(self, address: int) -> tuple[str, int] | None:
-        """The weight that has its bytes at an address while the block is in.
+        """Return the weight that has its bytes at an address while the block is in.
 
         And how far from its first byte; None for none.
         """

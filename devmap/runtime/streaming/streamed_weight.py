@@ -65,7 +65,7 @@ class StreamedWeight(torch.Tensor):
         is_parameter: bool,
         whole: Callable[[], torch.Tensor] | None = None,
     ) -> Self:
-        """A placeholder for `name` with the shape, strides and dtype of `like`.
+        """Return a placeholder for `name` with the shape, strides and dtype of `like`.
 
         `fetch` gives its numbers on `device`; `whole` a quantised parameter on the CPU, whose own attributes
         (`quant_state`) the placeholder then shows.

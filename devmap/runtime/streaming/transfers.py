@@ -89,7 +89,7 @@ class Feeder:
         return transfer
 
     def is_near(self, block: StreamedBlock) -> bool:
-        """Whether a block should be brought into a slot now.
+        """Return whether a block should be brought into a slot now.
 
         Not one that is needed after what waits in the ring for other devices.
         """
@@ -111,7 +111,7 @@ class Feeder:
             self._ring.read_ahead()
 
     def causes(self, started: float, ended: float) -> Mapping[str, float]:
-        """What a wait was for, in seconds.
+        """Return what a wait was for, in seconds.
 
         `disk`, `host` (copies within host memory), `copy` (to the device).
         """

@@ -40,7 +40,7 @@ class DirectWeights:
             return sum(tensor.nbytes for tensor, _ in self._kept.values())
 
     def get(self, name: str, device: torch.device, read: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """A weight on a device; `read` makes it where it is not here, or was written to since."""
+        """Return a weight on a device; `read` makes it where it is not here, or was written to since."""
         with self._lock:
             found = self._kept.get((name, device))
             # Torch's counter of writes.

@@ -52,23 +52,23 @@ class Assignment:
         return tuple(name for run in self.runs if run.path is None for name in names[run.start : run.end])
 
     def path_of(self, tensor: str) -> str | None:
-        """The path that decides a tensor."""
+        """Return the path that decides a tensor."""
         return value_at(self.runs, self.inventory.flat_index.number[tensor])
 
     def target_of(self, tensor: str) -> object:
-        """The target of a tensor; None where no path covers it."""
+        """Return the target of a tensor; None where no path covers it."""
         path = self.path_of(tensor)
         return None if path is None else self.by_path[path]
 
     def devices(self) -> Iterator[tuple[int, int, Device]]:
-        """The runs that lie on a device: first tensor, the first after it, device."""
+        """Yield the runs that lie on a device: first tensor, the first after it, device."""
         for run in self.runs:
             target = None if run.path is None else self.by_path[run.path]
             if isinstance(target, Device):
                 yield run.start, run.end, target
 
     def devices_within(self, start: int, end: int) -> dict[Device, str]:
-        """The devices of a stretch of tensors, in order of first use, each with the first tensor that lies there."""
+        """Return the devices of a stretch of tensors, in order of first use, each with the first tensor that lies there."""
         found: dict[Device, str] = {}
         for first, _, path in over(self.runs, start, end):
             target = None if path is None else self.by_path[path]
@@ -91,7 +91,7 @@ class SplitBlock:
 
 
 def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
-    """The target of every tensor: that of the longest path that is the tensor or a module above it.
+    """Return the target of every tensor: that of the longest path that is the tensor or a module above it.
 
     `""` is the root.
 
@@ -101,7 +101,7 @@ def assign(inventory: Inventory, targets: Mapping[str, object]) -> Assignment:
 
 
 def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[SplitBlock, ...]:
-    """The outermost modules of `classes` whose tensors lie on more than one device.
+    """Return the outermost modules of `classes` whose tensors lie on more than one device.
 
     Targets that are no device do not count.
     """
@@ -115,7 +115,7 @@ def split_blocks(assignment: Assignment, classes: Collection[str]) -> tuple[Spli
 
 
 def split_ties(assignment: Assignment) -> tuple[tuple[tuple[str, Device], ...], ...]:
-    """The tie groups whose names lie on more than one device: each name that has a device, with it."""
+    """Return the tie groups whose names lie on more than one device: each name that has a device, with it."""
     groups: list[tuple[tuple[str, Device], ...]] = []
     for group in assignment.inventory.ties:
         placed = tuple(
@@ -127,7 +127,7 @@ def split_ties(assignment: Assignment) -> tuple[tuple[tuple[str, Device], ...], 
 
 
 def bytes_on_devices(assignment: Assignment, dtype: str | None) -> Mapping[Device, int]:
-    """Bytes of weights on each device at the run dtype.
+    """Return the bytes of weights on each device at the run dtype.
 
     A tied tensor counts once on each device that it lies on.
     """
@@ -148,13 +148,13 @@ def bytes_on_devices(assignment: Assignment, dtype: str | None) -> Mapping[Devic
 
 
 def run_bytes(inventory: Inventory, names: Iterable[str], dtype: str | None) -> int:
-    """Bytes of some tensors at the run dtype, a tied one once."""
+    """Return the bytes of some tensors at the run dtype, a tied one once."""
     owner, sizes = inventory.owner, tensor_sizes(inventory, dtype)
     return sum(sizes[name] for name in dict.fromkeys(owner.get(name, name) for name in names))
 
 
 def _bytes_up_to(inventory: Inventory, dtype: str | None) -> Sequence[int]:
-    """Bytes of all tensors before each number, and of all of them last. Worked out once for an inventory."""
+    """Return the bytes of all tensors before each number, and of all of them last. Worked out once for an inventory."""
     return inventory.once(
         ("bytes up to", dtype), lambda: [0, *accumulate(tensor_sizes(inventory, dtype).values())]
     )

@@ -18,7 +18,7 @@ _DEFAULT_HEADROOM = Percent(Decimal(15))
 
 
 def machine_memory(context: Context, device: Device) -> int | None:
-    """The memory of a device of the machine that the config names, in bytes.
+    """Return the memory of a device of the machine that the config names, in bytes.
 
     None where no machine says so.
     """
@@ -27,7 +27,7 @@ def machine_memory(context: Context, device: Device) -> int | None:
 
 
 def capacity(context: Context, device: Device) -> int | None:
-    """What `max_memory` gives a device, else all of its memory, in bytes.
+    """Return what `max_memory` gives a device, else all of its memory, in bytes.
 
     None where nothing says, as for a disk that is a folder.
     """
@@ -42,7 +42,7 @@ def capacity(context: Context, device: Device) -> int | None:
 
 
 def headroom(context: Context, device: Device) -> int:
-    """What stays free on a device, in bytes.
+    """Return what stays free on a device, in bytes.
 
     What the config says, else 15% of an accelerator whose budget is not given in bytes.
     """

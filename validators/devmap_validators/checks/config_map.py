@@ -35,7 +35,7 @@ __all__ = [
 
 @lru_cache(maxsize=4)
 def assignment_of(context: Context) -> Assignment | None:
-    """What the map's keys, ranges and globs expanded, say of each tensor.
+    """Return what the map's keys, ranges and globs expanded, say of each tensor.
 
     None without a config or an inventory.
     """
@@ -49,7 +49,7 @@ def assignment_of(context: Context) -> Assignment | None:
 
 @lru_cache(maxsize=4)
 def pinned_bytes(context: Context) -> Mapping[Device, int]:
-    """Bytes of weights that the map itself puts on each device, at the run dtype.
+    """Return the bytes of weights that the map itself puts on each device, at the run dtype.
 
     What a strategy places does not count.
     """
@@ -60,7 +60,7 @@ def pinned_bytes(context: Context) -> Mapping[Device, int]:
 
 
 def anchors_of(context: Context, tensors: Sequence[str]) -> tuple[str, ...]:
-    """The keys of the map that decide these tensors, each once, in the tensors' order."""
+    """Return the keys of the map that decide these tensors, each once, in the tensors' order."""
     assignment, expansion = assignment_of(context), context.expansion
     if assignment is None or expansion is None:
         return ()
@@ -69,7 +69,7 @@ def anchors_of(context: Context, tensors: Sequence[str]) -> tuple[str, ...]:
 
 
 def no_split_classes(context: Context) -> tuple[str, ...]:
-    """The classes that may not be split: the config's, else the inventory's."""
+    """Return the classes that may not be split: the config's, else the inventory's."""
     config, inventory = context.document.config, context.inventory
     if config is not None and config.no_split_module_classes is not None:
         return tuple(config.no_split_module_classes)
@@ -77,7 +77,7 @@ def no_split_classes(context: Context) -> tuple[str, ...]:
 
 
 def offered_devices(context: Context) -> frozenset[Device] | None:
-    """The devices that weights may lie on.
+    """Return the devices that weights may lie on.
 
     None where that is this machine's affair (no `max_memory`, no `machine`).
     """
@@ -94,7 +94,7 @@ def offered_devices(context: Context) -> frozenset[Device] | None:
 
 
 def devices_named(context: Context) -> Iterator[tuple[Device, DocumentPath]]:
-    """Every device that the config names as a place for weights, with where it stands.
+    """Yield every device that the config names as a place for weights, with where it stands.
 
     In the map, `max_memory` and `forbid`.
     """
@@ -111,13 +111,13 @@ def devices_named(context: Context) -> Iterator[tuple[Device, DocumentPath]]:
 
 
 def map_path(context: Context, key: str) -> DocumentPath:
-    """Where a key of the device map stands; the whole map where it is one word."""
+    """Return where a key of the device map stands; the whole map where it is one word."""
     written = (context.document.data or {}).get("device_map")
     return ("device_map", key) if isinstance(written, dict) else ("device_map",)
 
 
 def device_path(context: Context, section: tuple[str, ...], device: Device) -> DocumentPath:
-    """Where a device stands as a key of `section`, however it was spelt (`0`, `cuda:0`)."""
+    """Return where a device stands as a key of `section`, however it was spelt (`0`, `cuda:0`)."""
     node: object = context.document.data
     for part in section:
         node = node.get(part) if isinstance(node, dict) else None
@@ -131,14 +131,14 @@ def device_path(context: Context, section: tuple[str, ...], device: Device) -> D
 
 
 def quoted(names: Sequence[str], most: int = 3) -> str:
-    """A few names in quotes: `'a', 'b' and 7 more`."""
+    """Return a few names in quotes: `'a', 'b' and 7 more`."""
     few = ", ".join(f"'{name}'" for name in names[:most])
     return f"{few} and {len(names) - most:,} more" if len(names) > most else few
 
 
 @lru_cache(maxsize=4)
 def runs_by_key(context: Context) -> Mapping[str, list[PathInterval]]:
-    """For each key of the map that decides a tensor, the runs of tensors that it decides."""
+    """Return for each key of the map that decides a tensor the runs of tensors that it decides."""
     found: dict[str, list[PathInterval]] = defaultdict(list)
     assignment, expansion = assignment_of(context), context.expansion
     if assignment is not None and expansion is not None:

@@ -91,7 +91,7 @@ def _error(
 
 
 def _devices_of(device_map: Mapping[Any, object]) -> tuple[dict[str, object], list[Finding]]:
-    """The map with its values parsed (None for what is no device), and what is wrong with keys and values."""
+    """Return the map with its values parsed (None for what is no device), and what is wrong with keys and values."""
     parsed: dict[tuple[type, str], Device | None] = {}
     wrong: dict[str, list[str]] = defaultdict(list)
     devices: dict[str, object] = {}
@@ -152,7 +152,7 @@ def _uncovered(inventory: Inventory, names: Sequence[str], dtype: str | None) ->
 
 
 def _straddling(assignment: Assignment, classes: Collection[str]) -> list[Finding]:
-    """One finding for all blocks of a class that lie on the same devices."""
+    """Return one finding for all blocks of a class that lie on the same devices."""
     alike: dict[tuple[str, tuple[Device, ...]], list[str]] = defaultdict(list)
     first: dict[tuple[str, tuple[Device, ...]], str] = {}
     for block in split_blocks(assignment, classes):

@@ -32,7 +32,7 @@ class Group:
 
 
 def fold(inventory: Inventory, names: Iterable[str], *, dtype: str | None = None) -> tuple[Group, ...]:
-    """The fewest lines that say which tensors `names` are.
+    """Return the fewest lines that say which tensors `names` are.
 
     Whole modules where all of one is meant, runs where numbers follow.
 
@@ -83,7 +83,7 @@ def fold_paths(paths: Iterable[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def counted(count: int, word: str) -> str:
-    """A number with its noun: `1 tensor`, `1,200 tensors`."""
+    """Return a number with its noun: `1 tensor`, `1,200 tensors`."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 

@@ -16,13 +16,13 @@ _EMBEDDINGS = ("embed", "wte", "shared", "tok_")
 
 
 def is_head_and_embedding(inventory: Inventory, names: Sequence[str]) -> bool:
-    """Whether tied tensors are those of an output head and an input embedding, by class or by name."""
+    """Return whether tied tensors are those of an output head and an input embedding, by class or by name."""
     others = [name for name in names if name != head_of(names)]
     return _is_head(head_of(names)) and any(_is_embedding(inventory, name) for name in others)
 
 
 def head_of(names: Sequence[str]) -> str:
-    """The name that looks most like an output head's; the last where none does."""
+    """Return the name that looks most like an output head's; the last where none does."""
     return next((name for name in names if _is_head(name)), names[-1])
 
 

@@ -89,7 +89,7 @@ class LinearPattern:
     program: tuple[_Instruction, ...]
 
     def search(self, text: str, steps: Steps) -> bool:
-        """Whether the pattern matches anywhere in a text, in at most (its instructions) x (the text's length) steps.
+        """Return whether the pattern matches anywhere in a text, in at most (its instructions) x (the text's length) steps.
 
         Raises:
             TooCostlyError: when `steps` are used up.
@@ -106,7 +106,7 @@ class LinearPattern:
         return False
 
     def _closure(self, places: list[int], text: str, position: int, steps: Steps) -> list[int] | None:
-        """The instructions that read a character, of those that can be come to from `places`; None at a match."""
+        """Return the instructions that read a character, of those that can be come to from `places`; None at a match."""
         seen: set[int] = set()
         reading: list[int] = []
         while places:
@@ -201,7 +201,7 @@ class _Parser:
         return part
 
     def _bounds(self) -> tuple[int, int | None] | None:
-        """The bounds of the repeat here; None where a `{` is a letter like others."""
+        """Return the bounds of the repeat here; None where a `{` is a letter like others."""
         sign = self.text[self.place]
         if sign != "{":
             self.place += 1
@@ -282,7 +282,7 @@ class _Parser:
         return _Letters(((code, code),))
 
     def _code(self, letter: str, start: int) -> int:
-        """The code point that an escaped letter stands for; `place` is behind the letter."""
+        """Return the code point that an escaped letter stands for; `place` is behind the letter."""
         if letter in _CONTROLS:
             return ord(_CONTROLS[letter])
         if letter in "xu":
@@ -348,7 +348,7 @@ _TOO_LARGE = f"it is too large: more than {_MOST_INSTRUCTIONS:,} instructions"
 
 
 def _moved(program: tuple[_Instruction, ...], by: int) -> tuple[_Instruction, ...]:
-    """The same instructions `by` places later."""
+    """Return the same instructions `by` places later."""
     return tuple(
         tuple(target + by for target in instruction) if isinstance(instruction, tuple) else instruction
         for instruction in program

@@ -31,7 +31,7 @@ class OverfullDevice:
 
 
 def pins_over_budget(context: Context) -> Iterator[OverfullDevice]:
-    """The devices whose pinned weights are more than their budget, in tier order."""
+    """Yield the devices whose pinned weights are more than their budget, in tier order."""
     config = context.document.config
     if config is None:
         return

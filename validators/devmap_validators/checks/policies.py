@@ -105,7 +105,7 @@ def read_pack(name: str, folder: Path) -> Policy | None:
 
 
 def policy_file(name: str, folder: Path) -> Path | None:
-    """The file of a policy: a built-in name, or a path from the config's folder; None if there is none."""
+    """Return the file of a policy: a built-in name, or a path from the config's folder; None if there is none."""
     if name in BUILT_IN_POLICIES:
         return _FOLDER / f"{name}.yaml"
     path = folder / expand_user(name)
@@ -114,7 +114,7 @@ def policy_file(name: str, folder: Path) -> Path | None:
 
 @lru_cache(maxsize=4)
 def policies_of(context: Context) -> tuple[Policy, ...]:
-    """The packs that a config names, those that exist, in its order."""
+    """Return the packs that a config names, those that exist, in its order."""
     config = context.document.config
     found: list[Policy] = []
     for place, name in enumerate(config.policies if config is not None else ()):
@@ -141,7 +141,7 @@ def _read(path: Path, folder: Path) -> Policy:
 
 
 def parse_policy(content: bytes, name: str, *, hidden: bool = False) -> Policy:
-    """The pack in `content`, with a fault for everything that is wrong with it.
+    """Return the pack in `content`, with a fault for everything that is wrong with it.
 
     `name` is the file's name for messages.
     """
@@ -160,7 +160,7 @@ def parse_policy(content: bytes, name: str, *, hidden: bool = False) -> Policy:
 
 
 def part_of_policy(rule: PolicyRule, policy: Policy, whole: Rule) -> Rule:
-    """A rule of a pack as a rule among the others; `whole` is the rule that stands for all of them."""
+    """Return a rule of a pack as a rule among the others; `whole` is the rule that stands for all of them."""
     return Rule(
         code=rule.code,
         name=rule.name,
@@ -176,13 +176,13 @@ def part_of_policy(rule: PolicyRule, policy: Policy, whole: Rule) -> Rule:
 
 
 def built_in_rules(whole: Rule) -> tuple[Rule, ...]:
-    """The rules of the packs that come with devmap."""
+    """Return the rules of the packs that come with devmap."""
     packs = [_read(_FOLDER / f"{name}.yaml", _FOLDER) for name in BUILT_IN_POLICIES]
     return tuple(part_of_policy(rule, pack, whole) for pack in packs for rule in pack.rules)
 
 
 def _violations(context: Context, code: str) -> Iterator[Report]:
-    """Where a config, its plan or its lock breaks the rules of a code.
+    """Yield where a config, its plan or its lock breaks the rules of a code.
 
     Nothing where their subject is not there.
     """
@@ -198,7 +198,7 @@ def _violations(context: Context, code: str) -> Iterator[Report]:
 
 @lru_cache(maxsize=4)
 def _judged(context: Context) -> Mapping[tuple[int, str], list[ValidationError] | Fault]:
-    """What each rule of a config's packs says, by the pack's place and the rule's code.
+    """Return what each rule of a config's packs says, by the pack's place and the rule's code.
 
     A fault where it could not be told: the packs of a config share a budget of steps.
     """
@@ -220,7 +220,7 @@ def _judged(context: Context) -> Mapping[tuple[int, str], list[ValidationError] 
 
 
 def pack_faults(context: Context) -> Iterator[tuple[Policy, Fault]]:
-    """What is wrong with the packs of a config: as they were read, and where judging by them did not come to an end."""
+    """Yield what is wrong with the packs of a config: as they were read, and where judging by them did not come to an end."""
     judged = _judged(context)
     for policy in policies_of(context):
         yield from ((policy, fault) for fault in policy.faults)
@@ -231,7 +231,7 @@ def pack_faults(context: Context) -> Iterator[tuple[Policy, Fault]]:
 
 
 def _found(over: str, path: tuple[str | int, ...], value: object) -> str:
-    """What stands there instead, where that says more than the rule's own words."""
+    """Return what stands there instead, where that says more than the rule's own words."""
     if over == "lock" or value is None or not path or isinstance(value, bool | dict | list):
         return ""
     text = f"{value:,}" if isinstance(value, int) else shown(value).strip("'")

@@ -52,7 +52,7 @@ def _walked(schema: object, names: Names, path: tuple[str | int, ...]) -> Unknow
 
 
 def _named_here(schema: Mapping[str, Any], names: Names, path: tuple[str | int, ...]) -> Unknown:
-    """The names that this schema itself uses and its subject does not have."""
+    """Yield the names that this schema itself uses and its subject does not have."""
     if "*" in names:
         return
     properties, required = schema.get("properties"), schema.get("required")
@@ -65,7 +65,7 @@ def _named_here(schema: Mapping[str, Any], names: Names, path: tuple[str | int, 
 
 
 def _below(schema: Mapping[str, Any], names: Names) -> Iterator[tuple[object, Names, tuple[str | int, ...]]]:
-    """The schemas inside, with the names at their places and the way to them."""
+    """Yield the schemas inside, with the names at their places and the way to them."""
     for keyword in _SAME_PLACE:
         value = schema.get(keyword)
         if isinstance(value, list):
@@ -88,7 +88,7 @@ def _of_model(model: type[BaseModel]) -> Names:
 
 
 def _of_type(annotation: object) -> Names:
-    """The names of the one model that a value may be; nothing is known of any other value."""
+    """Return the names of the one model that a value may be; nothing is known of any other value."""
     if get_origin(annotation) in {Union, types.UnionType}:
         models = [
             part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)

@@ -77,7 +77,7 @@ def schema_faults(schema: dict[str, Plain]) -> Iterator[Fault]:
 
 
 def _subschemas(schema: Plain) -> Iterator[tuple[DocumentPath, dict[str, Plain]]]:
-    """Every subschema that is a mapping, by its path."""
+    """Yield every subschema that is a mapping, by its path."""
     pending: list[tuple[DocumentPath, Plain]] = [((), schema)]
     while pending:
         path, part = pending.pop()
@@ -130,7 +130,7 @@ def _own_faults(
 
 
 def _shape_faults(schema: dict[str, Plain]) -> Iterator[Fault]:
-    """What the meta-schema of draft 2020-12 says."""
+    """Yield what the meta-schema of draft 2020-12 says."""
     # 60 ms, and only for configs with policies.
     from jsonschema import Draft202012Validator, FormatChecker, SchemaError  # noqa: PLC0415
 
@@ -171,7 +171,7 @@ def _cost_faults(found: dict[DocumentPath, dict[str, Plain]], root: dict[str, Pl
 
 
 def _in_place(part: dict[str, Plain], root: dict[str, Plain]) -> list[dict[str, Plain]]:
-    """The subschemas that are held against the same value as this one."""
+    """Return the subschemas that are held against the same value as this one."""
     values: list[object] = [part.get(key) for key in _IN_PLACE_ONE]
     for key in _IN_PLACE_LISTS:
         listed = part.get(key)
@@ -183,7 +183,7 @@ def _in_place(part: dict[str, Plain], root: dict[str, Plain]) -> list[dict[str, 
 
 
 def _target(reference: object, root: dict[str, Plain]) -> dict[str, Plain] | bool | None:
-    """What a reference means inside its schema; None where it means nothing there."""
+    """Return what a reference means inside its schema; None where it means nothing there."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     if reference[1:2] not in {"", "/"}:
@@ -207,7 +207,7 @@ _ROOT: ContextVar[dict[str, Any]] = ContextVar("root")
 
 
 def violations(schema: dict[str, Plain], instance: object, steps: Steps) -> list[ValidationError]:
-    """What in `instance` breaks a schema without faults, in order of place.
+    """Return what in `instance` breaks a schema without faults, in order of place.
 
     Raises:
         CostlySchemaError: when `steps` are used up, or schema and value go too deep.
@@ -263,7 +263,7 @@ _COMPARING = ("const", "enum", "required", "dependentRequired")
 
 
 def _nodes(value: object) -> int:
-    """How many values a value is made of."""
+    """Return how many values a value is made of."""
     count, pending = 0, [value]
     while pending:
         count += 1

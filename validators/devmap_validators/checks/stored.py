@@ -14,7 +14,7 @@ __all__ = ["stored_dtypes"]
 
 
 def stored_dtypes(inventory: Inventory) -> Mapping[tuple[str, TensorKind], int]:
-    """How many tensors have each dtype and kind, in order of first use."""
+    """Return how many tensors have each dtype and kind, in order of first use."""
     return inventory.once(
         "stored dtypes", lambda: Counter((tensor.dtype, tensor.kind) for tensor in inventory.tensors.values())
     )

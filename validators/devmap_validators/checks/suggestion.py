@@ -21,7 +21,7 @@ cannot help."""
 
 
 def near_word(word: str, known: Collection[str]) -> str | None:
-    """The known word that is most like `word`, if one is near enough."""
+    """Return the known word that is most like `word`, if one is near enough."""
     if len(word) > 200:
         return None
     candidates = list(known)[:_MOST_CANDIDATES]
@@ -40,7 +40,7 @@ def near_word(word: str, known: Collection[str]) -> str | None:
 
 
 def near_path(key: str, index: PathIndex) -> str | None:
-    """The path, range or glob that `key` was meant to be.
+    """Return the path, range or glob that `key` was meant to be.
 
     One that names something and differs by misspelt segments or a prefix.
     """
@@ -65,7 +65,7 @@ def near_path(key: str, index: PathIndex) -> str | None:
 
 
 def sure_path(key: str, index: PathIndex) -> str | None:
-    """The path, range or glob that `key` must have been meant as, so that a program may write it.
+    """Return the path, range or glob that `key` must have been meant as, so that a program may write it.
 
     None where there are several.
     """
@@ -98,7 +98,7 @@ _RANGE = re.compile(r"\.?\[?(?<![\w])([0-9]+)(?:-|:|\.\.)([0-9]+)\]?(?=\.|$)")
 
 
 def _with_brackets(key: str) -> str | None:
-    """The key with its range written as a range; None where it has none.
+    """Return the key with its range written as a range; None where it has none.
 
     >>> _with_brackets("model.layers.0-3.mlp")
     'model.layers[0-3].mlp'
@@ -108,7 +108,7 @@ def _with_brackets(key: str) -> str | None:
 
 
 def explain_miss(key: str, index: PathIndex) -> str:
-    """Which part of a key names nothing, and what stands in its place: a sentence for help."""
+    """Return which part of a key names nothing, and what stands in its place: a sentence for help."""
     segments = key.split(".")
     for length in range(1, len(segments) + 1):
         if not index.match(".".join(segments[:length])):

@@ -27,12 +27,12 @@ def devices_in_words(devices: Iterable[Device]) -> str:
 
 
 def exact_bytes(count: int) -> str:
-    """Bytes in a short and an exact form where both help: `21.4 GB`, or the bytes alone below a megabyte."""
+    """Return the bytes in a short and an exact form where both help: `21.4 GB`, or the bytes alone below a megabyte."""
     return format_bytes(count) if abs(count) >= 1_000_000 else f"{count:,} byte{'' if count == 1 else 's'}"
 
 
 def over_budget(device: Device, used_bytes: int, budget_bytes: int) -> str:
-    """A device was given more than it may hold."""
+    """Return a device was given more than it may hold."""
     used, budget, short = (
         exact_bytes(count) for count in (used_bytes, budget_bytes, used_bytes - budget_bytes)
     )
@@ -40,7 +40,7 @@ def over_budget(device: Device, used_bytes: int, budget_bytes: int) -> str:
 
 
 def split_block(block: SplitBlock) -> str:
-    """A block that may not be split lies on several devices."""
+    """Return a block that may not be split lies on several devices."""
     where = ", ".join(
         f"'{_inside(block.path, name)}' on {device_name(device)}" for device, name in block.parts[:3]
     )

@@ -56,7 +56,7 @@ def _check(context: Context) -> Iterator[Report]:
 
 
 def _number_without_unit(context: Context) -> tuple[str, int] | None:
-    """The first budget that is written as a number of fewer bytes than any tensor of use has."""
+    """Return the first budget that is written as a number of fewer bytes than any tensor of use has."""
     memory = (context.document.data or {}).get("max_memory")
     for key, amount in memory.items() if isinstance(memory, dict) else ():
         if isinstance(amount, int) and not isinstance(amount, bool) and 0 < amount < _FEWEST_BYTES:
@@ -68,7 +68,7 @@ _FEWEST_BYTES = 4096
 
 
 def _is_named(context: Context) -> bool:
-    """Whether a rule that names the key to blame has an error of its own."""
+    """Return whether a rule that names the key to blame has an error of its own."""
     return any(
         (report.severity or rule.severity) is Severity.ERROR
         for rule in _MORE_EXACT

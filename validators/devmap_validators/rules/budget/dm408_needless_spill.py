@@ -41,7 +41,7 @@ def _check(context: Context) -> Iterator[Report]:
 
 
 def _room(context: Context, device: Device) -> int:
-    """What a device has left, in bytes: by the plan where there is one, else by what the map pins."""
+    """Return what a device has left, in bytes: by the plan where there is one, else by what the map pins."""
     use = context.plan.use_of(device) if context.plan is not None else None
     if use is not None:
         slots = sum(charge.nbytes for charge in use.charges if charge.what == "slots")

@@ -58,7 +58,7 @@ def _by_map(context: Context) -> Iterator[Report]:
 
 
 def _pinned(assignment: Assignment, key: str) -> dict[Device, str]:
-    """The devices that the map gives to what a key names, each with the first tensor there."""
+    """Return the devices that the map gives to what a key names, each with the first tensor there."""
     found: dict[Device, str] = {}
     for root in assignment.inventory.index.match(key):
         found = {**assignment.devices_within(*assignment.inventory.flat_index.span(root)), **found}

@@ -37,7 +37,7 @@ def _check(context: Context) -> Iterator[Report]:
 
 
 def _paths(context: Context) -> Iterator[tuple[str, DocumentPath]]:
-    """The files that belong beside a config; what is no text is another rule's affair."""
+    """Yield the files that belong beside a config; what is no text is another rule's affair."""
     document = context.document.data or {}
     model = document.get("model")
     named: list[tuple[object, DocumentPath]] = [(document.get("extends"), ("extends",))]

@@ -34,7 +34,7 @@ def _check(context: Context) -> Iterator[Report]:
 
 
 def _says_already(config: object, changes: object) -> bool:
-    """Whether merging `changes` into `config` leaves it as it is."""
+    """Return whether merging `changes` into `config` leaves it as it is."""
     if isinstance(changes, dict):
         return isinstance(config, dict) and all(
             key in config and _says_already(config[key], value) for key, value in changes.items()
