@@ -20,7 +20,7 @@ __all__ = ["ARCHITECTURES", "QUICK", "Architecture", "build", "expert_tree", "wh
 
 @dataclass(frozen=True)
 class Architecture:
-    """A public model: its class in transformers and the figures of its config.json that are not the class's defaults."""
+    """A public model: its class in transformers and what its config.json adds to the class's defaults."""
 
     name: str
     class_name: str
@@ -51,51 +51,101 @@ ARCHITECTURES = (
     Architecture("Llama-2-70B", "LlamaForCausalLM", _decoder(8192, 28672, 80, 64, 8, 32000)),
     Architecture("Qwen2.5-0.5B, tied", "Qwen2ForCausalLM", _decoder(896, 4864, 24, 14, 2, 151936, **TIED)),
     Architecture("Qwen2.5-7B", "Qwen2ForCausalLM", _decoder(3584, 18944, 28, 28, 4, 152064)),
-    Architecture("Gemma2-2B, tied", "Gemma2ForCausalLM", _decoder(2304, 9216, 26, 8, 4, 256000, head_dim=256, **TIED)),
-    Architecture("Gemma2-27B, tied", "Gemma2ForCausalLM", _decoder(4608, 36864, 46, 32, 16, 256000, head_dim=128, **TIED)),
+    Architecture(
+        "Gemma2-2B, tied", "Gemma2ForCausalLM", _decoder(2304, 9216, 26, 8, 4, 256000, head_dim=256, **TIED)
+    ),
+    Architecture(
+        "Gemma2-27B, tied",
+        "Gemma2ForCausalLM",
+        _decoder(4608, 36864, 46, 32, 16, 256000, head_dim=128, **TIED),
+    ),
     Architecture("Mistral-7B", "MistralForCausalLM", _decoder(4096, 14336, 32, 32, 8, 32000)),
-    Architecture("Mixtral-8x7B", "MixtralForCausalLM", _decoder(4096, 14336, 32, 32, 8, 32000, num_local_experts=8)),
+    Architecture(
+        "Mixtral-8x7B", "MixtralForCausalLM", _decoder(4096, 14336, 32, 32, 8, 32000, num_local_experts=8)
+    ),
     Architecture("GPT-2, tied", "GPT2LMHeadModel", {"tie_word_embeddings": True}),
     Architecture("GPT-2 XL, tied", "GPT2LMHeadModel", {"n_embd": 1600, "n_layer": 48, "n_head": 25}),
-    Architecture("BLOOM-7B1, tied", "BloomForCausalLM", {"vocab_size": 250880, "hidden_size": 4096, "n_layer": 30, "n_head": 32}),
+    Architecture(
+        "BLOOM-7B1, tied",
+        "BloomForCausalLM",
+        {"vocab_size": 250880, "hidden_size": 4096, "n_layer": 30, "n_head": 32},
+    ),
     Architecture(
         "OPT-13B, tied",
         "OPTForCausalLM",
-        {"hidden_size": 5120, "ffn_dim": 20480, "num_hidden_layers": 40, "num_attention_heads": 40, "word_embed_proj_dim": 5120,
-         "vocab_size": 50272, "max_position_embeddings": 2048},
+        {
+            "hidden_size": 5120,
+            "ffn_dim": 20480,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 40,
+            "word_embed_proj_dim": 5120,
+            "vocab_size": 50272,
+            "max_position_embeddings": 2048,
+        },
     ),
     Architecture(
         "GPT-J-6B",
         "GPTJForCausalLM",
-        {"n_embd": 4096, "n_layer": 28, "n_head": 16, "rotary_dim": 64, "vocab_size": 50400, "tie_word_embeddings": False},
+        {
+            "n_embd": 4096,
+            "n_layer": 28,
+            "n_head": 16,
+            "rotary_dim": 64,
+            "vocab_size": 50400,
+            "tie_word_embeddings": False,
+        },
     ),
     Architecture(
         "GPT-NeoX-20B",
         "GPTNeoXForCausalLM",
-        {"hidden_size": 6144, "intermediate_size": 24576, "num_hidden_layers": 44, "num_attention_heads": 64, "vocab_size": 50432,
-         "tie_word_embeddings": False},
+        {
+            "hidden_size": 6144,
+            "intermediate_size": 24576,
+            "num_hidden_layers": 44,
+            "num_attention_heads": 64,
+            "vocab_size": 50432,
+            "tie_word_embeddings": False,
+        },
     ),
     Architecture(
         "Falcon-7B, tied",
         "FalconForCausalLM",
-        {"hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71, "vocab_size": 65024, "multi_query": True,
-         "parallel_attn": True, "bias": False},
+        {
+            "hidden_size": 4544,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 71,
+            "vocab_size": 65024,
+            "multi_query": True,
+            "parallel_attn": True,
+            "bias": False,
+        },
     ),
     Architecture(
-        "T5-3B, tied", "T5ForConditionalGeneration", {"d_model": 1024, "d_kv": 128, "d_ff": 16384, "num_layers": 24, "num_heads": 32}
+        "T5-3B, tied",
+        "T5ForConditionalGeneration",
+        {"d_model": 1024, "d_kv": 128, "d_ff": 16384, "num_layers": 24, "num_heads": 32},
     ),
     Architecture(
         "Whisper-large-v3, tied",
         "WhisperForConditionalGeneration",
-        {"vocab_size": 51866, "d_model": 1280, "encoder_layers": 32, "decoder_layers": 32, "encoder_attention_heads": 20,
-         "decoder_attention_heads": 20, "encoder_ffn_dim": 5120, "decoder_ffn_dim": 5120, "num_mel_bins": 128},
+        {
+            "vocab_size": 51866,
+            "d_model": 1280,
+            "encoder_layers": 32,
+            "decoder_layers": 32,
+            "encoder_attention_heads": 20,
+            "decoder_attention_heads": 20,
+            "encoder_ffn_dim": 5120,
+            "decoder_ffn_dim": 5120,
+            "num_mel_bins": 128,
+        },
     ),
     Architecture(
         "BERT-large, tied",
         "BertForMaskedLM",
         {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
     ),
-)  # fmt: skip
+)
 QUICK = frozenset(
     {"Llama-3-8B", "Llama-3.2-1B, tied", "GPT-2, tied", "Gemma2-2B, tied", "T5-3B, tied", "BERT-large, tied"}
 )

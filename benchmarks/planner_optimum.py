@@ -113,7 +113,10 @@ def judge(
     budgets: Mapping[int | str, int],
     whole: Collection[str],
 ) -> Verdict:
-    """Whether a map covers what `state_dict()` holds, stays on the offered devices and in their budgets, and tears no block and no tie."""
+    """Whether a map covers what `state_dict()` holds, stays on the offered devices and in their budgets.
+
+    And tears no block and no tie.
+    """
     verdict = Verdict()
     persistent = set(model.state_dict())
     counted: set[tuple[int, int | str]] = set()

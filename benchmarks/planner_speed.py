@@ -59,7 +59,10 @@ def _cell(seconds: float | None) -> str:
 
 
 def planning(*, runs: int, scales: tuple[int, ...], peer_scales: tuple[int, ...], bound: float) -> None:
-    """Print the seconds that a balanced plan takes for a model with one module per expert, experts splittable."""
+    """Print the seconds that a balanced plan takes for a model with one module per expert.
+
+    Experts splittable.
+    """
     print(
         f"\n(d) CPU seconds for a balanced plan, one module per expert, no class kept whole, {_DEVICES} "
         f"devices"

@@ -52,7 +52,10 @@ REQUEST = 8 << 20
 
 
 def read_raw(folder: Path) -> None:
-    """Every byte of the shards through four threads with buffers of their own, as fast as this machine can."""
+    """Every byte of the shards through four threads with buffers of their own.
+
+    As fast as this machine can.
+    """
     parts = [(path, offset) for path in files_of(folder) for offset in range(0, path.stat().st_size, REQUEST)]
     turn = count()
     descriptors = {path: os.open(path, os.O_RDONLY) for path in files_of(folder)}
@@ -307,9 +310,12 @@ def passes(folder: Path, scratch: Path, size: Size, *, rounds: int) -> None:
             )
             for name in found.turns:
                 row(
-                    name, f"{found.median(name):.3f}", "" if name in {"resident", "raw read"} else found.over(name, found.bound()),
-                    found.over(name, found.turns["devmap"]), f"{statistics.median(found.disk[name]) / 1e6:,.0f}",
-                )  # fmt: skip
+                    name,
+                    f"{found.median(name):.3f}",
+                    "" if name in {"resident", "raw read"} else found.over(name, found.bound()),
+                    found.over(name, found.turns["devmap"]),
+                    f"{statistics.median(found.disk[name]) / 1e6:,.0f}",
+                )
             print(f"\nspread over {rounds} rounds: {found.spread()}")
         half(folder, scratch, size, plain, rounds=rounds)
     for model in contestants.values():
@@ -391,10 +397,12 @@ def memory(scratch: Path, sizes: list[Size]) -> None:
         kept = sum(model.devmap.stats().resident_bytes.values())
         above = max(0, loading.above_bytes)
         row(
-            size.name, f"{limit / 1e6:,.0f} MB", f"{above / 1e6:,.0f} MB ({kept / 1e6:,.0f} MB of it "
-                                                 f"resident weights)",
-            f"{passing.above_bytes / 1e6:,.0f} MB", passing.above_bytes <= limit,
-        )  # fmt: skip
+            size.name,
+            f"{limit / 1e6:,.0f} MB",
+            f"{above / 1e6:,.0f} MB ({kept / 1e6:,.0f} MB of it resident weights)",
+            f"{passing.above_bytes / 1e6:,.0f} MB",
+            passing.above_bytes <= limit,
+        )
         model.devmap.remove()
         del model
         gc.collect()

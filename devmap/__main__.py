@@ -1,7 +1,8 @@
 """`python -m devmap`: the same as the `devmap` command.
 
-Python puts the current folder first among the places that it imports from. That is the folder that is checked, and a
-stranger's file in it may be named like a module of ours or of a library: it is taken out before anything more is imported.
+Python puts the current folder first among the places that it imports from. That is the folder that is
+checked, and a stranger's file in it may be named like a module of ours or of a library: it is taken out
+before anything more is imported.
 """
 
 import sys

@@ -25,7 +25,10 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Example:
-    """A public model: its class, the figures of its config.json that are not the class's defaults, its checkpoint's dtype."""
+    """A public model: its class, the figures of its config.json that are not the class's defaults.
+
+    Its checkpoint's dtype.
+    """
 
     name: str
     class_name: str
@@ -38,23 +41,49 @@ EXAMPLES = (
         "llama-2-7b",
         "LlamaForCausalLM",
         torch.float16,
-        {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-         "num_key_value_heads": 32, "max_position_embeddings": 4096, "tie_word_embeddings": False},
+        {
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+            "max_position_embeddings": 4096,
+            "tie_word_embeddings": False,
+        },
     ),
     Example(
         "llama-3-70b",
         "LlamaForCausalLM",
         torch.bfloat16,
-        {"vocab_size": 128256, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
-         "num_key_value_heads": 8, "max_position_embeddings": 8192, "tie_word_embeddings": False},
+        {
+            "vocab_size": 128256,
+            "hidden_size": 8192,
+            "intermediate_size": 28672,
+            "num_hidden_layers": 80,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 8192,
+            "tie_word_embeddings": False,
+        },
     ),
     Example(
         "mixtral-8x7b",
         "MixtralForCausalLM",
         torch.bfloat16,
-        {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-         "num_key_value_heads": 8, "max_position_embeddings": 32768, "num_local_experts": 8, "num_experts_per_tok": 2,
-         "sliding_window": None, "tie_word_embeddings": False},
+        {
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 32768,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "sliding_window": None,
+            "tie_word_embeddings": False,
+        },
     ),
     Example(
         "bloom-176b",
@@ -66,8 +95,15 @@ EXAMPLES = (
         "gpt-j-6b",
         "GPTJForCausalLM",
         torch.float32,
-        {"vocab_size": 50400, "n_embd": 4096, "n_layer": 28, "n_head": 16, "n_positions": 2048, "rotary_dim": 64,
-         "tie_word_embeddings": False},
+        {
+            "vocab_size": 50400,
+            "n_embd": 4096,
+            "n_layer": 28,
+            "n_head": 16,
+            "n_positions": 2048,
+            "rotary_dim": 64,
+            "tie_word_embeddings": False,
+        },
     ),
     Example(
         "gpt2-xl",
@@ -79,17 +115,34 @@ EXAMPLES = (
         "t5-11b",
         "T5ForConditionalGeneration",
         torch.float32,
-        {"vocab_size": 32128, "d_model": 1024, "d_kv": 128, "d_ff": 65536, "num_layers": 24, "num_heads": 128},
+        {
+            "vocab_size": 32128,
+            "d_model": 1024,
+            "d_kv": 128,
+            "d_ff": 65536,
+            "num_layers": 24,
+            "num_heads": 128,
+        },
     ),
     Example(
         "whisper-large-v3",
         "WhisperForConditionalGeneration",
         torch.float16,
-        {"vocab_size": 51866, "d_model": 1280, "encoder_layers": 32, "decoder_layers": 32, "encoder_attention_heads": 20,
-         "decoder_attention_heads": 20, "encoder_ffn_dim": 5120, "decoder_ffn_dim": 5120, "num_mel_bins": 128,
-         "max_source_positions": 1500, "max_target_positions": 448},
+        {
+            "vocab_size": 51866,
+            "d_model": 1280,
+            "encoder_layers": 32,
+            "decoder_layers": 32,
+            "encoder_attention_heads": 20,
+            "decoder_attention_heads": 20,
+            "encoder_ffn_dim": 5120,
+            "decoder_ffn_dim": 5120,
+            "num_mel_bins": 128,
+            "max_source_positions": 1500,
+            "max_target_positions": 448,
+        },
     ),
-)  # fmt: skip
+)
 
 
 def build(example: Example) -> torch.nn.Module:

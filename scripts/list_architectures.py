@@ -1,4 +1,6 @@
-"""Write docs/architectures.md: the classes that the built-in table has, and those that it leaves out, from its files.
+"""Write docs/architectures.md.
+
+The classes that the built-in table has, and those that it leaves out, from its files.
 
 python scripts/list_architectures.py            # rewrites the page
 python scripts/list_architectures.py --check    # says whether it is fresh
@@ -44,7 +46,10 @@ def page() -> str:
         *_doubts(with_classes),
         "",
         "## Classes that the table leaves out",
-        "They could not be built from a config of their own defaults. Transformers, if it is installed, is asked.",
+        (
+            "They could not be built from a config of their own defaults. "
+            "Transformers, if it is installed, is asked."
+        ),
         "",
         "| type | class | why |",
         "| --- | --- | --- |",

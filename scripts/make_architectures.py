@@ -1,9 +1,9 @@
 """Write the built-in table of architectures from Transformers' own code.
 
-Walks Transformers' mappings, builds every class on the meta device from its default config and with one figure
-changed at a time, and writes down what the headers of a checkpoint cannot tell: module classes by path, buffers
-that no checkpoint holds, ties, conversions of stored names, classes that stay whole, and what a config leaves
-out. Run it with the Transformers version that the table should follow:
+Walks Transformers' mappings, builds every class on the meta device from its default config and with one
+figure changed at a time, and writes down what the headers of a checkpoint cannot tell: module classes by
+path, buffers that no checkpoint holds, ties, conversions of stored names, classes that stay whole, and what
+a config leaves out. Run it with the Transformers version that the table should follow:
 
     python scripts/make_architectures.py                  # rewrites devmap/inventory/architectures/
     python scripts/make_architectures.py llama gemma3     # these alone

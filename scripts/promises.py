@@ -1,10 +1,10 @@
 """Break each promise of the resolver on purpose, and see its own test fail.
 
-`python scripts/promises.py` tries all, `python scripts/promises.py balanced ties` some; `make mutants` does the
-former. A mutant is one deliberate defect: a text in one module that is replaced by another. It is applied in a
-copy of the tree, the test that holds the promise runs there, and must fail. A mutant that survives means that
-the test does not hold what it is named for; one whose text is gone has to be written again beside the code.
-Takes minutes, so `make test` does not run it.
+`python scripts/promises.py` tries all, `python scripts/promises.py balanced ties` some; `make mutants` does
+the former. A mutant is one deliberate defect: a text in one module that is replaced by another. It is
+applied in a copy of the tree, the test that holds the promise runs there, and must fail. A mutant that
+survives means that the test does not hold what it is named for; one whose text is gone has to be written
+again beside the code. Takes minutes, so `make test` does not run it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ MUTANTS = (
         "tied-bytes",
         "A tied tensor is counted once per device",
         "devmap/inventory/atoms.py",
-        "[sizes[name] if owner.get(name, name) == name else 0 for name in names] if owner else sizes.values()",
+        "[sizes[name] if owner.get(name, name) == name else 0 for name "
+        "in names] if owner else sizes.values()",
         "[sizes[name] for name in names] if owner else sizes.values()",
         f"{TESTS}/test_resolve.py::test_tied_tensors_share_a_device_and_their_bytes_count_once",
     ),
@@ -109,7 +110,8 @@ MUTANTS = (
         "A streamed block executes on the accelerator of its nearest resident predecessor",
         f"{PLANNING}/placement/execution.py",
         "        execution_devices.append(nearest)\n",
-        "        execution_devices.append(accelerators[-1] if accelerators and home in (CPU, DISK) else nearest)\n",
+        "        execution_devices.append(accelerators[-1] if accelerators "
+        "and home in (CPU, DISK) else nearest)\n",
         f"{TESTS}/test_resolve.py::test_a_streamed_block_executes_on_its_nearest_resident_predecessor",
     ),
     Mutant(

@@ -1,7 +1,8 @@
 """Soak: thousands of passes and hundreds of loads of a small streamed model; what it holds has to stay flat.
 
-`python scripts/soak.py [--passes N] [--loads N]`, as `make soak` runs it. Asserts that outputs are right throughout, and that
-resident memory, descriptors and threads end where they were after the first tenth. Linux: it reads /proc.
+`python scripts/soak.py [--passes N] [--loads N]`, as `make soak` runs it. Asserts that outputs are right
+throughout, and that resident memory, descriptors and threads end where they were after the first tenth.
+Linux: it reads /proc.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def require_flat(what: str, before: tuple[int, int, int], *, slack: int = 0) -> 
     memory, descriptors, threads = held()
     grown = memory - before[0]
     print(
-        f"{what}: {grown / 1e6:+.1f} MB, {descriptors - before[1]:+d} descriptors, {threads - before[2]:+d} threads",
+        f"{what}: {grown / 1e6:+.1f} MB, {descriptors - before[1]:+d} "
+        f"descriptors, {threads - before[2]:+d} threads",
         flush=True,
     )
     assert grown < MOST_GROWTH_BYTES, what
@@ -49,7 +51,10 @@ def require_flat(what: str, before: tuple[int, int, int], *, slack: int = 0) -> 
 
 
 def passes(folder: Path, tier: tuple[int | str, int | str], count: int) -> None:
-    """Passes in orders drawn at random, with and without gradients, by one thread and by two, and trims between."""
+    """Passes in orders drawn at random, with and without gradients, by one thread and by two.
+
+    And trims between.
+    """
     draw, plain = random.Random(7), plain_net()
     model: Any = load_net(folder, *tier)
     x = torch.randn(3, WIDTH)

@@ -24,7 +24,10 @@ _LINK = re.compile(r"(?<!!)\[[^\]\[]*\]\(([^)\s]+)\)")
 
 
 def run_shown(command: str, folder: Path) -> str:
-    """What a shown command prints, stdout and stderr, with 100 columns and no colours; `| grep WORD` is known."""
+    """What a shown command prints, stdout and stderr, with 100 columns and no colours.
+
+    `| grep WORD` is known.
+    """
     shown, _, wanted = command.partition(" | grep ")
     words = shlex.split(shown)
     assert words[0] == "devmap", (

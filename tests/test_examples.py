@@ -20,8 +20,15 @@ from devmap.plan.lock import lock_path, render_lock
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CONFIGS = sorted(path for path in EXAMPLES.glob("*.devmap.yaml"))
 MODELS = {
-    "llama-2-7b", "llama-3-70b", "mixtral-8x7b", "bloom-176b", "gpt-j-6b", "gpt2-xl", "t5-11b", "whisper-large-v3",
-}  # fmt: skip
+    "llama-2-7b",
+    "llama-3-70b",
+    "mixtral-8x7b",
+    "bloom-176b",
+    "gpt-j-6b",
+    "gpt2-xl",
+    "t5-11b",
+    "whisper-large-v3",
+}
 
 
 def test_each_model_stands_on_two_machines_or_more() -> None:

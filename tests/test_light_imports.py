@@ -15,7 +15,8 @@ _WATCHED = """
 import sys
 from devmap.cli.main import cli
 status = cli.main({arguments!r}, standalone_mode=False)
-heavy = sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "transformers", "numpy", "accelerate"}})
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+heavy = sorted(loaded & {{"torch", "transformers", "numpy", "accelerate"}})
 print("HEAVY", heavy, "STATUS", status)
 """
 
@@ -52,6 +53,9 @@ def test_inspecting_headers_loads_neither_torch_nor_transformers(minilm_folder: 
 
 
 def test_importing_devmap_loads_nothing_heavy() -> None:
-    script = "import sys, devmap; print(sorted({'torch', 'pydantic', 'yaml', 'click', 'rich', 'jsonschema'} & set(sys.modules)))"
+    script = (
+        "import sys, devmap; print(sorted({'torch', 'pydantic', 'yaml', 'click', "
+        "'rich', 'jsonschema'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"

@@ -83,9 +83,11 @@ def _build_quantised(
     """Build the module of a quantised checkpoint, with the modules that run its weights."""
     if given is not None or config.model.factory:
         raise LoadError(
-            f"this checkpoint is quantised ({quantization.label}): its module is built by Transformers, and no "
+            f"this checkpoint is quantised ({quantization.label}): its "
+            "module is built by Transformers, and no "
             "other is filled with its weights",
-            help="leave model.factory and the module out; or give devmap the checkpoint that is not quantised",
+            help="leave model.factory and the module out; or give devmap "
+            "the checkpoint that is not quantised",
         )
     model = build_on_meta(checkpoint, dtype=config.model.dtype)
     whole, parts = split(checkpoint, quantization)
@@ -119,7 +121,8 @@ def planned_from(
     """Return the inventory to plan with.
 
     The live module knows best. A manifest, or a lock beside the config's file at `path`, was reviewed with
-    the inventory that it was made from, which has to be the same one now. `path` is None where no lock counts.
+    the inventory that it was made from, which has to be the same one now. `path` is None where no lock
+    counts.
     """
     has_lock = path is not None and lock_path(Path(path), profile).exists()
     if built is not None and config.model.manifest is None and not has_lock:

@@ -25,7 +25,9 @@ def with_children(
     folder: str | os.PathLike[str] = ".",
     settings: Settings | NearestSettings | None = None,
 ) -> tuple[str, ...]:
-    """Return the configs that `paths` mean, and every config below `folder` that extends one of them, at any depth.
+    """Return the configs that `paths` mean, and those that extend them.
+
+    Of every config below `folder` at any depth.
 
     Raises:
         UsageError: when a path does not exist, or nothing under it is a config.

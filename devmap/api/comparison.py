@@ -82,7 +82,8 @@ def _lock_at(revision: str, path: str, name: str) -> Lock:
         return _parse_document(content_at(revision, path), name)
     raise UsageError(
         f"{name}: of a revision only locks and plans can be compared",
-        help="name its lock: a config of another revision needs that revision's parents, manifest and checkpoint",
+        help="name its lock: a config of another revision needs that revision's "
+        "parents, manifest and checkpoint",
     )
 
 

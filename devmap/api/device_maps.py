@@ -70,7 +70,9 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
     fallback_allocation: bool = False,  # noqa: ARG001
     tied_parameters: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, int | str]:
-    """Return a device map that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
+    """Return a device map that fills device 0, then 1, ... then cpu, then disk.
+
+    Each within its budget to the byte.
 
     Args:
         model: an `nn.Module` (on any device, or meta), or an inventory.

@@ -41,10 +41,10 @@ def refuse_errors(
 ) -> None:
     """Refuse a config whose file `devmap validate` finds errors in, although it could be planned.
 
-    The planner refuses by itself what it cannot plan. Some errors do not stop it: weights cast to int8, a class that
-    no module has, devices of two kinds, a policy that the plan breaks. Suppressed findings and those about a lock
-    count as little here as a warning does: whoever takes a plan from a lock checks the lock. `besides` are codes of
-    what the caller mends itself and names.
+    The planner refuses by itself what it cannot plan. Some errors do not stop it: weights cast to int8, a
+    class that no module has, devices of two kinds, a policy that the plan breaks. Suppressed findings and
+    those about a lock count as little here as a warning does: whoever takes a plan from a lock checks the
+    lock. `besides` are codes of what the caller mends itself and names.
 
     Raises:
         ConfigError: listing every such finding with its place.
@@ -78,7 +78,10 @@ def refuse_errors(
 
 
 def _machine(config: PlacementConfig) -> MachineProfile | None:
-    """Return the machine that the config names; what is wrong with its name is a finding, not an error here."""
+    """Return the machine that the config names.
+
+    What is wrong with its name is a finding, not an error here.
+    """
     try:
         return machine_of(config, probe=False)
     except DevmapError:

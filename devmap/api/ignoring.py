@@ -1,4 +1,7 @@
-"""Comments that ignore what is found today, so that an old repository can begin with a gate for what is new."""
+"""Comments that ignore what is found today.
+
+With them an old repository can begin with a gate for what is new.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,12 @@ def add_ignores(
 ) -> Ignores:
     """Write `# devmap: ignore[CODE] reason` behind every line that `validate` finds something on.
 
-    Only files that `paths` mean are changed, each whole or not at all. A comment that would change what the file
-    says (inside a text of several lines) is not written.
+    Only files that `paths` mean are changed, each whole or not at all. A comment that would change what the
+    file says (inside a text of several lines) is not written.
 
     Raises:
-        UsageError: when the reason is empty or holds a `#` or a line end, a path does not exist, nothing under it is
+        UsageError: when the reason is empty or holds a `#` or a line end, a path does not exist, nothing
+        under it is
             a config, or a file cannot be written.
     """
     reason = reason.strip()

@@ -16,7 +16,9 @@ __all__ = ["inspect", "write_manifest"]
 
 
 def inspect(source: str | os.PathLike[str], *, through_transformers: bool = False) -> Inventory:
-    """Return the inventory of a checkpoint (folder, file, index, hub id in the local cache) or of a manifest file.
+    """Return the inventory of a checkpoint or of a manifest file.
+
+    A checkpoint is a folder, a file, an index or a hub id in the local cache.
 
     Where the headers do not settle the model, Transformers is asked if it is installed; it always is with
     `through_transformers`.

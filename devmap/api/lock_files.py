@@ -70,7 +70,9 @@ def lock_files(
     allow_code: bool = False,
     check: bool = False,
 ) -> Iterator[LockFile]:
-    """Write the locks of configs and of every config below the folders among `paths`, and yield each when it is done.
+    """Write the locks of configs and of every config below the folders among `paths`.
+
+    And yield each when it is done.
 
     Each config has one lock, and one more for each of its profiles; with `profile` that one alone. Abstract
     configs have none, and neither do files without a model that another of the configs extends. A lock that
@@ -144,7 +146,10 @@ def _content(path: Path) -> bytes | None:
 def _fixed_machine(
     content: bytes, path: Path, config: PlacementConfig, inventory: Inventory
 ) -> MachineProfile | None:
-    """Return the devices that a lock fixes for a config that leaves them to the machine; None where it fixes none."""
+    """Return the devices that a lock fixes for a config that leaves them to the machine.
+
+    None where it fixes none.
+    """
     if not needs_machine(config) or machine_of(config, probe=False) is not None:
         return None
     try:

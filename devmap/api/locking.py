@@ -79,7 +79,9 @@ def choose_plan(
 
 
 def _fixed_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) -> MachineProfile | None:
-    """Return the devices that the lock fixes, where the config's budgets are those of whatever machine it meets.
+    """Return the devices that the lock fixes.
+
+    Where the config's budgets are those of whatever machine it meets.
 
     Else None.
     """

@@ -49,8 +49,8 @@ class PackTest:
 def test_pack(name: str) -> PackTest:
     """Try each rule of a pack on its `good` and `bad` examples.
 
-    An example is a part of what the rule judges: of the config in its long form, of the plan, or of the lock. What the
-    example leaves out is not there.
+    An example is a part of what the rule judges: of the config in its long form, of the plan, or of the
+    lock. What the example leaves out is not there.
 
     Raises:
         UsageError: when there is no such pack.

@@ -59,7 +59,9 @@ def revision_and_path(side: str) -> tuple[str, str] | None:
 
 
 def content_at(revision: str, path: str) -> bytes:
-    """Return a file's bytes at a revision; the path starts from the current folder, else from the repository's.
+    """Return a file's bytes at a revision.
+
+    The path starts from the current folder, else from the repository's.
 
     Raises:
         UsageError: when there is no git, no such revision, or no such file in it.
@@ -124,7 +126,10 @@ def _needed(*arguments: str) -> bytes:
 
 
 def _git(*arguments: str) -> bytes | None:
-    """Return what git prints; None where it fails. It runs nothing that the repository's own settings name."""
+    """Return what git prints; None where it fails.
+
+    It runs nothing that the repository's own settings name.
+    """
     program = shutil.which("git")
     if program is None:
         raise UsageError("git is not installed", help="install it, or compare two files")

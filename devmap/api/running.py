@@ -153,13 +153,17 @@ def _require_accelerators() -> None:
     if not any(device.is_accelerator for device in this_machine().devices):
         raise DeviceError(
             "the plan uses accelerators, and this machine has none",
-            help="--simulated runs it here, on accelerators that the CPU simulates within the plan's budgets; or give "
+            help="--simulated runs it here, on accelerators that the CPU simulates "
+            "within the plan's budgets; or give "
             "max_memory without accelerators: --set 'max_memory={cpu: 64GB}'",
         )
 
 
 def _first_device(plan: Plan) -> torch.device:
-    """Return where the model begins to compute: one that is wholly on a device has no hooks that move inputs there."""
+    """Return where the model begins to compute.
+
+    One that is wholly on a device has no hooks that move inputs there.
+    """
     return (
         backend_for(plan.placements[0].executes_on).torch_device if plan.placements else torch.device("cpu")
     )

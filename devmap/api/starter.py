@@ -51,8 +51,8 @@ def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = 
     """Return a config for a checkpoint, with the devices of this machine or of a preset.
 
     Relative paths in it start from `folder`, where the config will be. Without a preset this machine is
-    looked at, which imports torch: the whole memory of each device less 15% (of the CPU's less 20%), not what is
-    free at the moment, so that the same call gives the same text.
+    looked at, which imports torch: the whole memory of each device less 15% (of the CPU's less 20%), not
+    what is free at the moment, so that the same call gives the same text.
 
     Raises:
         CheckpointError: when the checkpoint is not there or damaged.
@@ -81,7 +81,8 @@ def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = 
             "no weights"
         ),
         (
-            "device_map: auto                # or balanced, balanced_low_0, sequential, fastest, or a mapping "
+            "device_map: auto                # or balanced, balanced_low_0, "
+            "sequential, fastest, or a mapping "
             "of your own"
         ),
         *_memory_lines(machine, named=machine_name),

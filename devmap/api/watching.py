@@ -1,4 +1,7 @@
-"""Wait for changes in configs and in the files that they stand on: parents, manifests, locks, policies, settings."""
+"""Wait for changes in configs and in the files that they stand on.
+
+Parents, manifests, locks, policies, settings.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ def changes(
 ) -> Iterator[tuple[str, ...]]:
     """Yield the names of what changed: nothing at once, then each time that something did.
 
-    Files are looked at every so many `seconds`; a file that comes, goes or is replaced has changed too, and so has a
-    folder among `paths` in which a config came or went. It never ends by itself.
+    Files are looked at every so many `seconds`; a file that comes, goes or is replaced has changed too, and
+    so has a folder among `paths` in which a config came or went. It never ends by itself.
     """
     before = _stamps(watched_files(paths))
     yield ()
@@ -45,7 +48,10 @@ def changes(
 
 
 def watched_files(paths: Sequence[str]) -> frozenset[Path]:
-    """Return the configs that `paths` mean and the files that they stand on, whether these are there or not."""
+    """Return the configs that `paths` mean and the files that they stand on.
+
+    Whether these are there or not.
+    """
     try:
         configs = find_configs(list(paths))
     except UsageError:  # all of them are gone for the moment: an editor may be replacing one

@@ -32,7 +32,9 @@ _SHARE_OF_A_START = 256
 
 
 def workers_for(files: int, *, jobs: int) -> int:
-    """Return how many processes check that many files: `jobs`, or with 0 as many as there are cores and as pay.
+    """Return how many processes check that many files.
+
+    `jobs`, or with 0 as many as there are cores and as pay.
 
     1 is this one alone.
     """

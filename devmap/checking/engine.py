@@ -1,4 +1,6 @@
-"""The engine: picks the rules, runs them over what is known about a config, places and suppresses what they say.
+"""The engine: picks the rules, runs them over what is known about a config.
+
+Places and suppresses what they say.
 
 Pure: a context in, findings out. A rule that fails becomes a finding of its own, and the others still run.
 """

@@ -99,7 +99,10 @@ def apply_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
 
 
 def introduces(fixes: Sequence[Finding], before: Checked, after: Checked) -> tuple[Finding, ...]:
-    """Return what the checks say of a config after `fixes` that they did not say before, and could have said."""
+    """Return what the checks say of a config after `fixes` that they did not say before.
+
+    And could have said.
+    """
     removed = _removed_lines(fixes)
     known = {(*_file(finding), finding.code, _line(finding)) for finding in before.findings}
     return tuple(
@@ -162,7 +165,10 @@ def _was_hidden(finding: Finding, fixes: Iterable[Finding], reached: Reached) ->
 
 
 def _is_below_renamed(finding: Finding, fix: Finding) -> bool:
-    """Return whether a finding is about the value of a key that had another name: an unknown key hides its value."""
+    """Return whether a finding is about the value of a key that had another name.
+
+    An unknown key hides its value.
+    """
     assert fix.edit is not None
     renamed = (*fix.path[:-1], fix.edit.replacement.strip("'\""))
     inside = fix.code == "DM101" and finding.path[: len(renamed)] == renamed

@@ -1,7 +1,7 @@
 """Findings about values that a config has from the files it extends: where they are shown, and how often.
 
-What is wrong only together with a config is shown at that config's `extends`. What one line of a shared file does
-to several configs is shown once, at that line, with the configs.
+What is wrong only together with a config is shown at that config's `extends`. What one line of a shared file
+does to several configs is shown once, at that line, with the configs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def _moved(finding: Finding, document: Document) -> Finding:
 
 
 def once_for_all(by_file: Mapping[str, Sequence[Finding]]) -> list[Finding]:
-    """Return every config's findings, what several have from one place of a shared file as one, with the configs.
+    """Return every config's findings, what several have from one place of a shared file as one.
+
+    With the configs.
 
     `by_file` holds them by config. What a comment suppresses stays as it is.
     """

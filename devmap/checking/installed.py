@@ -1,8 +1,8 @@
 """Whether a module is part of an installed distribution, told without importing anything.
 
-Settings lie in the folder that is checked, and a stranger's change may bring both a line of settings and a module. So the
-modules that settings name are imported only from where distributions are installed, or where one was installed to be
-edited; never because the current folder happens to be where Python looks first.
+Settings lie in the folder that is checked, and a stranger's change may bring both a line of settings and a
+module. So the modules that settings name are imported only from where distributions are installed, or where
+one was installed to be edited; never because the current folder happens to be where Python looks first.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ def surely_fits(
     device_map: Mapping[str, int | str],
     no_split_module_classes: Collection[str] | None = None,
 ) -> bool:
-    """Return whether `devmap.checking.device_map.check_device_map`, without budgets, surely finds no error in a map.
+    """Return whether `devmap.checking.device_map.check_device_map`, without budgets.
+
+    Surely finds no error in a map.
 
     False says nothing: a map that names single tensors, a model with ties, or one with classes of tensors of
     its own is left to that check, and so is every map with a fault, whose words need the whole inventory.

@@ -29,7 +29,8 @@ def load_rules(settings: Settings) -> tuple[Rule, ...]:
     distribution, unless code of the folder is allowed to run.
 
     Raises:
-        UsageError: when a pack cannot be imported, has no `ALL_RULES`, clashes with another, or would be code of
+        UsageError: when a pack cannot be imported, has no `ALL_RULES`, clashes with another, or would be
+        code of
             the folder that is checked.
     """
     return _load((BUILT_IN_PACK, *settings.packs), allow_code=settings.allow_code)
@@ -55,7 +56,9 @@ def with_policies(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 
 def rules_of_policy(name: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return the rules of a policy pack, built in or at a path from the current folder; none where there is no such pack.
+    """Return the rules of a policy pack, built in or at a path from the current folder.
+
+    None where there is no such pack.
 
     Raises:
         ConfigError: when the pack is wrong, with every fault.
@@ -88,7 +91,8 @@ def _require_installed(pack: str) -> None:
     places = places_of(pack)
     if places and not is_installed(pack):
         raise UsageError(
-            f"the rule pack {shown(pack)} would be imported from {shown_path(places[0])}, which is not an installed "
+            f"the rule pack {shown(pack)} would be imported from "
+            f"{shown_path(places[0])}, which is not an installed "
             f"distribution",
             help="install it, or pass --allow-code if you trust every file of that folder",
         )

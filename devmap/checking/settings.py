@@ -93,7 +93,10 @@ class Settings:
         fail_on: str | None = None,
         allow_code: bool = False,
     ) -> Settings:
-        """Return the same with a command line's options: `select` replaces, `ignore` and `extend_select` add."""
+        """Return the same with a command line's options.
+
+        `select` replaces, `ignore` and `extend_select` add.
+        """
         return replace(
             self,
             select=tuple(_split(select)) or self.select,
@@ -145,7 +148,9 @@ def _fits(path: str, glob: str) -> bool:
 
 
 def find_settings(start: Path) -> Settings:
-    """Return the settings of the nearest devmap.toml, or pyproject.toml with a table `[tool.devmap]`, at `start` or above.
+    """Return the settings that hold at `start`.
+
+    They stand in the nearest devmap.toml, or pyproject.toml with `[tool.devmap]`, at `start` or above.
 
     Raises:
         UsageError: when that file cannot be read or holds a key that there is not.

@@ -31,7 +31,9 @@ def suppressed(
     *,
     require_reasons: bool = False,
 ) -> tuple[list[Finding], set[Selector]]:
-    """Return the findings, each marked that a comment of its file suppresses; and the words of comments that did.
+    """Return the findings, each marked that a comment of its file suppresses.
+
+    And the words of comments that did.
 
     With `require_reasons` a comment without one suppresses nothing, and the finding says so.
     """
@@ -66,7 +68,10 @@ def suppressed(
 def _comments_about(
     finding: Finding, by_place: Mapping[tuple[str, int | None], Sequence[Suppression]]
 ) -> Iterator[tuple[Selector, Suppression]]:
-    """Yield every word that may suppress a finding: where it is shown, and where its value stands in a parent."""
+    """Yield every word that may suppress a finding.
+
+    Where it is shown, and where its value stands in a parent.
+    """
     for place in (finding.position, finding.origin):
         if place is None:
             continue
@@ -86,7 +91,10 @@ def unused(
     running = tuple(ran)
     comments = read_suppressions(document.source)
     if sum(len(comment.selectors) for comment in comments) >= MOST_WORDS:
-        message = f"more than {MOST_WORDS:,} words suppress findings in this file; those after this comment do nothing"
+        message = (
+            f"more than {MOST_WORDS:,} words suppress findings in this file; "
+            "those after this comment do nothing"
+        )
         hint = "ignore rules for whole files with per-path-ignores in the settings"
         yield UNUSED_SUPPRESSION, Report(message, position=comments[-1].position, help=hint)
     for comment in comments:

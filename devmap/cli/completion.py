@@ -40,7 +40,10 @@ def complete_paths(
 def complete_rules(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Codes and names that begin with the word, codes alone before a word is begun, each with the rule's summary."""
+    """Codes and names that begin with the word, codes alone before a word is begun.
+
+    Each with the rule's summary.
+    """
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
     from devmap.checking.registry import load_rules  # noqa: PLC0415 - only after TAB
@@ -89,14 +92,18 @@ def complete_profiles(
     try:
         config = read_config(_config_of(context))
     except DevmapError:
-        return []  # a config that is wrong, or not there, has no profiles to offer; the command says what is wrong
+        # A config that is wrong, or not there, has no profiles to offer; the command says what is wrong.
+        return []
     return [CompletionItem(name) for name in config.profiles if name.startswith(incomplete)]
 
 
 def complete_modules(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the modules of the config's model that begin with the word, one step further down than it goes."""
+    """Return the modules of the config's model that begin with the word.
+
+    One step further down than it goes.
+    """
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only after TAB
 
     from devmap.api.sources import inventory_of  # noqa: PLC0415 - only after TAB
@@ -125,7 +132,8 @@ def complete_machines(
 
 def _config_of(context: click.Context) -> str:
     """Return the config that stands on the line already; the name of no file where there is none yet."""
-    # An option that still lacks its value ends click's parsing early, and leaves what it read so far in `args`.
+    # An option that still lacks its value ends click's parsing early, and leaves what it read so far in
+    # `args`.
     paths = context.params.get("paths") or context.args
     return str(context.params.get("config") or (paths[0] if paths else ""))
 

@@ -30,7 +30,8 @@ __all__ = ["command"]
 @click.option(
     "--base",
     metavar="REVISION",
-    help="Compare every lock that changed since the branch left REVISION; PATHs in place of BEFORE and AFTER.",
+    help="Compare every lock that changed since the branch left REVISION; "
+    "PATHs in place of BEFORE and AFTER.",
 )
 @click.option("--exit-code", is_flag=True, help="Status 1 where something moves.")
 @click.option(

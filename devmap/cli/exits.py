@@ -21,7 +21,8 @@ OK, FINDINGS, UNABLE, INTERRUPTED = 0, 1, 2, 130
 
 
 _FOUND = (ConfigError, DeviceMapError, LoadError, LockError, ResolutionError)
-"""Errors that say what is wrong with a config, its plan or its lock. All others: the command could not run."""
+"""Errors that say what is wrong with a config, its plan or its lock. All others: the command could not run.
+"""
 
 _EXTRAS = {"torch": "torch", "transformers": "transformers"}
 """Packages that only some commands need, and the extra that brings each."""

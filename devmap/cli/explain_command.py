@@ -28,7 +28,8 @@ __all__ = ["command"]
 def command(rule: str, *, allow_code: bool) -> int:
     """Explain RULE, a code such as DM201 or a name such as unmatched-key.
 
-    Why it matters, a bad and a good config. A policy (production, or the path of a pack) explains all its rules.
+    Why it matters, a bad and a good config. A policy (production, or the path of a pack) explains all its
+    rules.
     """
     rules = explained_rules(find_settings(Path.cwd()).with_options(allow_code=allow_code))
     found = next((known for known in rules if rule.lower() in {known.code.lower(), known.name}), None)

@@ -31,11 +31,13 @@ __all__ = ["command"]
 @click.option("--force", is_flag=True, help="Replace a config that exists.")
 @options.quiet
 def command(checkpoint: str, *, output: str | None, machine: str | None, force: bool, quiet: bool) -> int:
-    """Write a commented config for CHECKPOINT (a folder or file of safetensors, or a hub id in the local cache).
+    """Write a commented config for CHECKPOINT.
 
-    Nothing is asked. The budgets are the whole memory of each device less some headroom, not what is free at the
-    moment, so that the config is the same from run to run. The JSON Schema that its first lines name is written
-    beside it, so that editors complete and check the config.
+    CHECKPOINT is a folder or file of safetensors, or a hub id in the local cache.
+
+    Nothing is asked. The budgets are the whole memory of each device less some headroom, not what is free at
+    the moment, so that the config is the same from run to run. The JSON Schema that its first lines name is
+    written beside it, so that editors complete and check the config.
     """
     name = (
         Path(checkpoint).resolve().name.removesuffix(".safetensors")

@@ -19,8 +19,9 @@ def command() -> None:
 def test_command(packs: tuple[str, ...]) -> int:
     """Try each rule of PACK on the examples beside it.
 
-    A rule's `good` examples have to keep it, its `bad` examples to break it. PACK is a file, or the name of a pack that
-    comes with devmap. Exit status 1 where an example does not do so, or the pack itself is wrong.
+    A rule's `good` examples have to keep it, its `bad` examples to break it. PACK is a file, or the name of
+    a pack that comes with devmap. Exit status 1 where an example does not do so, or the pack itself is
+    wrong.
     """
     from devmap.api.policies import test_pack  # noqa: PLC0415 - imports the rule pack
 

@@ -28,7 +28,8 @@ __all__ = ["command"]
 @click.option(
     "--lock",
     is_flag=True,
-    help="Write the plan beside each config, x.devmap.lock.yaml, and x.NAME.devmap.lock.yaml for each profile.",
+    help="Write the plan beside each config, x.devmap.lock.yaml, and "
+    "x.NAME.devmap.lock.yaml for each profile.",
 )
 @click.option(
     "--check", is_flag=True, help="Write nothing; status 1 where a lock is missing or would be another."

@@ -46,8 +46,8 @@ def command(
 
     Weights, slots, activations, KV cache.
 
-    Needs neither weights nor accelerators. With --html also the page of `devmap plan --html`, with the memory of
-    each device from module to module. Exit status 1 when a device would run out of memory.
+    Needs neither weights nor accelerators. With --html also the page of `devmap plan --html`, with the
+    memory of each device from module to module. Exit status 1 when a device would run out of memory.
     """
     # Imports torch, which `devmap simulate --help` does not need.
     from devmap.api.simulation import simulated_overview  # noqa: PLC0415

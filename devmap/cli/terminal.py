@@ -43,9 +43,9 @@ def speaks_unicode() -> bool:
 def wrapped(text: str, *, hanging: int = 0, error: bool = False) -> str:
     """Break a text's lines between words where a terminal, or COLUMNS, says how wide they may be.
 
-    What goes to a file or a pipe keeps its lines whole, for programs that search them; `error` asks for standard
-    error. Later lines of each begin `hanging` blanks further to the right than it does. A word, a path for example,
-    is never broken, and a figure stays beside its unit.
+    What goes to a file or a pipe keeps its lines whole, for programs that search them; `error` asks for
+    standard error. Later lines of each begin `hanging` blanks further to the right than it does. A word, a
+    path for example, is never broken, and a figure stays beside its unit.
     """
     if not wraps(error=error):
         return text
@@ -55,5 +55,8 @@ def wrapped(text: str, *, hanging: int = 0, error: bool = False) -> str:
 
 
 def wraps(*, error: bool = False) -> bool:
-    """Return whether lines for standard output, or error, are to fit a terminal; in a file or a pipe they stay whole."""
+    """Return whether lines for standard output, or error, are to fit a terminal.
+
+    In a file or a pipe they stay whole.
+    """
     return bool(os.environ.get("COLUMNS")) or (sys.stderr if error else sys.stdout).isatty()

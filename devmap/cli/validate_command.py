@@ -216,7 +216,10 @@ def command(
 
 
 def _watched(paths: tuple[str, ...], *, children: bool, writes: bool) -> int:
-    """Run the command as it was called, without `--watch`, at once and after each change, until it is interrupted."""
+    """Run the command as it was called, without `--watch`, at once and after each change.
+
+    Until it is interrupted.
+    """
     if "-" in paths or writes:
         raise UsageError("--watch stands without '-', --fix, --diff and --add-ignores")
     from devmap.api.watching import changes  # noqa: PLC0415 - only with the option

@@ -121,13 +121,18 @@ def _read_parent(
 
 
 def _shortest(path: Path) -> str:
-    """Return the path without `x/..`, as it leads there from where one stands; as it is where a link is on the way."""
+    """Return the path without `x/..`, as it leads there from where one stands.
+
+    As it is where a link is on the way.
+    """
     short = os.path.normpath(path)
     return short if real_path(short) == real_path(path) else os.fspath(path)
 
 
 def content_of(path: Path, drafts: Mapping[Path, bytes], *, limits: Limits | None = None) -> bytes:
-    """Return the bytes of a file, or those that stand in for them; of a file beyond the limits one byte more than they allow.
+    """Return the bytes of a file, or those that stand in for them.
+
+    Of a file beyond the limits one byte more than they allow.
 
     Raises:
         OSError: when it cannot be read.
@@ -176,8 +181,14 @@ def profile_faults(layer: Layer, known: tuple[Fault, ...]) -> list[Fault]:
     places = {(fault.code, fault.position.file, fault.position.start) for fault in known}
     found: list[Fault] = []
     if isinstance(profiles, dict) and len(profiles) * len(layer.positions) > _MOST_WITH_PROFILES:
-        message = f"{len(profiles):,} profiles of a config with {len(layer.positions):,} values are too many to be checked"
-        hint = f"profiles times values may be {_MOST_WITH_PROFILES:,}: split the config into several that extend one"
+        message = (
+            f"{len(profiles):,} profiles of a config with {len(layer.positions):,} "
+            "values are too many to be checked"
+        )
+        hint = (
+            f"profiles times values may be {_MOST_WITH_PROFILES:,}: split "
+            "the config into several that extend one"
+        )
         position = locate(("profiles",), layer.positions, key=True)
         return [Fault("DM107", message, position, ("profiles",), help=hint)]
     for name, changes in profiles.items() if isinstance(profiles, dict) else ():

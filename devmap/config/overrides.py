@@ -1,4 +1,7 @@
-"""Changes to a config for one run: `--set key.path=value` on the command line, a list or a mapping in a program."""
+"""Changes to a config for one run.
+
+`--set key.path=value` on the command line, a list or a mapping in a program.
+"""
 
 from __future__ import annotations
 

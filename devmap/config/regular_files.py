@@ -1,8 +1,10 @@
-"""The one place that opens the files which a config names: regular files alone, and never more of one than is allowed.
+"""The one place that opens the files which a config names.
 
-A config may come from a stranger. A FIFO would keep its reader waiting for ever, a device such as /dev/zero has no end, and a
-name may hold what no path can. Each of these becomes an `OSError` here, whose `strerror` says what is wrong, so that
-whoever reads a file has one kind of error to turn into a finding.
+Regular files alone, and never more of one than is allowed.
+
+A config may come from a stranger. A FIFO would keep its reader waiting for ever, a device such as /dev/zero
+has no end, and a name may hold what no path can. Each of these becomes an `OSError` here, whose `strerror`
+says what is wrong, so that whoever reads a file has one kind of error to turn into a finding.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def open_regular(path: str | os.PathLike[str], *, flags: int = 0) -> int:
 
 
 def read_regular(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
-    """Return a file's content, of a longer one the first `limit_bytes + 1` bytes: enough to see that it is too long.
+    """Return a file's content, of a longer one the first `limit_bytes + 1` bytes.
+
+    Enough to see that it is too long.
 
     Raises:
         OSError: as `open_regular`.
@@ -93,7 +97,10 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def expand_user(name: str) -> Path:
-    """Return the path with its `~` or `~user` replaced by that home; where there is no such user, as it is."""
+    """Return the path with its `~` or `~user` replaced by that home.
+
+    Where there is no such user, as it is.
+    """
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises where there is no such user
 
 

@@ -1,7 +1,8 @@
 """Which repository a config stands in, and what of a file outside it may be shown.
 
-A config from a stranger can name any file of the machine that checks it. What is wrong with such a file is said by its
-place alone: its lines, and the values in messages about them, would stand in a log that strangers read.
+A config from a stranger can name any file of the machine that checks it. What is wrong with such a file is
+said by its place alone: its lines, and the values in messages about them, would stand in a log that
+strangers read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _Error = TypeVar("_Error", bound="DevmapError")
 
 
 def repository_of(folder: Path) -> Path | None:
-    """Return the repository that a folder lies in: the nearest folder with a `.git`, itself or above; None without one."""
+    """Return the repository that a folder lies in: the nearest folder with a `.git`, itself or above.
+
+    None without one.
+    """
     # Without `..`, so that the same file has the same repository however a caller wrote its path.
     return _repository_of(Path(os.path.abspath(folder)))  # noqa: PTH100 - resolve() would follow links
 
@@ -53,7 +57,9 @@ def withheld(position: Position | None, message: str) -> str:
 
 
 def without_content(error: _Error, path: Path, folder: Path) -> _Error:
-    """Return the error about a file that was read for a config in `folder`; without its details where the file lies outside.
+    """Return the error about a file that was read for a config in `folder`.
+
+    Without its details where the file lies outside.
 
     That a file is absent or cannot be opened may be said of any file.
     """

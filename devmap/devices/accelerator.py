@@ -1,8 +1,9 @@
 """Every accelerator of torch: CUDA and ROCm, xpu, mps, npu and what else torch knows.
 
-torch gives each kind of device a module of its own (`torch.cuda`, `torch.xpu`) with the same names in it; where a
-kind lacks a name, `torch.accelerator` has it. Kinds are asked through their own modules first, because
-`torch.accelerator` serves one kind a process, and that is `sim` once simulated devices were registered.
+torch gives each kind of device a module of its own (`torch.cuda`, `torch.xpu`) with the same names in it;
+where a kind lacks a name, `torch.accelerator` has it. Kinds are asked through their own modules first,
+because `torch.accelerator` serves one kind a process, and that is `sim` once simulated devices were
+registered.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _UNIFIED = frozenset({"mps"})
 
 
 def accelerator_type() -> str | None:
-    """Return what torch calls this machine's kind of accelerator; None where there is none, or none available."""
+    """Return what torch calls this machine's kind of accelerator.
+
+    None where there is none, or none available.
+    """
     # Asked first: `sim` hides it from `torch.accelerator` once it was registered.
     if torch.cuda.is_available():
         return "cuda"
@@ -82,8 +86,8 @@ class AcceleratorBackend:
     def pinned_allocate(self, nbytes: int) -> HostSlab:
         """Return page-locked host memory.
 
-        Ordinary memory with the reason where the device shares the host's, or where the system refuses to lock
-        that much.
+        Ordinary memory with the reason where the device shares the host's, or where the system refuses to
+        lock that much.
         """
         if not self.pins:
             name = self.torch_device.type if self.torch_device.type in _UNIFIED else "the device"

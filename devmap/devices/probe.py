@@ -37,10 +37,10 @@ class Measurement:
 def this_machine(folder: Path | None = None, *, whole: bool = False) -> MachineProfile:
     """Return the devices that this process can use, with the memory that is free on each now, in bytes.
 
-    With `whole` all the memory that each has, which is the same from run to run. Accelerators by index, then the
-    cpu (what can be allocated without swapping, within the control group's limit). The disk is there only with a
-    `folder`: what is free on its file system. Inside `simulated_devices` the accelerators are the simulated ones.
-    No accelerators is no error.
+    With `whole` all the memory that each has, which is the same from run to run. Accelerators by index, then
+    the cpu (what can be allocated without swapping, within the control group's limit). The disk is there
+    only with a `folder`: what is free on its file system. Inside `simulated_devices` the accelerators are
+    the simulated ones. No accelerators is no error.
     """
     devices = {
         device: MachineDevice(memory=Bytes(memory.total_bytes if whole else memory.free_bytes))

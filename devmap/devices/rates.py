@@ -119,7 +119,9 @@ def flops(backend: Backend, dtype: torch.dtype, *, seconds: float = 0.3, size: i
 
 
 def _calls_a_second(call: Callable[[], object], *, seconds: float) -> float:
-    """Return the rate of the fastest call of those that fit into `seconds`; noise only ever makes a call slower.
+    """Return the rate of the fastest call of those that fit into `seconds`.
+
+    Noise only ever makes a call slower.
 
     The first call warms up and is not counted, unless it alone took all the time: where a device multiplies a
     dtype by software, one call can take seconds, and a second one would only confirm it.

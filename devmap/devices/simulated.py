@@ -57,7 +57,10 @@ class _SimulatedEvent:
 
 
 class SimulatedBackend:
-    """`sim:n`. A copy that is queued on a stream poisons its destination at once and runs when it is waited for."""
+    """`sim:n`.
+
+    A copy that is queued on a stream poisons its destination at once and runs when it is waited for.
+    """
 
     def __init__(self, simulated: SimulatedDevice) -> None:
         self.simulated = simulated

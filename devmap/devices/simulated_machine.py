@@ -74,7 +74,10 @@ class SimulatedDevice:
     def __str__(self) -> str:
         ledger = self.ledger
         held, transient = format_bytes(ledger.held_peak_bytes), format_bytes(ledger.transient_peak_bytes)
-        return f"{self.name}: at most {held} of weights and slots, {transient} of activations; budget {format_bytes(ledger.budget_bytes)}"
+        return (
+            f"{self.name}: at most {held} of weights and slots, {transient} of activations; "
+            f"budget {format_bytes(ledger.budget_bytes)}"
+        )
 
     def watch(self, storage: torch.UntypedStorage) -> None:
         """Note from now on which kernels use a slab."""

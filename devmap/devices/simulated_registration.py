@@ -128,13 +128,19 @@ def _empty_strided(
 
 # The operator's schema.
 def _copy_from(source: torch.Tensor, destination: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:  # noqa: ARG001
-    """Return what `copy_` becomes where torch has put subclasses aside, as `torch.tensor(..., device="sim:0")` does."""
+    """Return what `copy_` becomes where torch has put subclasses aside.
+
+    As `torch.tensor(..., device="sim:0")` does.
+    """
     run_operation(torch.ops.aten.copy_.default, (destination, source), {})
     return destination
 
 
 def _number(tensor: torch.Tensor) -> Any:
-    """Return the number of one element, where torch has put subclasses aside: `torch.tensor([a, b])` of such tensors."""
+    """Return the number of one element, where torch has put subclasses aside.
+
+    `torch.tensor([a, b])` of such tensors.
+    """
     assert isinstance(tensor, SimulatedTensor)
     return tensor.raw.item()
 

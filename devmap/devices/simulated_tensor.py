@@ -33,7 +33,10 @@ _WHOLE = frozenset({"aten::scaled_dot_product_attention", "aten::_has_compatible
 
 
 class SimulatedTensor(torch.Tensor):
-    """A tensor on `sim:n`; `raw` is the CPU tensor with its numbers, `home` the device whose ledger counts it."""
+    """A tensor on `sim:n`; `raw` is the CPU tensor with its numbers.
+
+    `home` the device whose ledger counts it.
+    """
 
     raw: torch.Tensor
     home: SimulatedDevice
@@ -235,7 +238,10 @@ class _Call:
         return value
 
     def home(self, name: str) -> SimulatedDevice | None:
-        """Return the one device that all tensors are on; CPU numbers without dimensions may join, as on CUDA."""
+        """Return the one device that all tensors are on.
+
+        CPU numbers without dimensions may join, as on CUDA.
+        """
         homes = {wrapper.home.index: wrapper.home for wrapper in self.wrappers.values()}
         for index, found in homes.items():
             if not found.is_open:

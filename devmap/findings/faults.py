@@ -1,4 +1,7 @@
-"""What the reader and the models found wrong with a file, as reports of the rules of families DM0xx and DM1xx."""
+"""What the reader and the models found wrong with a file.
+
+As reports of the rules of families DM0xx and DM1xx.
+"""
 
 from __future__ import annotations
 

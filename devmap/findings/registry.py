@@ -100,11 +100,13 @@ def select_rules(
     ignore: Sequence[str] = (),
     extend_select: Sequence[str] = (),
 ) -> tuple[Rule, ...]:
-    """Return the rules that run: those of `select` (all that are not optional, where it is empty) and `extend_select`, without `ignore`.
+    """Return the rules that run.
 
-    Of two selectors that mean the same rule the longer one wins, so that `ignore=["DM2"], extend_select=["DM201"]` leaves
-    DM201 on. Rules that cannot be suppressed always run. A code of a policy (`PRD001`) may mean nothing here: it is a rule of
-    those configs alone that name the policy.
+    Those of `select` (all that are not optional, where it is empty) and `extend_select`, without `ignore`.
+
+    Of two selectors that mean the same rule the longer one wins, so that `ignore=["DM2"],
+    extend_select=["DM201"]` leaves DM201 on. Rules that cannot be suppressed always run. A code of a policy
+    (`PRD001`) may mean nothing here: it is a rule of those configs alone that name the policy.
 
     Raises:
         UsageError: when a selector means no rule.
@@ -131,7 +133,10 @@ def _is_policy_code(word: str) -> bool:
 
 
 def without_meaning(selectors: Iterable[str], rules: Sequence[Rule]) -> dict[str, str]:
-    """Return the selectors that mean no rule, each with the word that may have been meant (empty where none is near)."""
+    """Return the selectors that mean no rule.
+
+    Each with the word that may have been meant (empty where none is near).
+    """
     words = [word for rule in rules for word in (rule.name, rule.code)]
     missing = [selector for selector in selectors if not any(matches(rule, selector) for rule in rules)]
     return {selector: next(iter(near_words(selector.strip(), words)), "") for selector in missing}

@@ -138,7 +138,10 @@ def transpose(tensor: Assembled, first: int, second: int) -> Assembled:
 
 
 def reorder(tensor: Assembled, order: Sequence[int], dim: int) -> Assembled:
-    """Return the tensor with its slices along a dimension in another order; runs of neighbours stay one part."""
+    """Return the tensor with its slices along a dimension in another order.
+
+    Runs of neighbours stay one part.
+    """
     _refuse_dim(tensor.shape, dim)
     if sorted(order) != list(range(tensor.shape[dim])):
         raise AssemblyError(

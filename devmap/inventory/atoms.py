@@ -19,11 +19,13 @@ __all__ = ["Atom", "NoSplitModule", "atoms", "tensor_sizes", "torn_blocks", "who
 
 
 class Atom(NamedTuple):
-    """A module whose class may not be split, a module without children, or a tensor directly on a module that is split.
+    """A module whose class may not be split, a module without children.
 
-    `tensors` are the names of all tensors inside, tied ones included; `nbytes` counts, at the run dtype, those whose bytes
-    this atom owns (a tied tensor counts in the atom that holds the group's first name). A named tuple, since models have 10^5
-    atoms and a frozen dataclass takes three times as long to make.
+    Or a tensor directly on a module that is split.
+
+    `tensors` are the names of all tensors inside, tied ones included; `nbytes` counts, at the run dtype,
+    those whose bytes this atom owns (a tied tensor counts in the atom that holds the group's first name). A
+    named tuple, since models have 10^5 atoms and a frozen dataclass takes three times as long to make.
     """
 
     path: str

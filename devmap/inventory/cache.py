@@ -38,7 +38,10 @@ def cache_folder() -> Path:
 
 
 def kept(checkpoint: Checkpoint) -> Inventory | None:
-    """Return the inventory that was kept for a checkpoint, matched with its files; None where there is none."""
+    """Return the inventory that was kept for a checkpoint, matched with its files.
+
+    None where there is none.
+    """
     path = _path(checkpoint)
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +57,10 @@ def kept(checkpoint: Checkpoint) -> Inventory | None:
 
 
 def keep(inventory: Inventory, rules: ConversionRules, checkpoint: Checkpoint) -> None:
-    """Keep what a library made of a checkpoint. A folder that cannot be written is no fault: it is made again."""
+    """Keep what a library made of a checkpoint.
+
+    A folder that cannot be written is no fault: it is made again.
+    """
     entry = {
         "manifest": render_manifest(inventory),
         "conversions": [_row(rule) for rule in rules.conversions],

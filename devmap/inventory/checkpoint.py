@@ -131,7 +131,10 @@ def _read_json(path: Path, damage: list[str]) -> dict[str, object]:
 
 
 def _decoded(entry: dict[str, object]) -> object:
-    """Return an object of a JSON file, or the number that Transformers writes as one: `{"__float__": "Infinity"}`."""
+    """Return an object of a JSON file, or the number that Transformers writes as one.
+
+    `{"__float__": "Infinity"}`.
+    """
     number = entry.get("__float__")
     if len(entry) == 1 and number in {"Infinity", "-Infinity", "NaN"}:
         return float(str(number))

@@ -68,7 +68,10 @@ class NameConversion:
         return re.compile("|".join(branches))
 
     def apply(self, name: str, base_model_prefix: str) -> tuple[str, int | None]:
-        """Return the new name and the number of the source that matched; the old name and None where none did."""
+        """Return the new name and the number of the source that matched.
+
+        The old name and None where none did.
+        """
         prefix = ""
         if self.scope is not None:
             scope = f"{self.scope}." if self.scope else ""
@@ -220,7 +223,10 @@ def _gather(
 
 
 def _expanded(renamed: str, converter: NameConversion, target: str) -> str:
-    r"""Return the name of another target where the first one's stands; `\1` in it is what the first has there."""
+    r"""Return the name of another target where the first one's stands.
+
+    `\1` in it is what the first has there.
+    """
     first = converter.targets[0]
     if "\\" not in first:
         return renamed.replace(first, target, 1)
@@ -237,7 +243,10 @@ def mapping_of(
     owner: Mapping[str, str],
     shape_of: Callable[[str], tuple[int, ...] | None] = lambda _: None,
 ) -> WeightMapping:
-    """Return the pieces of each of these tensors; a tied name without a stored tensor takes those of its group."""
+    """Return the pieces of each of these tensors.
+
+    A tied name without a stored tensor takes those of its group.
+    """
     held_by_owner = {owner.get(name, name): tensor for name, tensor in reversed(converted.tensors.items())}
     pieces: dict[str, tuple[Piece, ...]] = {}
     missing: list[str] = []

@@ -13,28 +13,70 @@ if TYPE_CHECKING:
 __all__ = ["SAFETENSORS_DTYPES", "element_bits", "is_addressable", "run_dtype", "storage_bytes"]
 
 _BITS = {
-    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16,
-    "float8_e4m3fn": 8, "float8_e4m3fnuz": 8, "float8_e5m2": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8,
+    "float64": 64,
+    "float32": 32,
+    "float16": 16,
+    "bfloat16": 16,
+    "float8_e4m3fn": 8,
+    "float8_e4m3fnuz": 8,
+    "float8_e5m2": 8,
+    "float8_e5m2fnuz": 8,
+    "float8_e8m0fnu": 8,
     "float4_e2m1fn_x2": 8,
-    "complex128": 128, "complex64": 64, "complex32": 32,
-    "int64": 64, "int32": 32, "int16": 16, "int8": 8, "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8,
+    "complex128": 128,
+    "complex64": 64,
+    "complex32": 32,
+    "int64": 64,
+    "int32": 32,
+    "int16": 16,
+    "int8": 8,
+    "uint64": 64,
+    "uint32": 32,
+    "uint16": 16,
+    "uint8": 8,
+    "bool": 8,
     **{f"{sign}int{bits}": 8 for sign in ("", "u") for bits in range(1, 8)},
-    "qint8": 8, "quint8": 8, "qint32": 32, "quint4x2": 8, "quint2x4": 8,
-    "bits1x8": 8, "bits2x4": 8, "bits4x2": 8, "bits8": 8, "bits16": 16,
-    "float4_e2m1fn": 4, "float6_e2m3fn": 6, "float6_e3m2fn": 6,
-}  # fmt: skip
+    "qint8": 8,
+    "quint8": 8,
+    "qint32": 32,
+    "quint4x2": 8,
+    "quint2x4": 8,
+    "bits1x8": 8,
+    "bits2x4": 8,
+    "bits4x2": 8,
+    "bits8": 8,
+    "bits16": 16,
+    "float4_e2m1fn": 4,
+    "float6_e2m3fn": 6,
+    "float6_e3m2fn": 6,
+}
 """Bits that one element takes in memory. torch stores its sub-byte dtypes in whole bytes
 (`torch.int4.itemsize` is 1); the last row is of safetensors alone, which packs them."""
 
 SAFETENSORS_DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F4": "float4_e2m1fn", "F6_E2M3": "float6_e2m3fn", "F6_E3M2": "float6_e3m2fn",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F4": "float4_e2m1fn",
+    "F6_E2M3": "float6_e2m3fn",
+    "F6_E3M2": "float6_e3m2fn",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
     "C64": "complex64",
-}  # fmt: skip
+}
 """safetensors' dtype codes and torch's names for them."""
 
 
@@ -51,7 +93,10 @@ def element_bits(dtype: str) -> int:
 
 
 def is_addressable(shape: Sequence[int]) -> bool:
-    """Return whether a tensor of this shape has fewer than 2**62 elements, told without multiplying further than that."""
+    """Return whether a tensor of this shape has fewer than 2**62 elements.
+
+    Told without multiplying further than that.
+    """
     if 0 in shape:
         return True
     elements = 1

@@ -1,9 +1,9 @@
 """Small expressions over the figures of a config: `hidden_size // num_attention_heads`.
 
 The built-in table states with them what depends on a model's size: counts of layers, shapes of buffers that
-no checkpoint holds. They are arithmetic, comparisons, `and`, `or`, `not`, `in`, `if`-`else`, `items[0]`, `len(...)`, `isqrt(...)`,
-`override('head_dim')`, the largest that a layer of its own config has,
-`int(...)` and `size('proj.weight', 0)`, a size of a stored tensor; an absent figure is None.
+no checkpoint holds. They are arithmetic, comparisons, `and`, `or`, `not`, `in`, `if`-`else`, `items[0]`,
+`len(...)`, `isqrt(...)`, `override('head_dim')`, the largest that a layer of its own config has, `int(...)`
+and `size('proj.weight', 0)`, a size of a stored tensor; an absent figure is None.
 """
 
 from __future__ import annotations
@@ -22,12 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], object]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], object]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt, ast.LtE: operator.le,
-    ast.Is: operator.is_, ast.IsNot: operator.is_not, ast.In: lambda item, items: item in (items or ()),
-}  # fmt: skip
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.GtE: operator.ge,
+    ast.Gt: operator.gt,
+    ast.LtE: operator.le,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda item, items: item in (items or ()),
+}
 
 
 def evaluate(

@@ -20,7 +20,10 @@ def plain_tensors(held: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
 
 
 def in_module_order(names: Iterable[str]) -> list[str]:
-    """Names depth first, a module's own tensors before its children, siblings as first met but numbered ones by number."""
+    """Names depth first, a module's own tensors before its children.
+
+    Siblings as first met but numbered ones by number.
+    """
     root: dict[str, object] = {}
     for name in names:
         *path, last = name.split(".")
@@ -49,7 +52,9 @@ def in_module_order(names: Iterable[str]) -> list[str]:
 
 
 def guess_modules(tensors: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the modules that the names imply, with class names where they repeat, and those that should stay whole.
+    """Return the modules that the names imply, with class names where they repeat.
+
+    And those that should stay whole.
 
     The members of each outermost numbered level that has more than one (`h.0`, `h.1`, ...) get a class of
     their own, `Block` with the level's path: `Block_transformer_h`. Every other class is unknown, and empty.

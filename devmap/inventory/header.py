@@ -76,7 +76,10 @@ def _length_fault(prefix: bytes, size: int) -> str:
         return f"is truncated: {size} bytes, less than the 8 that say how long the header is"
     (length,) = struct.unpack("<Q", prefix)
     if length > HEADER_LIMIT_BYTES:
-        return f"says that its header has {length:,} bytes; {HEADER_LIMIT_BYTES:,} are allowed. It may be no safetensors file"
+        return (
+            f"says that its header has {length:,} bytes; {HEADER_LIMIT_BYTES:,} "
+            "are allowed. It may be no safetensors file"
+        )
     if _LENGTH_BYTES + length > size:
         return f"is truncated: its header ends at byte {_LENGTH_BYTES + length:,} and the file at {size:,}"
     return ""
@@ -174,7 +177,10 @@ def _layout_faults(tensors: list[StoredTensor], *, start: int, size: int) -> Ite
     end, before = start, ""
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset < end:
-            yield f"{shown(tensor.name)} begins at byte {tensor.offset:,}, inside {shown(before)}, which ends at {end:,}"
+            yield (
+                f"{shown(tensor.name)} begins at byte {tensor.offset:,}, inside "
+                f"{shown(before)}, which ends at {end:,}"
+            )
         elif tensor.offset > end:
             yield f"has a gap of {tensor.offset - end:,} bytes before {shown(tensor.name)}"
         end = max(end, tensor.offset + tensor.nbytes)

@@ -65,7 +65,9 @@ class Lookup:
 
 
 def rules_of_tree(root: Module) -> ConversionRules:
-    """Return how Transformers reads a checkpoint into a class: the conversions of the model and of models inside it.
+    """Return how Transformers reads a checkpoint into a class.
+
+    The conversions of the model and of models inside it.
 
     As `transformers.conversion_mapping.get_model_conversion_mapping` gathers them: a part's rules hold below
     its path, unless the model around it has brought the same.
@@ -242,7 +244,10 @@ class _InstanceBuilder:
         )
 
     def _is_there(self, child: Child, module: Module) -> bool:
-        """Return whether a child of which nothing is stored stands there: what some configs leave out does not."""
+        """Return whether a child of which nothing is stored stands there.
+
+        What some configs leave out does not.
+        """
         if child.when is not None:
             return bool(self._value(child.when, module))
         if not child.optional or all(each.is_computed for each in child.alternatives):

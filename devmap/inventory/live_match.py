@@ -1,4 +1,7 @@
-"""A checkpoint matched with a live module, through transformers' own conversion tables where the module is one of its."""
+"""A checkpoint matched with a live module.
+
+Through transformers' own conversion tables where the module is one of its.
+"""
 
 from __future__ import annotations
 

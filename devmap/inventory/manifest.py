@@ -165,7 +165,10 @@ class _ManifestReader:
         for key, node in nodes.items():
             total += node.times * (1 + len(node.leaves))
             if total > _EXPANDED_LIMIT:
-                message = f"up to here the ranges stand for {total:,} modules and tensors; {_EXPANDED_LIMIT:,} are allowed"
+                message = (
+                    f"up to here the ranges stand for {total:,} modules and "
+                    f"tensors; {_EXPANDED_LIMIT:,} are allowed"
+                )
                 self._fault(("modules", key), message, at_key=True)
                 return
 

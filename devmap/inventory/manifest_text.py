@@ -20,7 +20,9 @@ __all__ = ["render_manifest"]
 
 
 def render_manifest(inventory: Inventory) -> str:
-    """Return the manifest; the same text for equal inventories, and `read_manifest` gives an equal inventory back.
+    """Return the manifest; the same text for equal inventories.
+
+    And `read_manifest` gives an equal inventory back.
 
     Raises:
         ManifestError: for a name with control characters, which no manifest can hold.
@@ -68,7 +70,10 @@ def _tensor(tensor: Tensor) -> str:
 
 
 def _entry(key: str, value: str) -> Iterator[str]:
-    """Yield a line of a mapping. YAML allows 1,024 characters to a key; a longer one needs a question mark."""
+    """Yield a line of a mapping.
+
+    YAML allows 1,024 characters to a key; a longer one needs a question mark.
+    """
     text = _text(key)
     if len(text) <= _LONGEST_KEY:
         yield f"  {text}: {value}"

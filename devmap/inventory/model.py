@@ -29,7 +29,8 @@ ModulePath = NewType("ModulePath", str)
 """The dotted path of a module or tensor as `named_modules()` and `state_dict()` give it; `""` is the root."""
 
 TensorKind = Literal["parameter", "buffer", "part"]
-"""A part is packed numbers, a scale or a table of a quantised weight: it streams as a parameter does, and keeps its dtype."""
+"""A part is packed numbers, a scale or a table of a quantised weight: it streams as a parameter does, and
+keeps its dtype."""
 
 
 TensorSignature = tuple[tuple[int, ...], str, TensorKind, bool]
@@ -110,7 +111,9 @@ class Inventory:
 
     @classmethod
     def from_checkpoint(cls, path: str | PathLike[str]) -> Inventory:
-        """Describe a safetensors checkpoint (a folder, a file or an index) from its headers and `config.json`, without torch.
+        """Describe a safetensors checkpoint from its headers and `config.json`, without torch.
+
+        A checkpoint is a folder, a file or an index.
 
         Raises:
             CheckpointError: when it is absent, damaged or no safetensors.
@@ -155,7 +158,10 @@ class Inventory:
 
     @cached_property
     def signatures(self) -> tuple[tuple[TensorSignature, ...], tuple[int, ...]]:
-        """Return the distinct signatures, and for each tensor the number of its own: 10^5 tensors share a handful."""
+        """Return the distinct signatures, and for each tensor the number of its own.
+
+        10^5 tensors share a handful.
+        """
         numbers: dict[TensorSignature, int] = {}
         signature_of = tuple(
             [

@@ -88,7 +88,10 @@ def read_module(model: nn.Module) -> Inventory:
 
 
 def _kept_whole(model: nn.Module, modules: Mapping[str, str], asked: set[str]) -> tuple[str, ...]:
-    """Return what the code asks for; in a model of transformers, whose lists are lists of blocks, these too."""
+    """Return what the code asks for.
+
+    In a model of transformers, whose lists are lists of blocks, these too.
+    """
     known = hasattr(model, "base_model_prefix")
     return tuple(sorted(asked.union(repeated_blocks(modules, asked) if known else ())))
 
@@ -137,7 +140,10 @@ def are_tied(tensors: Iterable[torch.Tensor]) -> bool:
 
 
 def are_plain(tensors: Iterable[torch.Tensor]) -> bool:
-    """Return whether all are parameters and tensors of torch's own classes: with shapes, not lazy, no wrappers."""
+    """Return whether all are parameters and tensors of torch's own classes.
+
+    With shapes, not lazy, no wrappers.
+    """
     return set(map(type, tensors)) <= set(_PLAIN)
 
 

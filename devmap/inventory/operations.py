@@ -128,7 +128,8 @@ def _transpose(values: _Values, names: list[str], options: tuple[Any, ...], sett
 def _is_right(shape: tuple[int, ...], name: str, setting: Setting) -> bool:
     """Return whether stored experts already stand as the model has them.
 
-    Where no model is at hand the hidden size says: the second of a down projection's sizes, the last of others.
+    Where no model is at hand the hidden size says: the second of a down projection's sizes, the last of
+    others.
     """
     expected = setting.shape_of(name)
     if expected is not None:

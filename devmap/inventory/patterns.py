@@ -111,9 +111,9 @@ class PathIndex:
 def _glob(segment: str) -> re.Pattern[str]:
     """Return the pattern of one segment with `*` and `?`, whose matching never goes back.
 
-    What stands between two stars may stay at the first place where it fits, since the star after it takes up any
-    rest; an atomic group says so, and keeps the time at the product of the two lengths where trying every way
-    to share out a name among the stars would take exponentially long.
+    What stands between two stars may stay at the first place where it fits, since the star after it takes up
+    any rest; an atomic group says so, and keeps the time at the product of the two lengths where trying
+    every way to share out a name among the stars would take exponentially long.
     """
     first, *others = (re.escape(part).replace(r"\?", ".") for part in re.split(r"\*+", segment))
     if not others:
@@ -124,7 +124,10 @@ def _glob(segment: str) -> re.Pattern[str]:
 
 
 def key_kind(key: str) -> KeyKind:
-    """Return whether a key is a glob, a range or a plain path; a key that is both a range and a glob is a glob."""
+    """Return whether a key is a glob, a range or a plain path.
+
+    A key that is both a range and a glob is a glob.
+    """
     if "*" in key or "?" in key:
         return KeyKind.GLOB
     return KeyKind.RANGE if "[" in key else KeyKind.LITERAL

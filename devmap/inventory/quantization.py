@@ -1,8 +1,10 @@
-"""Quantised checkpoints from their headers: which stored tensors make up a weight, and how the method is called.
+"""Quantised checkpoints from their headers.
 
-A quantised weight is stored in parts: packed integers, scales, zero points, tables. The running model holds these
-parts, not the weight, so they are what a plan has to find room for. A reader that knows only weights is given a
-stand-in for each (`split`), and its answer gets the parts in the stand-ins' places (`restore`).
+Which stored tensors make up a weight, and how the method is called.
+
+A quantised weight is stored in parts: packed integers, scales, zero points, tables. The running model holds
+these parts, not the weight, so they are what a plan has to find room for. A reader that knows only weights
+is given a stand-in for each (`split`), and its answer gets the parts in the stand-ins' places (`restore`).
 
 The names are those that the methods' own code writes, as Transformers' quantizers read them.
 """
@@ -41,13 +43,33 @@ class Quantization:
 
 
 _NAMES = {
-    "gptq": "GPTQ", "awq": "AWQ", "bitsandbytes": "bitsandbytes", "fp8": "FP8", "fbgemm_fp8": "FBGEMM FP8", "mxfp4": "MXFP4",
-    "modelopt": "ModelOpt", "compressed-tensors": "compressed-tensors", "torchao": "torchao", "quanto": "Quanto", "hqq": "HQQ",
-    "aqlm": "AQLM", "eetq": "EETQ", "auto-round": "AutoRound", "bitnet": "BitNet", "higgs": "HIGGS", "spqr": "SpQR", "vptq": "VPTQ",
-}  # fmt: skip
+    "gptq": "GPTQ",
+    "awq": "AWQ",
+    "bitsandbytes": "bitsandbytes",
+    "fp8": "FP8",
+    "fbgemm_fp8": "FBGEMM FP8",
+    "mxfp4": "MXFP4",
+    "modelopt": "ModelOpt",
+    "compressed-tensors": "compressed-tensors",
+    "torchao": "torchao",
+    "quanto": "Quanto",
+    "hqq": "HQQ",
+    "aqlm": "AQLM",
+    "eetq": "EETQ",
+    "auto-round": "AutoRound",
+    "bitnet": "BitNet",
+    "higgs": "HIGGS",
+    "spqr": "SpQR",
+    "vptq": "VPTQ",
+}
 _KEPT_KEYS = (
-    "modules_to_not_convert", "llm_int8_skip_modules", "ignore", "ignored_layers", "exclude_modules", "skip_modules",
-)  # fmt: skip
+    "modules_to_not_convert",
+    "llm_int8_skip_modules",
+    "ignore",
+    "ignored_layers",
+    "exclude_modules",
+    "skip_modules",
+)
 
 
 def quantization_of(config: Mapping[str, Any]) -> Quantization | None:
@@ -76,7 +98,8 @@ def _read(found: Mapping[str, Any]) -> Quantization:
 
 
 Figures = tuple["float | None", object, str]
-"""Bits of a weight, size of a group of weights with one scale, and the kind of numbers; what is not said is None or empty."""
+"""Bits of a weight, size of a group of weights with one scale, and the kind of numbers; what is not said is
+None or empty."""
 
 
 def _figures(method: str, found: Mapping[str, Any]) -> Figures:
@@ -183,7 +206,10 @@ class Parts:
 
 
 def split(checkpoint: Checkpoint, quantization: Quantization) -> tuple[Checkpoint, Parts]:
-    """Return the checkpoint with whole weights in the place of parts, and the parts. Linear in the tensors."""
+    """Return the checkpoint with whole weights in the place of parts, and the parts.
+
+    Linear in the tensors.
+    """
     held = checkpoint.tensors
     parts: dict[str, list[StoredTensor]] = {}
     plain: dict[str, StoredTensor] = {}
@@ -257,9 +283,10 @@ _BITS_OF_WORD = {"int32": 32, "uint8": 8, "int8": 8}
 def restore(inventory: Inventory, checkpoint: Checkpoint, parts: Parts) -> Inventory:
     """Return the inventory with the parts in the places of the stand-ins, each at its stored size.
 
-    A part lies where its weight lies: on the weight's module, under the part's own last name. Parts of weights
-    that the model has in one tensor (experts) stand beside each other on that tensor's module. A weight that
-    has the shape of its packing (two numbers a byte, in one column) is no mismatch: it counts as it is stored.
+    A part lies where its weight lies: on the weight's module, under the part's own last name. Parts of
+    weights that the model has in one tensor (experts) stand beside each other on that tensor's module. A
+    weight that has the shape of its packing (two numbers a byte, in one column) is no mismatch: it counts as
+    it is stored.
     """
     mapping = inventory.mapping
     assert mapping is not None
@@ -316,7 +343,10 @@ def _in_module_order(tensors: Mapping[str, Tensor], modules: Mapping[str, str]) 
 
 
 def _name_of(part: str, weight: str, name: str, *, single: bool) -> str:
-    """Return the part's name in the model: `q_proj.qweight`, `experts.gate_up_proj_blocks`, `q_proj.weight_absmax`."""
+    """Return the part's name in the model.
+
+    `q_proj.qweight`, `experts.gate_up_proj_blocks`, `q_proj.weight_absmax`.
+    """
     module, _, last = name.rpartition(".")
     prefix = f"{module}." if module else ""
     if not single:

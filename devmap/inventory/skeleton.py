@@ -4,7 +4,8 @@ One JSON file per type of config in `architectures/`, written by `scripts/make_a
 Transformers' own code and read when a checkpoint asks for it. A class is a tree of templates in registration
 order, in which `*` is a number; shapes and most of what differs between models of one class come from the
 headers, so the table holds what they cannot tell: classes, buffers that no checkpoint holds, ties,
-conversions of stored names. A part that is built from a nested config is a reference to that config's own file.
+conversions of stored names. A part that is built from a nested config is a reference to that config's own
+file.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Child:
     places: Mapping[str, int] | None = None
     """Which alternative stands below which number, the nearest in the path, where names do not tell."""
     which: tuple[str, ...] = ()
-    """For each alternative an expression over the config that holds where it stands, where names do not tell."""
+    """For each alternative an expression over the config that holds where it stands, where names do not
+    tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +151,10 @@ class Family:
         return self.autos.get("base") or next(iter(self.classes), None)
 
     def class_of(self, what: str) -> str | None:
-        """Return the class that a mapping builds, or the class of this name; the base class where there is neither."""
+        """Return the class that a mapping builds, or the class of this name.
+
+        The base class where there is neither.
+        """
         return self.autos.get(what) or (what if what in self.classes else self.base_class)
 
     def completed(self, config: Mapping[str, object]) -> dict[str, object]:
@@ -197,7 +202,9 @@ def legacy_rows() -> list[dict[str, Any]]:
 
 
 def assemble(family: Family, class_name: str, config: Mapping[str, object]) -> Module | None:
-    """Return the tree of templates of one class for a completed config, with the parts that other files describe.
+    """Return the tree of templates of one class for a completed config.
+
+    With the parts that other files describe.
 
     None where the table lacks the class, or a part of it.
     """
@@ -335,7 +342,10 @@ def _classes(child: Child) -> set[str]:
 
 
 def _without(module: Module, path: list[str]) -> Module:
-    """Return the module without a tensor or a part at a path below it: the model around it is built without that."""
+    """Return the module without a tensor or a part at a path below it.
+
+    The model around it is built without that.
+    """
     name, *rest = path
     if not rest and name in module.by_name:
         return replace(module, tensors=tuple(tensor for tensor in module.tensors if tensor.name != name))

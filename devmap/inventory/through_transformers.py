@@ -36,7 +36,10 @@ def read_through_transformers(checkpoint: Checkpoint) -> Inventory:
 
 
 def describe_built(model: nn.Module, checkpoint: Checkpoint) -> Inventory:
-    """Return a module that was built for a checkpoint, matched with it; tensors have the dtypes they are stored in."""
+    """Return a module that was built for a checkpoint, matched with it.
+
+    Tensors have the dtypes they are stored in.
+    """
     return _with_stored_dtypes(match_checkpoint(read_module(model), checkpoint, model))
 
 

@@ -1,7 +1,7 @@
 """Where the cursor stands in a config that is being typed, which is seldom a whole YAML file.
 
-The YAML reader wants a file that is right; completion is asked for where it is not yet. So the place is found by
-indentation and brackets: enough for configs, whose keys are plain words and dotted paths.
+The YAML reader wants a file that is right; completion is asked for where it is not yet. So the place is
+found by indentation and brackets: enough for configs, whose keys are plain words and dotted paths.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def _in_flow(lines: Sequence[str], line: int, before: str) -> Cursor | None:
 
 
 def _open_brackets(text: str) -> list[tuple[int, str]]:
-    """Return the brackets that are open at the end of a text, outside of quotes: where each stands, and which it is.
+    """Return the brackets that are open at the end of a text, outside of quotes.
+
+    Where each stands, and which it is.
 
     The first has to follow a key; a bracket in a plain path, as in `layers[0-3]`, is part of the path.
     """

@@ -146,7 +146,10 @@ def _use_line(use: DeviceUse, plan: Plan) -> str:
     free = "no limit" if use.free_bytes is None else f"{format_bytes(use.free_bytes)} free"
     limit = "" if use.capacity_bytes is None else f" of {format_bytes(use.capacity_bytes)}"
     reserved = f" + {format_bytes(use.reserved_bytes)} reserved" if use.reserved_bytes else ""
-    return f"- {device_name(use.device, plan)}: {format_bytes(use.weight_bytes)} of weights{reserved}{limit}, {free}"
+    return (
+        f"- {device_name(use.device, plan)}: {format_bytes(use.weight_bytes)} "
+        f"of weights{reserved}{limit}, {free}"
+    )
 
 
 def _of_model(known: Known) -> Iterator[str]:

@@ -65,7 +65,10 @@ def _all_at(known: Known, cursor: Cursor) -> Iterator[Proposal]:
 
 
 def _values(known: Known, path: tuple[str, ...], *, is_list: bool) -> Iterator[Proposal]:
-    """Yield what the value at a path may be: what only this config or its model knows first, then the schema's words."""
+    """Yield what the value at a path may be.
+
+    What only this config or its model knows first, then the schema's words.
+    """
     head = path[0] if path else ""
     if head == "device_map":
         if len(path) == 2:

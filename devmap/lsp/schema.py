@@ -1,4 +1,7 @@
-"""What the JSON Schema says at a place of a config: which keys may stand there, which words, and what they mean."""
+"""What the JSON Schema says at a place of a config.
+
+Which keys may stand there, which words, and what they mean.
+"""
 
 from __future__ import annotations
 

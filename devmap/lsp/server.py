@@ -192,7 +192,10 @@ class DevmapServer(LanguageServer):
         )
 
     def _diagnostic(self, uri: str, finding: Finding) -> lsp.Diagnostic:
-        """Return a finding at its place; one of another file (a parent, the lock) on the first line, with that place beside it."""
+        """Return a finding at its place.
+
+        One of another file (a parent, the lock) on the first line, with that place beside it.
+        """
         message = finding.message + (f"\n{finding.help}" if finding.help else "")
         position = finding.position
         related = None
@@ -213,7 +216,10 @@ class DevmapServer(LanguageServer):
         )
 
     def _allowing(self, uri: str, finding: Finding) -> lsp.TextEdit | None:
-        """Return a comment at the end of the finding's line that allows it; None where that is not possible."""
+        """Return a comment at the end of the finding's line that allows it.
+
+        None where that is not possible.
+        """
         from devmap.checking.registry import explained_rules  # noqa: PLC0415 - only for quick fixes
         from devmap.checking.settings import find_settings  # noqa: PLC0415 - the same
 
@@ -258,7 +264,10 @@ def path_of(uri: str) -> Path:
 
 
 def _is_config(uri: str) -> bool:
-    """Return whether a document is a config by its name: an editor offers all YAML, and other files are not ours."""
+    """Return whether a document is a config by its name.
+
+    An editor offers all YAML, and other files are not ours.
+    """
     return is_config_name(path_of(uri).name)
 
 

@@ -1,7 +1,7 @@
 """What the language server knows of the configs that are open, and what it answers: no protocol, no editor.
 
-Places are lines and columns from 0 here, as editors count, with columns in code points; `server` turns them into
-the units that a client asked for.
+Places are lines and columns from 0 here, as editors count, with columns in code points; `server` turns them
+into the units that a client asked for.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Session:
     """
 
     drafts: dict[Path, bytes] = field(default_factory=dict)
-    """The text of open files, saved or not, by resolved path: parents of a config count as they are on the screen."""
+    """The text of open files, saved or not, by resolved path: parents of a config count as they are on the
+    screen."""
     _checks: dict[Path, FileCheck] = field(default_factory=dict)
     _inventories: dict[tuple[str, ...], Inventory] = field(default_factory=dict)
     _last: dict[Path, Known] = field(default_factory=dict)

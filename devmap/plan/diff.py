@@ -24,7 +24,10 @@ __all__ = ["DeviceChange", "Move", "PlanDiff", "diff_locks", "diff_plans"]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Neighbours in the model's order, from `path` to `last`, whose home or executing device changes in the same way."""
+    """Neighbours in the model's order, from `path` to `last`.
+
+    Whose home or executing device changes in the same way.
+    """
 
     path: str
     before: int | str | None
@@ -91,7 +94,9 @@ def diff_plans(before: Plan, after: Plan) -> PlanDiff:
 def diff_locks(
     before: Lock, after: Lock, *, models: tuple[Inventory | None, Inventory | None] = (None, None)
 ) -> PlanDiff:
-    """Return what moves from one lock to another; `models` are the inventories of the two, as far as they are known.
+    """Return what moves from one lock to another.
+
+    `models` are the inventories of the two, as far as they are known.
 
     Two maps may name a subtree at different depths (`model` before, `model.layers.0` after): the keys of both
     sides are compared, each by its longest match on the other side, and of a moved subtree only the deeper
@@ -115,7 +120,10 @@ def diff_locks(
 
 
 def _leaves(before: Lock, after: Lock) -> Iterator[str]:
-    """Yield the deepest names of both sides in the model's order: that of the maps, numbered modules by number."""
+    """Yield the deepest names of both sides in the model's order.
+
+    That of the maps, numbered modules by number.
+    """
     tree: dict[str, dict[str, None]] = {"": {}}
     for name in (*after.device_map, *before.device_map, *after.executes_on, *before.executes_on):
         path = name

@@ -1,4 +1,7 @@
-"""Lock files: a plan written beside its config as `*.devmap.lock.yaml`, the same bytes for the same plan everywhere."""
+"""Lock files: a plan written beside its config as `*.devmap.lock.yaml`.
+
+The same bytes for the same plan everywhere.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ __all__ = [
 ]
 
 LOCK_SUFFIXES = (".devmap.lock.yaml", ".devmap.lock.yml")
-_HEADER = "# Written by `devmap resolve --lock`. Change the config and write it again; an edit here is found by its digest.\n"
+_HEADER = (
+    "# Written by `devmap resolve --lock`. Change the config and write it "
+    "again; an edit here is found by its digest.\n"
+)
 _VERSION = 1
 _LIMITS = Limits(size_bytes=1 << 26, nodes=4_000_000)
 """A lock of a model with a module per expert has hundreds of thousands of entries."""

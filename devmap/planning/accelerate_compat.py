@@ -50,7 +50,9 @@ class MapRequest:
 
 
 def sequential_plan(request: MapRequest) -> Plan:
-    """Return the plan that fills device 0, then 1, ... then cpu, then disk, each within its budget to the byte.
+    """Return the plan that fills device 0, then 1, ... then cpu, then disk.
+
+    Each within its budget to the byte.
 
     Raises:
         ResolutionError: no plan fits what is offered; with the shortfall in bytes.

@@ -39,7 +39,10 @@ def render_changed_markdown(locks: Sequence[ChangedLock], base: str) -> str:
 
 
 def render_changed_json(locks: Sequence[ChangedLock], base: str) -> str:
-    """Return one document with the diff of each lock, ending in a line end; `docs/plan.md` describes its keys."""
+    """Return one document with the diff of each lock, ending in a line end.
+
+    `docs/plan.md` describes its keys.
+    """
     diffs = [
         {
             "file": lock.file,

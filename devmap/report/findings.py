@@ -29,7 +29,9 @@ def render(
     width: int = 100,
     wraps: bool = False,
 ) -> str:
-    """Return the findings in one of `FORMATS`, with a line end; empty where a format says nothing about nothing.
+    """Return the findings in one of `FORMATS`, with a line end.
+
+    Empty where a format says nothing about nothing.
 
     `files` are all that were checked, `rules` the metadata for SARIF. `color`, `width` (columns) and `wraps`
     (whether sentences are broken to fit it) count for text alone.
@@ -46,7 +48,10 @@ def render(
 
 
 def statistics(findings: Iterable[Finding]) -> str:
-    """Return how often each rule has something to say, the most frequent first; suppressed findings do not count."""
+    """Return how often each rule has something to say, the most frequent first.
+
+    Suppressed findings do not count.
+    """
     counts = Counter((finding.code, finding.name) for finding in findings if finding.suppressed is None)
     if not counts:
         return ""

@@ -28,7 +28,10 @@ def render(results: Results) -> str:
     suites = "".join(_suite(file, findings) for file, findings in by_file.items())
     tests = sum(max(1, len(findings)) for findings in by_file.values())
     skipped = len(results.findings) - len(results.open)
-    head = f'<testsuites name="devmap" tests="{tests}" failures="{len(results.open)}" skipped="{skipped}" errors="0">'
+    head = (
+        f'<testsuites name="devmap" tests="{tests}" failures="{len(results.open)}" '
+        f'skipped="{skipped}" errors="0">'
+    )
     return f'<?xml version="1.0" encoding="utf-8"?>\n{head}\n{suites}</testsuites>\n'
 
 
@@ -50,9 +53,16 @@ def _case(file: str, finding: Finding) -> str:
     head = f"    <testcase classname={_attribute(file)} name={name} file={_attribute(file)}{line}>\n"
     message = _attribute(finding.message)
     if finding.suppressed is not None:
-        return f"{head}      <skipped message={_attribute(finding.suppressed or 'suppressed by a comment')}/>\n    </testcase>\n"
+        return (
+            f"{head}      <skipped "
+            f"message={_attribute(finding.suppressed or 'suppressed by a comment')}/>\n "
+            "   </testcase>\n"
+        )
     text = _text("\n".join(part for part in (finding.message, finding.label, finding.help) if part))
-    return f'{head}      <failure type="{finding.severity.value}" message={message}>{text}</failure>\n    </testcase>\n'
+    return (
+        f'{head}      <failure type="{finding.severity.value}" '
+        f"message={message}>{text}</failure>\n    </testcase>\n"
+    )
 
 
 def _attribute(text: str) -> str:

@@ -58,7 +58,10 @@ def _fitting(line: str, results: Results, *, hanging: int = 0) -> list[str]:
 
 
 def _no_command(line: str) -> str:
-    """Return a line that a log's reader cannot take for a command: GitHub obeys `::error::` behind blanks too."""
+    """Return a line that a log's reader cannot take for a command.
+
+    GitHub obeys `::error::` behind blanks too.
+    """
     return line.replace("::", ":\\x3a", 1) if line.lstrip().startswith("::") else line
 
 

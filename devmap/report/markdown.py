@@ -58,7 +58,10 @@ def render_plan_markdown(plan: Plan, inventory: Inventory) -> str:
 
 
 def render_diff_markdown(diff: PlanDiff) -> str:
-    """Return what moves in GitHub's Markdown, ending in a line end: devices before and after, then every move."""
+    """Return what moves in GitHub's Markdown, ending in a line end.
+
+    Devices before and after, then every move.
+    """
     lines = [] if diff.same_model else ["The two are plans of **different models**.", ""]
     for sign, names in (("-", diff.only_before), ("+", diff.only_after)):
         found = list(ranges(names))

@@ -1,4 +1,7 @@
-"""A plan for a reader: a bar per device, runs of modules folded, cuts, every charge with its arithmetic, the reasons, the time."""
+"""A plan for a reader: a bar per device, runs of modules folded, cuts, every charge with its arithmetic.
+
+The reasons, the time.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,10 @@ def _head(plan: Plan, inventory: Inventory, width: int) -> list[str]:
 
 
 def _rows(runs: Sequence[PlacementRun], plan: Plan, inventory: Inventory, width: int) -> Iterator[str]:
-    """Yield a line a run: which modules, how many bytes, where they live and run; what it is tied to, where it owns none."""
+    """Yield a line a run: which modules, how many bytes, where they live and run.
+
+    What it is tied to, where it owns none.
+    """
     places = [_place(run, plan) + _tied(run, inventory) for run in runs]
     labels = [
         f"{run.first} to {run.last}" if run.last != run.first else run.first or "(whole model)"
@@ -116,7 +122,10 @@ def _place(run: PlacementRun, plan: Plan) -> str:
 
 
 def _tied(run: PlacementRun, inventory: Inventory) -> str:
-    """Return what the weights of a run without bytes of its own are tied to: a language model's head to its embedding."""
+    """Return what the weights of a run without bytes of its own are tied to.
+
+    A language model's head to its embedding.
+    """
     if run.nbytes:
         return ""
     owners = dict.fromkeys(

@@ -90,7 +90,10 @@ def _two_lines(
     limits = [_cell(row, "of") for row in rows]
     room = width - label - 2 - max(map(len, limits), default=0) - 2
     for row, limit in zip(rows, limits, strict=True):
-        yield f"{row.name:<{label}}  {_bar(row, shown, room, marks, color=color)}  {limit:>{width - label - room - 4}}"
+        yield (
+            f"{row.name:<{label}}  {_bar(row, shown, room, marks, color=color)} "
+            f" {limit:>{width - label - room - 4}}"
+        )
         told = [kind for kind in shown if _cell(row, kind) not in {"", "0 B"} or kind == "weights"]
         figures = ", ".join(
             f"{kind} {_cell(row, kind)}".replace(" ", "\u00a0") for kind in told

@@ -117,7 +117,10 @@ def _moves(moves: Sequence[Move], width: int) -> Iterator[str]:
 
 
 def _devices(diff: PlanDiff, width: int, *, color: bool) -> Iterator[str]:
-    """Yield a line a device, with what is kept beside weights, and by how much more or less is taken in all."""
+    """Yield a line a device, with what is kept beside weights.
+
+    And by how much more or less is taken in all.
+    """
     names = [device_name(change.device) for change in diff.devices]
     before = [_amount(change.before_bytes, change.reserved_before) for change in diff.devices]
     after = [_amount(change.after_bytes, change.reserved_after) for change in diff.devices]

@@ -90,7 +90,10 @@ def _weight(explanation: Explanation) -> str:
     buffers = f", {format_bytes(explanation.buffer_bytes)} of it buffers" if explanation.buffer_bytes else ""
     text = f"It weighs {format_bytes(explanation.weight_bytes)}{buffers}."
     if explanation.placed_with:
-        text += f" It is placed with '{explanation.placed_with}' ({explanation.placed_class}), which goes whole to one device."
+        text += (
+            f" It is placed with '{explanation.placed_with}' ({explanation.placed_class}), "
+            "which goes whole to one device."
+        )
     if explanation.charges:
         whom = f"'{explanation.placed_with}'" if explanation.placed_with else "it"
         listed = ", ".join(
@@ -137,7 +140,10 @@ def _left(left: Sequence[BytesLeft]) -> Iterator[str]:
             if one.left_bytes is None or one.needed_bytes > one.left_bytes
             else "not allowed"
         )
-        yield f"    {device_name(one.device):<{names}}  {room:>14}, {format_bytes(one.needed_bytes):>9} needed: {verdict}"
+        yield (
+            f"    {device_name(one.device):<{names}}  {room:>14}, "
+            f"{format_bytes(one.needed_bytes):>9} needed: {verdict}"
+        )
 
 
 def _without_plan(explanation: Explanation, width: int, *, color: bool) -> Iterator[str]:
@@ -161,7 +167,10 @@ def _without_plan(explanation: Explanation, width: int, *, color: bool) -> Itera
 
 
 def _changes_something(one: WithMore, explanation: Explanation) -> bool:
-    """Return whether more bytes on a device are worth a line: something fits, moves or streams otherwise with them."""
+    """Return whether more bytes on a device are worth a line.
+
+    Something fits, moves or streams otherwise with them.
+    """
     if not explanation.fits or not one.fits:
         return one.fits or explanation.fits
     return one.moves or bool(one.others_moved) or one.streamed_bytes != explanation.streamed_bytes
@@ -174,8 +183,14 @@ def _outcome(one: WithMore, explanation: Explanation) -> str:
         return f"everything fits; it lives on {_places(one.parts)}."
     streamed = ""
     if one.streamed_bytes != explanation.streamed_bytes:
-        streamed = f"; a pass streams {format_bytes(one.streamed_bytes)} instead of {format_bytes(explanation.streamed_bytes)}"
-    others = f"{one.others_moved:,} other module{'s' if one.others_moved != 1 else ''} move{'s' if one.others_moved == 1 else ''}"
+        streamed = (
+            f"; a pass streams {format_bytes(one.streamed_bytes)} instead of "
+            f"{format_bytes(explanation.streamed_bytes)}"
+        )
+    others = (
+        f"{one.others_moved:,} other module{'s' if one.others_moved != 1 else ''} "
+        f"move{'s' if one.others_moved == 1 else ''}"
+    )
     if one.moves:
         return f"it lives on {_places(one.parts)}{f'; {others}' if one.others_moved else ''}{streamed}."
     return f"it stays where it is; {others}{streamed}." if one.others_moved else f"nothing moves{streamed}."

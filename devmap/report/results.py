@@ -65,14 +65,19 @@ def file_of(finding: Finding) -> str:
 
 
 def relative_path(name: str) -> str:
-    """Return a file's path from the current folder, with forward slashes: reports travel, absolute paths do not."""
+    """Return a file's path from the current folder, with forward slashes.
+
+    Reports travel, absolute paths do not.
+    """
     if not Path(name).is_absolute():
         return Path(name).as_posix()
     return Path(os.path.relpath(name)).as_posix()
 
 
 def safe(finding: Finding) -> Finding:
-    """Return the finding with nothing in its words that a terminal, a log or a page would obey rather than show.
+    """Return the finding with every control character in its words written out.
+
+    A terminal, a log or a page would obey these rather than show them.
 
     Files and paths in the document stay what they are: each format writes them in its own way.
     """
@@ -86,7 +91,10 @@ def safe(finding: Finding) -> Finding:
 
 
 def json_text(value: object) -> str:
-    """Return a document in JSON, indented, readable in any language, and with what cannot be printed written out."""
+    """Return a document in JSON, indented, readable in any language.
+
+    And with what cannot be printed written out.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return _UNUSUAL.sub(_as_json_escape, text) + "\n"
 

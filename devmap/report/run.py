@@ -22,7 +22,10 @@ def render_run(run: Run) -> str:
     passes = ", ".join(format_duration(seconds) for seconds in run.pass_seconds)
     lines = [
         *_origin(run),
-        f"loaded in {format_duration(run.load_seconds)}; passes took {passes}; output {list(run.output_shape)}",
+        (
+            f"loaded in {format_duration(run.load_seconds)}; passes took "
+            f"{passes}; output {list(run.output_shape)}"
+        ),
     ]
     return "\n".join(lines) + "\n" + render_stats(run.stats) + render_ledgers(run.ledgers)
 

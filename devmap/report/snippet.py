@@ -13,7 +13,9 @@ _DOTS = "..."
 
 
 def snippet(text: str, start: int, end: int, *, width: int) -> tuple[str, int, int]:
-    """Return the line to show, the cell in which the caret begins, and how many cells it spans (at least one).
+    """Return the line to show, the cell in which the caret begins.
+
+    And how many cells it spans (at least one).
 
     `start` and `end` are columns from 1, the end not included. A line of more than `width` cells is clipped
     round the caret; tabs become four blanks, and characters that a terminal would obey become U+FFFD.
@@ -39,7 +41,10 @@ def snippet(text: str, start: int, end: int, *, width: int) -> tuple[str, int, i
 
 
 def cells(text: str) -> int:
-    """Return how many cells of a terminal a text takes: two for wide characters, none for marks that combine."""
+    """Return how many cells of a terminal a text takes.
+
+    Two for wide characters, none for marks that combine.
+    """
     if text.isascii():
         return len(text)
     return sum(_cells(character) for character in text)

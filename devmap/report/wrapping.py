@@ -14,8 +14,9 @@ _HELD = "\u00a0"
 def wrap_words(text: str, width: int, *, hanging: int = 0, whole: bool = True) -> list[str]:
     """Break one line into lines of at most `width` columns.
 
-    Later lines begin `hanging` blanks further to the right than the first. A word, a path for example, is not
-    broken even where it is longer than a line, unless `whole` is false; a figure is never parted from its unit.
+    Later lines begin `hanging` blanks further to the right than the first. A word, a path for example, is
+    not broken even where it is longer than a line, unless `whole` is false; a figure is never parted from
+    its unit.
 
     >>> wrap_words("device 0 lacks 1.2 GB", 20, hanging=2)
     ['device 0 lacks', '  1.2 GB']

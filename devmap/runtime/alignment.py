@@ -61,7 +61,8 @@ def _target(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
         if first is None:
             first = device
         if device != first:
-            # torch takes a number on the CPU beside tensors on a device; not one on a device beside those of the CPU.
+            # torch takes a number on the CPU beside tensors on a device; not one on a device beside those of
+            # the CPU.
             mixed = mixed or tensor.dim() > 0 or device.type != "cpu"
         if target is None and device.type != "cpu":
             target = device
@@ -164,7 +165,9 @@ class _without_alignment:  # noqa: N801 - a context manager, called like a funct
 
 
 def generate_on(model: nn.Module, device: torch.device) -> list[tuple[nn.Module, str]]:
-    """Let `model.generate` work on the device that the model says it is on, and give tokens back where they came from.
+    """Let `model.generate` work on the device that the model says it is on.
+
+    And give tokens back where they came from.
 
     It makes tokens and masks of its own there, and holds them against the caller's. Returns as
     `align_operands`.

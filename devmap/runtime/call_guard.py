@@ -1,8 +1,9 @@
 """Guards around the calls of modules that a run keeps state for, so that it is let go of however a call ends.
 
-Torch calls the hooks of a module after an `Exception` too, but not after a `KeyboardInterrupt`, a `SystemExit` or whatever
-else is no `Exception`: Ctrl-C in a notebook would leave the engine's lock taken and its block bound. A guard stands where
-torch calls the module's hooks and forward, so that it holds for a patched `forward` as well.
+Torch calls the hooks of a module after an `Exception` too, but not after a `KeyboardInterrupt`, a
+`SystemExit` or whatever else is no `Exception`: Ctrl-C in a notebook would leave the engine's lock taken and
+its block bound. A guard stands where torch calls the module's hooks and forward, so that it holds for a
+patched `forward` as well.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class Passes(threading.local):
 
 
 def guard(module: nn.Module, engine: Engine, passes: Passes) -> Callable[..., Any]:
-    """Return what stands in for `module._call_impl`: the same call, which lets go of everything when it is interrupted."""
+    """Return what stands in for `module._call_impl`.
+
+    The same call, which lets go of everything when it is interrupted.
+    """
     call = type(module)._call_impl.__get__(module)  # noqa: SLF001 - where torch calls hooks and forward
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -81,7 +85,8 @@ def guard(module: nn.Module, engine: Engine, passes: Passes) -> Callable[..., An
             try:
                 engine.unwind(held)
             finally:
-                # A second interrupt may have come in the middle of it; what is done already is not done again.
+                # A second interrupt may have come in the middle of it; what is done already is not done
+                # again.
                 engine.unwind(held)
                 passes.unwind(depth)
             raise

@@ -65,7 +65,9 @@ class Handle:
         return Stats(
             resident_bytes=self.resident_bytes,
             streamed_home_bytes=homes,
-            slot_bytes={} if engine is None else {device.plain: nbytes for device, nbytes in engine.held_bytes().items()},
+            slot_bytes={}
+            if engine is None
+            else {device.plain: nbytes for device, nbytes in engine.held_bytes().items()},
             mapped_bytes=0 if engine is None else engine.cpu_bytes(mapped=True),
             host_slot_bytes=0 if engine is None else engine.cpu_bytes(mapped=False),
             ring_bytes=engine.ring.nbytes if engine is not None and engine.ring is not None else 0,
@@ -87,7 +89,7 @@ class Handle:
             last_pass_bound_by=binding(counted) if counted else None,
             predicted_seconds=self.plan.predicted_seconds,
             bound_seconds=self.plan.bound_seconds,
-        )  # fmt: skip
+        )
 
     def trim(self) -> None:
         """Give back the memory of streamed blocks that run on the CPU from the system's cache.

@@ -62,8 +62,8 @@ def install(
 ) -> Hooks:
     """Hook a model whose tensors are in place.
 
-    `blocks`, `regions` and `spanning` are by module path, as are the devices in `executes`, of every placement
-    of the plan; `values` gives the true value of each streamed weight on the CPU.
+    `blocks`, `regions` and `spanning` are by module path, as are the devices in `executes`, of every
+    placement of the plan; `values` gives the true value of each streamed weight on the CPU.
     """
     modules = dict(model.named_modules())
     hooks = Hooks()
@@ -206,10 +206,12 @@ def _refuse(
 
 
 def _tell(model: nn.Module, executes: Mapping[str, torch.device], hooks: Hooks) -> None:
-    """Say where the model executes, under the name at which transformers' Trainer and pipelines, Accelerate and PEFT leave a model alone.
+    """Say where the model executes, as `hf_device_map`.
 
-    Devices, not the words `cpu` and `disk`: those would say that Accelerate's own hooks are there to be taken off. Transformers
-    expects Accelerate to be installed where it finds this attribute.
+    At that name Transformers' Trainer and pipelines, Accelerate and PEFT look, and leave the model alone.
+
+    Devices, not the words `cpu` and `disk`: those would say that Accelerate's own hooks are there to be
+    taken off. Transformers expects Accelerate to be installed where it finds this attribute.
     """
     if find_spec("accelerate") is not None and "hf_device_map" not in model.__dict__:
         model.__dict__["hf_device_map"] = dict(executes)

@@ -1,4 +1,7 @@
-"""A transformers model built on meta from its config, with the buffers that are computed rather than loaded filled in."""
+"""A transformers model built on meta from its config.
+
+With the buffers that are computed rather than loaded filled in.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ __all__ = ["build_empty", "build_on_meta"]
 def build_on_meta(
     source: Checkpoint | str | PathLike[str] | Mapping[str, Any], *, dtype: str | None = None
 ) -> nn.Module:
-    """Return the model that a `config.json` describes: no weights, ties made, eval mode, computed buffers real.
+    """Return the model that a `config.json` describes.
+
+    No weights, ties made, eval mode, computed buffers real.
 
     `source` is a checkpoint, its folder, its `config.json`, or the config's content; the class is the first
     of its `architectures`. `dtype` is torch's name of the dtype the model computes in where its code asks;
@@ -71,7 +76,8 @@ def build_on_meta(
         reason = (str(error).strip() or "no reason was given").splitlines()[0]
         raise LoadError(
             f"transformers cannot build {names[0]} from its config.json: {type(error).__name__}: {reason}",
-            help="compare the version that config.json names under 'transformers_version' with the one that is "
+            help="compare the version that config.json names under "
+            "'transformers_version' with the one that is "
             "installed; or build the module yourself and pass it as devmap.load(config, model=...)",
         ) from error
     if (
@@ -86,7 +92,10 @@ def build_on_meta(
 
 
 def _config(transformers: Any, model_class: Any, content: Mapping[str, Any], folder: Path | None) -> Any:
-    """Return the config as `from_pretrained` reads it: infinities decoded, a nested config found for its class."""
+    """Return the config as `from_pretrained` reads it.
+
+    Infinities decoded, a nested config found for its class.
+    """
     config_class: Any = getattr(model_class, "config_class", None)
     if folder is not None and config_class is not None and (folder / "config.json").is_file():
         return config_class.from_pretrained(folder, local_files_only=True)

@@ -140,7 +140,10 @@ def _of_pieces(weight: Weight) -> Iterator[LoadProblem]:
 def _misfit(weight: Weight, stored: StoredTensor, piece: Piece) -> str:
     wanted, given = weight.shape, stored.shape
     if not (_is_inside(piece.take, given) and _is_inside(piece.put, wanted)):
-        return f"'{weight.name}' is {list(wanted)} in the model; '{stored.name}' of {list(given)} in the checkpoint does not make a part of it"
+        return (
+            f"'{weight.name}' is {list(wanted)} in the model; '{stored.name}' of {list(given)} "
+            "in the checkpoint does not make a part of it"
+        )
     taken, filled = _extents(piece.take, given), _extents(piece.put, wanted)
     if piece.permute is not None:
         taken = tuple(taken[axis] for axis in piece.permute)
@@ -148,7 +151,10 @@ def _misfit(weight: Weight, stored: StoredTensor, piece: Piece) -> str:
     same = _squeezed(taken) == _squeezed(filled) if whole else math.prod(taken) == math.prod(filled)
     if same:
         return ""
-    return f"'{weight.name}' is {list(wanted)} in the model and {list(given)} in the checkpoint ('{stored.name}')"
+    return (
+        f"'{weight.name}' is {list(wanted)} in the model and {list(given)} "
+        f"in the checkpoint ('{stored.name}')"
+    )
 
 
 def _squeezed(shape: Sequence[int]) -> list[int]:

@@ -72,7 +72,10 @@ def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
 def _groups(
     model: nn.Module, held: Mapping[str, StoredTensor]
 ) -> dict[str, tuple[Any, list[tuple[str, str]]]]:
-    """Return each transform with its stored names and the patterns that they match, by the first name it makes.ed."""
+    """Return each transform with its stored names and the patterns that they match.
+
+    By the first name it makes.
+    """
     loading: Any = import_module("transformers.core_model_loading")
     conversions = import_module("transformers.conversion_mapping").get_model_conversion_mapping(model)
     renamings = [each for each in conversions if isinstance(each, loading.WeightRenaming)]

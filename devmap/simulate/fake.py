@@ -68,7 +68,8 @@ class Simulation:
     predicted_seconds: float | None
     """The plan's prediction for one pass; None where the machine's rates are not known."""
     modules: tuple[str, ...] = ()
-    """The placed modules in the order in which the pass called them, a last entry for what came after them."""
+    """The placed modules in the order in which the pass called them, a last entry for what came after them.
+    """
     activation_curves: Mapping[Device, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """For each device that computes, the most bytes of activations while each of `modules` ran."""
 
@@ -189,7 +190,10 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
 
 
 class _PeakRecorder:
-    """The peak of each ledger while each placed module ran: from the end of the one before it to its own end."""
+    """The peak of each ledger while each placed module ran.
+
+    From the end of the one before it to its own end.
+    """
 
     def __init__(self, ledgers: Mapping[Device, Ledger]) -> None:
         self.ledgers = ledgers

@@ -3,9 +3,10 @@
 Usage: python scripts/accelerator_check [--simulated] [--out FOLDER] [--only a,b,c,e] [--minutes 6]
        python scripts/accelerator_check --fetch-wheels FOLDER [--python 3.12]     (where there is a network)
 
-Each section runs in a process of its own with a time limit, so that a hang or a device error costs only itself. What
-has been found so far is written after every row: `accelerator_check.json` and `accelerator_check.txt`, in the
-folder `--out`, else `$OUT`, else here. A folder `wheels` beside this script is used for what the machine lacks.
+Each section runs in a process of its own with a time limit, so that a hang or a device error costs only
+itself. What has been found so far is written after every row: `accelerator_check.json` and
+`accelerator_check.txt`, in the folder `--out`, else `$OUT`, else here. A folder `wheels` beside this script
+is used for what the machine lacks.
 """
 
 from __future__ import annotations
@@ -122,11 +123,29 @@ def _environment(scratch: Path) -> dict[str, str]:
     if subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode != 0:
         wheels = HERE / "wheels"
         if not wheels.is_dir():
-            raise SystemExit(f"one of {', '.join(NEEDED)} is missing here, and there is no folder {wheels}; "
-                             f"make it where there is a network: python {HERE.name} --fetch-wheels {wheels}")  # fmt: skip
+            raise SystemExit(
+                f"one of {', '.join(NEEDED)} is missing here, and there is no folder {wheels}; "
+                f"make it where there is a network: python {HERE.name} "
+                f"--fetch-wheels {wheels}"
+            )
         target = scratch / "packages"
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--find-links", str(wheels),
-                        "--target", str(target), *(str(each) for each in sorted(wheels.glob("*.whl")))], check=True)  # fmt: skip
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-index",
+                "--no-deps",
+                "--find-links",
+                str(wheels),
+                "--target",
+                str(target),
+                *(str(each) for each in sorted(wheels.glob("*.whl"))),
+            ],
+            check=True,
+        )
         paths.append(
             str(target)
         )  # behind the machine's own packages in sys.path? PYTHONPATH stands before them
@@ -199,18 +218,36 @@ def _against_peers(rows: list[dict[str, object]]) -> list[str]:
                 )
                 distance = (peer - bound) / max(seconds - bound, 1e-9)
                 lines.append(
-                    f"{what}: {peer / seconds:.2f} times devmap's pass; (peer - bound) / (devmap - bound) = {distance:.1f}"
+                    f"{what}: {peer / seconds:.2f} times devmap's pass; (peer - bound) "
+                    f"/ (devmap - bound) = {distance:.1f}"
                 )
     return lines
 
 
 def _fetch_wheels(folder: str, python: str) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--python-version", python,
-         "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux2014_x86_64", "--implementation", "cp",
-         "--dest", folder, *WHEELS],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--only-binary",
+            ":all:",
+            "--python-version",
+            python,
+            "--platform",
+            "manylinux_2_28_x86_64",
+            "--platform",
+            "manylinux2014_x86_64",
+            "--implementation",
+            "cp",
+            "--dest",
+            folder,
+            *WHEELS,
+        ],
         check=False,
-    ).returncode  # fmt: skip
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -28,7 +28,10 @@ _NEW_TOKENS = 6
 
 
 def run(machine: Machine, root: Path) -> Iterator[dict[str, Any]]:
-    """Yield a row for each model and placement: the largest difference of logits, and whether tokens are equal."""
+    """Yield a row for each model and placement.
+
+    The largest difference of logits, and whether tokens are equal.
+    """
     real = not machine.is_simulated
     for name in ("llama", "mixtral", "t5", "whisper"):
         folder = checkpoint(name, root, real=real)
@@ -108,7 +111,7 @@ def _compared(
 
 
 def _trained(folder: Path, machine: Machine) -> dict[str, Any]:
-    """Compare one step of low-rank adapters on frozen streamed blocks with the same step on the resident model."""
+    """Compare a step of low-rank adapters on frozen streamed blocks with the same on the resident model."""
     reference = plain("llama", folder, machine.device())
     inputs = inputs_of("llama", reference, machine.device())
     total = sum(each.nbytes for each in reference.state_dict().values())
@@ -125,9 +128,12 @@ def _trained(folder: Path, machine: Machine) -> dict[str, Any]:
         for a, b in zip(want[1], got[1], strict=True)
     )
     return {
-        "model": "llama", "placement": "adapter step", "loss_difference": loss, "gradient_relative": gradient,
+        "model": "llama",
+        "placement": "adapter step",
+        "loss_difference": loss,
+        "gradient_relative": gradient,
         "ok": loss <= 1e-2 * max(1.0, abs(want[0])) and gradient <= 5e-2,
-    }  # fmt: skip
+    }
 
 
 def _adapted_step(
@@ -200,17 +206,22 @@ def _poisoned(folder: Path, machine: Machine, *, passes: int) -> dict[str, Any]:
         streamed = model.devmap.stats().streamed_bytes
         model.devmap.remove()
     return {
-        "model": "llama", "placement": "poisoned slots, late copies", "passes": passes, "differing": differing,
-        "streamed_bytes": streamed, "ok": differing == 0 and streamed > 0,
-    }  # fmt: skip
+        "model": "llama",
+        "placement": "poisoned slots, late copies",
+        "passes": passes,
+        "differing": differing,
+        "streamed_bytes": streamed,
+        "ok": differing == 0 and streamed > 0,
+    }
 
 
 @contextlib.contextmanager
 def _late_copies_into_poisoned_slots(machine: Machine) -> Iterator[None]:
     """Simulated devices poison and delay by themselves; real ones are made to.
 
-    A slot is poisoned on the compute stream behind the kernels of its block and before their mark is recorded, so
-    a copy that keeps the rules comes after the poison, and one that does not is overwritten by it.
+    A slot is poisoned on the compute stream behind the kernels of its block and before their mark is
+    recorded, so a copy that keeps the rules comes after the poison, and one that does not is overwritten by
+    it.
     """
     if machine.is_simulated:
         yield

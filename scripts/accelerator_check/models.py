@@ -1,4 +1,7 @@
-"""Models of chosen size with random weights, written as a user's checkpoint: config.json and safetensors shards."""
+"""Models of chosen size with random weights, written as a user's checkpoint.
+
+Config.json and safetensors shards.
+"""
 
 from __future__ import annotations
 
@@ -35,39 +38,131 @@ _COMMON = {"vocab_size": 512, "max_position_embeddings": 256, "tie_word_embeddin
 
 SHAPES: dict[str, Shape] = {
     "llama": Shape(
-        "LlamaConfig", "LlamaForCausalLM", "LlamaDecoderLayer",
-        _COMMON | {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2},
-        {"vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
-         "num_key_value_heads": 4, "tie_word_embeddings": False},
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        "LlamaDecoderLayer",
+        _COMMON
+        | {
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        },
+        {
+            "vocab_size": 32000,
+            "hidden_size": 2048,
+            "intermediate_size": 5632,
+            "num_hidden_layers": 22,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 4,
+            "tie_word_embeddings": False,
+        },
     ),
     "mixtral": Shape(
-        "MixtralConfig", "MixtralForCausalLM", "MixtralDecoderLayer",
-        _COMMON | {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
-                   "num_local_experts": 4},
-        {"vocab_size": 32000, "hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": 12, "num_attention_heads": 16,
-         "num_key_value_heads": 4, "num_local_experts": 8, "tie_word_embeddings": False},
+        "MixtralConfig",
+        "MixtralForCausalLM",
+        "MixtralDecoderLayer",
+        _COMMON
+        | {
+            "hidden_size": 128,
+            "intermediate_size": 128,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "num_local_experts": 4,
+        },
+        {
+            "vocab_size": 32000,
+            "hidden_size": 1024,
+            "intermediate_size": 3584,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 4,
+            "num_local_experts": 8,
+            "tie_word_embeddings": False,
+        },
     ),
     "t5": Shape(
-        "T5Config", "T5ForConditionalGeneration", "T5Block",
-        {"vocab_size": 512, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0},
-        {"vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 4096, "num_layers": 24, "num_heads": 16, "decoder_start_token_id": 0},
+        "T5Config",
+        "T5ForConditionalGeneration",
+        "T5Block",
+        {
+            "vocab_size": 512,
+            "d_model": 128,
+            "d_kv": 32,
+            "d_ff": 256,
+            "num_layers": 3,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+        },
+        {
+            "vocab_size": 32128,
+            "d_model": 1024,
+            "d_kv": 64,
+            "d_ff": 4096,
+            "num_layers": 24,
+            "num_heads": 16,
+            "decoder_start_token_id": 0,
+        },
     ),
     "whisper": Shape(
-        "WhisperConfig", "WhisperForConditionalGeneration", "WhisperDecoderLayer",
-        {"vocab_size": 512, "d_model": 128, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
-         "encoder_ffn_dim": 256, "decoder_ffn_dim": 256, "num_mel_bins": 16, "max_source_positions": 32, "max_target_positions": 64,
-         "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
-        {"vocab_size": 51866, "d_model": 1280, "encoder_layers": 32, "decoder_layers": 32, "encoder_attention_heads": 20,
-         "decoder_attention_heads": 20, "encoder_ffn_dim": 5120, "decoder_ffn_dim": 5120, "num_mel_bins": 128},
+        "WhisperConfig",
+        "WhisperForConditionalGeneration",
+        "WhisperDecoderLayer",
+        {
+            "vocab_size": 512,
+            "d_model": 128,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 256,
+            "decoder_ffn_dim": 256,
+            "num_mel_bins": 16,
+            "max_source_positions": 32,
+            "max_target_positions": 64,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 1,
+        },
+        {
+            "vocab_size": 51866,
+            "d_model": 1280,
+            "encoder_layers": 32,
+            "decoder_layers": 32,
+            "encoder_attention_heads": 20,
+            "decoder_attention_heads": 20,
+            "encoder_ffn_dim": 5120,
+            "decoder_ffn_dim": 5120,
+            "num_mel_bins": 128,
+        },
     ),
     # About 12 GB in bfloat16: one and a half times the resident budget that the speed section gives it.
     "large": Shape(
-        "LlamaConfig", "LlamaForCausalLM", "LlamaDecoderLayer",
-        _COMMON | {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2},
-        {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 26, "num_attention_heads": 32,
-         "num_key_value_heads": 8, "tie_word_embeddings": False},
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        "LlamaDecoderLayer",
+        _COMMON
+        | {
+            "hidden_size": 256,
+            "intermediate_size": 512,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        },
+        {
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 26,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "tie_word_embeddings": False,
+        },
     ),
-}  # fmt: skip
+}
 
 
 def checkpoint(name: str, root: Path, *, real: bool) -> Path:

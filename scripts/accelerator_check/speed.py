@@ -1,4 +1,7 @@
-"""Sections c and d: passes against the machine's own bound and against peers, and what was predicted of them."""
+"""Sections c and d: passes against the machine's own bound and against peers.
+
+And what was predicted of them.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def run(machine: Machine, root: Path) -> Iterator[dict[str, Any]]:
 
 
 def _rates(machine: Machine, folder: Path) -> dict[str, float]:
-    """Measure the link from pinned memory and four readers of the checkpoint's own files, in bytes a second."""
+    """Measure the link from pinned memory and four readers of the checkpoint's own files.
+
+    In bytes a second.
+    """
     nbytes = (256 << 20) if not machine.is_simulated else (4 << 20)
     backend = backend_for(parse_device(0))
     source, target = backend.pinned_allocate(nbytes), backend.allocate(nbytes)
@@ -121,7 +127,10 @@ def _pass_seconds(
 
 
 def _sizes(machine: Machine) -> dict[str, tuple[int, int]]:
-    """Return batch and length of a pass that waits for copies, and of one that computes longer than it copies."""
+    """Return batch and length of a pass that waits for copies.
+
+    And of one that computes longer than it copies.
+    """
     return {"one token": (1, 1), "many tokens": (8, 512) if not machine.is_simulated else (2, 16)}
 
 
@@ -158,10 +167,16 @@ def _passes(machine: Machine, folder: Path, rates: dict[str, float]) -> Iterator
             reading = rates["disk_warm"] if home == "disk" else float("inf")
             bound = max(compute[label], moved / rates["host_to_device"], moved / reading)
             row: dict[str, Any] = {
-                "what": f"{home}-homed, {label}", "seconds": seconds, "bound_seconds": bound, "over_bound": seconds / bound,
-                "moved_bytes": moved, "load_seconds": loaded, "first_pass_seconds": first,
-                "host_peak_bytes": host_peak_bytes(), "misses": model.devmap.stats().misses,
-            }  # fmt: skip
+                "what": f"{home}-homed, {label}",
+                "seconds": seconds,
+                "bound_seconds": bound,
+                "over_bound": seconds / bound,
+                "moved_bytes": moved,
+                "load_seconds": loaded,
+                "first_pass_seconds": first,
+                "host_peak_bytes": host_peak_bytes(),
+                "misses": model.devmap.stats().misses,
+            }
             binds = "compute" if bound == compute[label] else "copies"
             goal = 1.05 if binds == "compute" else 1 / 0.9
             row |= {
@@ -201,8 +216,10 @@ def _accelerate(machine: Machine, folder: Path) -> Iterator[dict[str, Any]]:
         yield {"what": "Accelerate", "ok": True, "note": "its hooks need a real device"}
         return
     total = stored_bytes(folder)
-    plan = devmap.resolve(devmap.read_config(write_config(folder, "peer", memory={0: total * 2 // 3, "cpu": 4 * total})),
-                          devmap.Inventory.from_checkpoint(folder))  # fmt: skip
+    plan = devmap.resolve(
+        devmap.read_config(write_config(folder, "peer", memory={0: total * 2 // 3, "cpu": 4 * total})),
+        devmap.Inventory.from_checkpoint(folder),
+    )
     for home in ("cpu", "disk"):
         placed = {path: (home if device == "cpu" else device) for path, device in plan.device_map.items()}
         started = time.perf_counter()
@@ -216,8 +233,12 @@ def _accelerate(machine: Machine, folder: Path) -> Iterator[dict[str, Any]]:
         for label, (batch, length) in _sizes(machine).items():
             inputs = inputs_of("llama", model, machine.device(), batch=batch, length=length)
             inputs.pop("attention_mask")
-            yield {"what": f"Accelerate, {home} offload, {label}", "seconds": _pass_seconds(model, inputs, machine, passes=3),
-                   "load_seconds": loaded, "ok": True}  # fmt: skip
+            yield {
+                "what": f"Accelerate, {home} offload, {label}",
+                "seconds": _pass_seconds(model, inputs, machine, passes=3),
+                "load_seconds": loaded,
+                "ok": True,
+            }
         del model
         gc.collect()
         machine.empty_cache()
@@ -248,8 +269,13 @@ def _group_offloading(machine: Machine, folder: Path, rates: dict[str, float]) -
     inputs.pop("attention_mask")
     seconds = _pass_seconds(model, inputs, machine, passes=3)
     moved = sum(parameter.nbytes for parameter in model.model.layers.parameters())
-    return {"what": "diffusers group offloading, one token", "seconds": seconds, "moved_bytes": moved,
-            "bound_seconds": moved / rates["host_to_device"], "ok": True}  # fmt: skip
+    return {
+        "what": "diffusers group offloading, one token",
+        "seconds": seconds,
+        "moved_bytes": moved,
+        "bound_seconds": moved / rates["host_to_device"],
+        "ok": True,
+    }
 
 
 def _predictions(machine: Machine, root: Path, folder: Path) -> Iterator[dict[str, Any]]:
@@ -264,14 +290,24 @@ def _predictions(machine: Machine, root: Path, folder: Path) -> Iterator[dict[st
         profile.setdefault("devices", {})[str(device)] = figures
     yield {"what": "doctor", "ok": True, "profile": profile}
     for home in ("cpu",):
-        config = write_config(folder, "predicted", memory={0: total * 2 // 3, home: 4 * total}, machine={"devices": profile["devices"]},
-                              workload={"batch_size": 1, "sequence_length": 1})  # fmt: skip
+        config = write_config(
+            folder,
+            "predicted",
+            memory={0: total * 2 // 3, home: 4 * total},
+            machine={"devices": profile["devices"]},
+            workload={"batch_size": 1, "sequence_length": 1},
+        )
         model: Any = devmap.load(config, progress=False)
         inputs = inputs_of("llama", model, machine.device(), batch=1, length=1)
         inputs.pop("attention_mask")
         seconds = _pass_seconds(model, inputs, machine)
         predicted = model.devmap.plan.predicted_seconds
         ratio = None if not predicted else seconds / predicted
-        yield {"what": f"predicted pass, {home}-homed", "seconds": seconds, "predicted_seconds": predicted, "ratio": ratio,
-               "ok": machine.is_simulated or (ratio is not None and 0.85 <= ratio <= 1.15)}  # fmt: skip
+        yield {
+            "what": f"predicted pass, {home}-homed",
+            "seconds": seconds,
+            "predicted_seconds": predicted,
+            "ratio": ratio,
+            "ok": machine.is_simulated or (ratio is not None and 0.85 <= ratio <= 1.15),
+        }
         model.devmap.remove()

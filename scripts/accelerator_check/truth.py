@@ -28,7 +28,10 @@ _LEAST_GAP_BYTES = 100_000_000
 
 
 def run(machine: Machine, root: Path) -> Iterator[dict[str, Any]]:
-    """Yield rows: what each device holds after loading, its peak in passes of four shapes, and a device that is too small."""
+    """Yield rows: what each device holds after loading, its peak in passes of four shapes.
+
+    And a device that is too small.
+    """
     folder = checkpoint("llama", root, real=not machine.is_simulated)
     total = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     for label, memory in (
@@ -76,9 +79,11 @@ def _measured(config: Path, label: str, machine: Machine) -> Iterator[dict[str, 
         simulated = simulate_config(config, batch_size=batch, sequence_length=length)
         expected = simulated.devices[parse_device(0)].peak_bytes
         yield {
-            "what": f"{label}: peak of {batch} x {length}", "simulated_bytes": expected, "allocated_bytes": peak,
+            "what": f"{label}: peak of {batch} x {length}",
+            "simulated_bytes": expected,
+            "allocated_bytes": peak,
             "ok": _near(expected, peak),
-        }  # fmt: skip
+        }
     model.devmap.remove()
 
 

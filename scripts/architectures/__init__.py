@@ -1,1 +1,4 @@
-"""What `make_architectures.py` is made of: builds of Transformers' classes, their trees, and what is read off them."""
+"""What `make_architectures.py` is made of.
+
+Builds of Transformers' classes, their trees, and what is read off them.
+"""

@@ -1,7 +1,10 @@
-"""Builds of Transformers' classes on the meta device: from default configs, and with one figure changed at a time.
+"""Builds of Transformers' classes on the meta device.
 
-No family is written by hand. The default config of a class is its first build; further ones change one figure
-each, so that what depends on it shows. On the meta device even the largest model takes a fraction of a second.
+From default configs, and with one figure changed at a time.
+
+No family is written by hand. The default config of a class is its first build; further ones change one
+figure each, so that what depends on it shows. On the meta device even the largest model takes a fraction of
+a second.
 """
 
 from __future__ import annotations
@@ -85,7 +88,8 @@ def _by_type() -> dict[str, tuple[str, ...]]:
 def class_names(model_type: str) -> tuple[str, ...]:
     """The classes that are built from one type of config: the base class first, then the heads.
 
-    A mapping may name a class under the type of a model whose nested config it takes: it belongs to the latter.
+    A mapping may name a class under the type of a model whose nested config it takes: it belongs to the
+    latter.
     """
     module = model_type_to_module_name(model_type)
     candidates = dict.fromkeys(_by_type().get(model_type, ()))

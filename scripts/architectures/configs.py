@@ -1,4 +1,7 @@
-"""What a config class adds to a `config.json`: defaults, other names of figures, figures worked out from others."""
+"""What a config class adds to a `config.json`.
+
+Defaults, other names of figures, figures worked out from others.
+"""
 
 from __future__ import annotations
 

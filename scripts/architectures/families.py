@@ -89,7 +89,10 @@ def _parts_of_others(
 
 
 def _reference(node: Node, model_type: str, class_name: str) -> tuple[str, str] | None:
-    """How another table names a part: the path of its config and the mapping, or "" and a class of this family."""
+    """How another table names a part.
+
+    The path of its config and the mapping, or "" and a class of this family.
+    """
     if not is_pretrained(node):
         return None
     if node.scope == "":

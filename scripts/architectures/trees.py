@@ -1,7 +1,7 @@
 """A model as a tree of templates, and several builds of one class merged into one tree.
 
-Numbered children are one template, `*`. Where builds or numbers differ in class, the classes stand side by side;
-what some of them lack is optional.
+Numbered children are one template, `*`. Where builds or numbers differ in class, the classes stand side by
+side; what some of them lack is optional.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def _config(tmp_path: Path, folder: Path, *, on_device: str = "45KB", **model: s
     path = tmp_path / "model.devmap.yaml"
     path.write_text(
         f"version: 1\nmodel: {{checkpoint: {folder}{more}}}\n"
-        f"max_memory: {{0: {on_device}, cpu: 20KB, disk: 1GB}}\noffload: {{folder: {tmp_path / 'offload'}}}\n",
+        f"max_memory: {{0: {on_device}, cpu: 20KB, disk: 1GB}}\noffload: "
+        f"{{folder: {tmp_path / 'offload'}}}\n",
         encoding="utf-8",
     )
     return path

@@ -23,9 +23,17 @@ def make(folder: Path, *names: str) -> None:
 def test_configs_are_found_in_folders_and_nothing_else(tmp_path: Path) -> None:
     make(
         tmp_path,
-        "b.devmap.yaml", "a/c.devmap.yml", "a/c.devmap.lock.yaml", "a/c.manifest.yaml", "a/other.yaml", ".hidden/d.devmap.yaml",
-        "a/.e.devmap.yaml", "env/pyvenv.cfg", "env/lib/f.devmap.yaml", "node_modules/g.devmap.yaml",
-    )  # fmt: skip
+        "b.devmap.yaml",
+        "a/c.devmap.yml",
+        "a/c.devmap.lock.yaml",
+        "a/c.manifest.yaml",
+        "a/other.yaml",
+        ".hidden/d.devmap.yaml",
+        "a/.e.devmap.yaml",
+        "env/pyvenv.cfg",
+        "env/lib/f.devmap.yaml",
+        "node_modules/g.devmap.yaml",
+    )
     found = [path.removeprefix(f"{tmp_path}/") for path in find_configs([tmp_path])]
     assert found == ["a/c.devmap.yml", "b.devmap.yaml"]
 

@@ -256,7 +256,7 @@ def test_schema_is_the_published_file() -> None:
     assert json.loads(devmap_command("schema").stdout) == published
 
 
-# --- run --------------------------------------------------------------------------------------------------------------
+# --- run
 
 
 def test_run_loads_streams_and_prints_counters(minilm_folder: Path) -> None:

@@ -39,9 +39,14 @@ BY_CHECKPOINT = HEAD + "model: {checkpoint: ./tiny}\nmax_memory: {0: 2GB}\n"
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     config = LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
@@ -117,17 +122,29 @@ def tied_apart() -> None:
     write_manifest(devmap.Inventory.from_module(model), Path("tied.manifest.yaml"))
     write(
         HEAD
-        + "model: {manifest: tied.manifest.yaml}\ndevice_map: {first: 0, second: 1}\nmax_memory: {0: 1MB, 1: 1MB}\n"
+        + (
+            "model: {manifest: tied.manifest.yaml}\ndevice_map: {first: 0, "
+            "second: 1}\nmax_memory: {0: 1MB, 1: 1MB}\n"
+        )
     )
 
 
 def misshapen() -> None:
-    # Shapes are taken from the headers. A live module alone knows others; it is asked where the table does not settle
-    # the class, as it does not settle Marian's position tables.
+    # Shapes are taken from the headers. A live module alone knows others; it is asked where the table does
+    # not settle the class, as it does not settle Marian's position tables.
     config = MarianConfig(
-        vocab_size=32, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=16, pad_token_id=0, decoder_start_token_id=0,
-    )  # fmt: skip
+        vocab_size=32,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=16,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+    )
     shutil.rmtree("tiny")
     MarianMTModel(config).save_pretrained("tiny")
     write(BY_CHECKPOINT)

@@ -1,4 +1,7 @@
-"""What a stranger's pull request may bring: each file ends in findings, soon, and with nothing that a log would obey."""
+"""What a stranger's pull request may bring.
+
+Each file ends in findings, soon, and with nothing that a log would obey.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ HUGE = 9223372036854775807
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a small model, a FIFO and a link to a device without an end."""
     (tmp_path / "m.manifest.yaml").write_text(
-        f'version: 1\nmodules: {{"": M, {"a" * 200}: Linear}}\ntensors: {{{"a" * 200}.weight: "float32[2, 2]"}}\n'
+        f'version: 1\nmodules: {{"": M, {"a" * 200}: Linear}}\ntensors: '
+        f'{{{"a" * 200}.weight: "float32[2, 2]"}}\n'
     )
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "zero").symlink_to("/dev/zero")
@@ -210,7 +214,10 @@ NASTY = "x\n::error::boom\x1b[31m\u202e\x07.devmap.yaml"
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_nothing_that_a_log_would_obey_is_printed(folder: Path, format_name: str) -> None:
-    pack = 'rules: [{code: ABC001, message: "m\\n::error::x\\u202e", help: "h\\n  ::error::x\\u202e", schema: false}]\n'
+    pack = (
+        'rules: [{code: ABC001, message: "m\\n::error::x\\u202e", help: "h\\n '
+        ' ::error::x\\u202e", schema: false}]\n'
+    )
     (folder / "p.yaml").write_text("version: 1\n" + pack.replace("schema: false", "schema: {not: {}}"))
     (folder / NASTY).write_text(
         MANIFEST + "policies: [p.yaml]\nbogus\u202e: 1 # devmap: ignore[DM101] \u202ereason\n"

@@ -41,7 +41,8 @@ def test_diff_writes_a_page(tmp_path: Path) -> None:
 def test_simulate_adds_memory_from_module_to_module(tmp_path: Path, minilm_folder: Path) -> None:
     config = tmp_path / "m.devmap.yaml"
     config.write_text(
-        f"version: 1\nmodel: {{checkpoint: {minilm_folder}}}\ndevice_map: auto\nmax_memory: {{0: 60MB, 1: 60MB}}\n",
+        f"version: 1\nmodel: {{checkpoint: {minilm_folder}}}\ndevice_map: "
+        f"auto\nmax_memory: {{0: 60MB, 1: 60MB}}\n",
         encoding="utf-8",
     )
     page = tmp_path / "sim.html"

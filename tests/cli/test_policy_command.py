@@ -17,7 +17,8 @@ rules:
     name: room
     over: plan
     message: less than 10% of an accelerator is kept free
-    schema: {{properties: {{accelerators: {{additionalProperties: {{properties: {{{name}: {{minimum: 10}}}}}}}}}}}}
+    schema:
+      properties: {{accelerators: {{additionalProperties: {{properties: {{{name}: {{minimum: 10}}}}}}}}}}
     good: [{{accelerators: {{'0': {{kept_free_percent: 20}}}}}}]
     bad: [{{accelerators: {{'0': {{kept_free_percent: {bad}}}}}}}]
 """
@@ -52,7 +53,7 @@ def test_a_misspelt_property_is_a_fault_of_the_pack_with_its_place() -> None:
     outcome = devmap_command("policy", "test", "team.yaml")
     assert outcome.status == 1
     assert (
-        "team.yaml:8:78: DM602 the plan has no 'kept_free_procent'; did you mean 'kept_free_percent'?"
+        "team.yaml:9:71: DM602 the plan has no 'kept_free_procent'; did you mean 'kept_free_percent'?"
         in outcome.stdout
     )
     Path(EXAMPLE.name).write_bytes(EXAMPLE.read_bytes())

@@ -14,7 +14,10 @@ POLICY = """\
 version: 1
 name: team
 rules:
-  - {code: ACME001, name: one-device, message: one device only, schema: {properties: {max_memory: {maxProperties: 1}}}}
+  - code: ACME001
+    name: one-device
+    message: one device only
+    schema: {properties: {max_memory: {maxProperties: 1}}}
 """
 
 
@@ -22,7 +25,10 @@ rules:
 def folder(tmp_path: Path) -> Path:
     shutil.copy(VALIDATORS / "example.manifest.yaml", tmp_path)
     (tmp_path / "team.policy.yaml").write_text(POLICY, encoding="utf-8")
-    text = "version: 1\nmodel: {manifest: example.manifest.yaml}\nmax_memory: {0: 3GB, 1: 3GB}\ndevice_map: balanced\n"
+    text = (
+        "version: 1\nmodel: {manifest: example.manifest.yaml}\nmax_memory: "
+        "{0: 3GB, 1: 3GB}\ndevice_map: balanced\n"
+    )
     (tmp_path / "plain.devmap.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "team.devmap.yaml").write_text(text + "policies: [./team.policy.yaml]\n", encoding="utf-8")
     return tmp_path

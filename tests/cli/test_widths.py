@@ -77,7 +77,8 @@ def test_every_line_fits_and_no_figure_loses_its_unit(
         parted = re.search(r"\d$", line) and re.match(r"\s*((?:[KMGT]i?)?B|[mu]?s)\b", following)
         assert not parted, f"{line}\n{following}"
     for line in lines:
-        # A place is one word, for terminals that open it; a source line and an example are shown as they stand.
+        # A place is one word, for terminals that open it; a source line and an example are shown as they
+        # stand.
         if re.match(r"\s*(-->|\d+ \|)", line) or (words[0] == "explain" and line.startswith("    ")):
             continue
         assert len(line) <= columns, line

@@ -84,7 +84,8 @@ def test_the_rules_of_a_policy_are_explained_by_its_name_or_path() -> None:
     assert built_in.status == 0
     assert "PRD001 no-disk (error)" in built_in.stdout
     Path("team.yaml").write_text(
-        "version: 1\nname: team\nrules:\n  - {code: TEAM001, name: no-training, severity: error, over: config,\n"
+        "version: 1\nname: team\nrules:\n  - {code: TEAM001, name: "
+        "no-training, severity: error, over: config,\n"
         "     message: we do not train, schema: {properties: {workload: false}}}\n"
     )
     own = devmap_command("explain", "./team.yaml")

@@ -29,7 +29,10 @@ def test_a_comment_names_rules_and_a_reason() -> None:
 
 
 def test_a_comment_for_the_file_counts_at_its_head() -> None:
-    text = "# a licence\n\n#devmap:ignore-file[DM4]\n---\n# devmap: ignore-file[DM2] two\na: 1\n# devmap: ignore-file[DM3]\n"
+    text = (
+        "# a licence\n\n#devmap:ignore-file[DM4]\n---\n# devmap: ignore-file[DM2] "
+        "two\na: 1\n# devmap: ignore-file[DM3]\n"
+    )
     assert [(line, words, head) for line, _, words, _, _, head in read(text)] == [
         (3, ("DM4",), True),
         (5, ("DM2",), True),

@@ -14,7 +14,10 @@ from devmap.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from devmap.config.document import Document
 
-BASE = "version: 1\nmodel: {checkpoint: ./weights, manifest: m.yaml}\nmax_memory: {0: 20GB, cpu: 100GB}\npolicies: [production, ./own.yaml]\n"
+BASE = (
+    "version: 1\nmodel: {checkpoint: ./weights, manifest: m.yaml}\nmax_memory: {0: 20GB, "
+    "cpu: 100GB}\npolicies: [production, ./own.yaml]\n"
+)
 GPU = Device(Tier.ACCELERATOR, 0)
 
 

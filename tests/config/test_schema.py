@@ -98,13 +98,17 @@ parts: dict[str, st.SearchStrategy[Any]] = {
     "headroom": st.none() | amount | by_one_device(amount),
     "no_split_module_classes": st.none() | st.lists(words, max_size=2),
     "workload": st.none() | st.sampled_from(["inference", "training", "server"]) | workloads,
-    "offload": st.fixed_dictionaries({}, optional={"folder": words, "buffers": st.booleans(), "host_memory": size}),
+    "offload": st.fixed_dictionaries(
+        {}, optional={"folder": words, "buffers": st.booleans(), "host_memory": size}
+    ),
     "policies": st.lists(words, max_size=2),
     "objective": st.sampled_from(["latency", "throughput"]),
-    "machine": st.none() | st.just("2x4090") | st.fixed_dictionaries({}, optional={"name": words, "devices": by_one_device(rates)}),
+    "machine": st.none()
+    | st.just("2x4090")
+    | st.fixed_dictionaries({}, optional={"name": words, "devices": by_one_device(rates)}),
     "same_device": st.lists(st.lists(path, max_size=2), max_size=2),
     "forbid": by_one_device(st.lists(path, max_size=2)),
-}  # fmt: skip
+}
 models = st.fixed_dictionaries(
     {}, optional={"checkpoint": words, "manifest": words, "factory": st.just("pkg.mod:build"), "dtype": dtype}
 )

@@ -111,7 +111,8 @@ def faults(text: str) -> list[tuple[str, int, int, str, str]]:
                 3,
                 14,
                 (
-                    "'gpu' is not a valid device; expected an index such as 0, 'cpu', 'disk' or a torch device such as "
+                    "'gpu' is not a valid device; expected an index such as 0, "
+                    "'cpu', 'disk' or a torch device such as "
                     "'cuda:0'"
                 ),
                 "did you mean 0?",

@@ -22,15 +22,77 @@ CONFIGS = sorted(
 )
 
 SCALARS = st.sampled_from(
-    [None, True, False, 0, 1, -1, 2_000_000, 1.5, -0.0, float("inf"), float("nan"), "", "0", "1", "cpu", "disk", "cuda:1", "20GB", "15%",
-     "8gb", "auto", "balanced", "server", "training", "adamw", "bf16", "torch.float16", "bfloat17", "latency", "a.b:c", "a.b", "2x4090",
-     "model.layers[0-3]", "model.layers[3-0]", "model.*.mlp", "no such word"]
-)  # fmt: skip
+    [
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        2_000_000,
+        1.5,
+        -0.0,
+        float("inf"),
+        float("nan"),
+        "",
+        "0",
+        "1",
+        "cpu",
+        "disk",
+        "cuda:1",
+        "20GB",
+        "15%",
+        "8gb",
+        "auto",
+        "balanced",
+        "server",
+        "training",
+        "adamw",
+        "bf16",
+        "torch.float16",
+        "bfloat17",
+        "latency",
+        "a.b:c",
+        "a.b",
+        "2x4090",
+        "model.layers[0-3]",
+        "model.layers[3-0]",
+        "model.*.mlp",
+        "no such word",
+    ]
+)
 KEYS = st.sampled_from(
-    [*PlacementConfig.model_fields, "checkpoint", "manifest", "factory", "dtype", "kind", "batch_size", "sequence_length", "kv_cache_dtype",
-     "optimizer", "trainable", "folder", "buffers", "host_memory", "default", "devices", "name", "memory", "flops", "memory_bandwidth",
-     "disk", "0", "cuda:1", "cpu", "", "model.norm", "bfloat16", "verison"]
-)  # fmt: skip
+    [
+        *PlacementConfig.model_fields,
+        "checkpoint",
+        "manifest",
+        "factory",
+        "dtype",
+        "kind",
+        "batch_size",
+        "sequence_length",
+        "kv_cache_dtype",
+        "optimizer",
+        "trainable",
+        "folder",
+        "buffers",
+        "host_memory",
+        "default",
+        "devices",
+        "name",
+        "memory",
+        "flops",
+        "memory_bandwidth",
+        "disk",
+        "0",
+        "cuda:1",
+        "cpu",
+        "",
+        "model.norm",
+        "bfloat16",
+        "verison",
+    ]
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
@@ -40,13 +102,20 @@ DEVICES = st.sampled_from(["0", "1", "cuda:2", "cpu", "disk"])
 SIZES = st.sampled_from([0, 7, "20GB", "1.5 GiB", "90%"])
 PATHS = st.sampled_from(["", "model", "model.layers[0-3]", "model.*.mlp"])
 RIGHT = {
-    "model": st.fixed_dictionaries({}, optional={"manifest": st.just("m.yaml"), "dtype": st.sampled_from(["bf16", "float32"])}),
-    "device_map": st.sampled_from(["auto", 0, "cpu"]) | st.dictionaries(PATHS, DEVICES | st.just("balanced"), max_size=3),
+    "model": st.fixed_dictionaries(
+        {}, optional={"manifest": st.just("m.yaml"), "dtype": st.sampled_from(["bf16", "float32"])}
+    ),
+    "device_map": st.sampled_from(["auto", 0, "cpu"])
+    | st.dictionaries(PATHS, DEVICES | st.just("balanced"), max_size=3),
     "max_memory": st.none() | st.dictionaries(DEVICES, SIZES, max_size=3),
     "headroom": SIZES | st.dictionaries(DEVICES, SIZES, max_size=2),
-    "workload": st.sampled_from(["inference", {"kind": "training", "batch_size": 4, "trainable": ["model"], "optimizer": "lion"}]),
+    "workload": st.sampled_from(
+        ["inference", {"kind": "training", "batch_size": 4, "trainable": ["model"], "optimizer": "lion"}]
+    ),
     "offload": st.sampled_from([{}, {"folder": "x", "buffers": True, "host_memory": "2GB"}]),
-    "machine": st.sampled_from(["2x4090", {"devices": {"0": {"memory": "24GB", "disk": 1.5, "flops": {"bf16": 1e12}}}}]),
+    "machine": st.sampled_from(
+        ["2x4090", {"devices": {"0": {"memory": "24GB", "disk": 1.5, "flops": {"bf16": 1e12}}}}]
+    ),
     "no_split_module_classes": st.lists(st.just("Block"), max_size=2),
     "objective": st.sampled_from(["latency", "throughput"]),
     "profiles": st.just({"a": {"anything": [1, {"b": None}]}}),
@@ -54,7 +123,7 @@ RIGHT = {
     "same_device": st.lists(st.lists(PATHS, max_size=2), max_size=2),
     "forbid": st.dictionaries(DEVICES, st.lists(PATHS, max_size=2), max_size=2),
     "extends": st.none() | st.just("base.devmap.yaml"),
-}  # fmt: skip
+}
 
 
 def by_pydantic(values: object) -> PlacementConfig | None:

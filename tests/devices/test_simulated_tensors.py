@@ -97,7 +97,9 @@ OPERATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "matmul": lambda x: x @ x.transpose(-1, -2),
     "einsum": lambda x: torch.einsum("bij,bkj->bik", x, x),
     "attention": lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None], is_causal=True),
-    "masked attention": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=(x @ x.transpose(1, 2)) > 0),
+    "masked attention": lambda x: F.scaled_dot_product_attention(
+        x, x, x, attn_mask=(x @ x.transpose(1, 2)) > 0
+    ),
     "layer norm": lambda x: F.layer_norm(x, (8,)),
     "conv1d": lambda x: F.conv1d(x, x[:, :, :3].contiguous()[:, :6], padding=1),
     "conv2d": lambda x: F.conv2d(x[None], x[:2, None, :3, :3].expand(2, 4, 3, 3)),
@@ -131,7 +133,7 @@ OPERATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "embedding bag": lambda x: F.embedding_bag(torch.tensor([[0, 1], [2, 3]]).to(x.device), x[0]),
     "embedding": lambda x: F.embedding(torch.tensor([[0, 1], [2, 3]]).to(x.device), x[0]),
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

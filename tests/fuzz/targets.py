@@ -1,6 +1,9 @@
-"""What is fuzzed: one function for each kind of file that strangers write, from bytes to a result or a `DevmapError`.
+"""What is fuzzed: one function for each kind of file that strangers write.
 
-Whatever else comes out of one is a find. Both drivers use them: hypothesis in `make test`, atheris by `make fuzz`.
+From bytes to a result or a `DevmapError`.
+
+Whatever else comes out of one is a find. Both drivers use them: hypothesis in `make test`, atheris by `make
+fuzz`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ _SECONDS = 30.0
 
 
 def server_command() -> list[str]:
-    """The server on PATH, or the one in a folder of the system's temporary files, where npm installs it once."""
+    """The server on PATH, or the one in a folder of the system's temporary files.
+
+    Where npm installs it once.
+    """
     found = shutil.which("yaml-language-server")
     if found is not None:
         return [found, "--stdio"]
@@ -28,7 +31,10 @@ def server_command() -> list[str]:
     program = folder / "node_modules" / ".bin" / "yaml-language-server"
     if not program.exists():
         npm = shutil.which("npm")
-        needs = "this test runs the real yaml-language-server: put it on PATH, or have Node.js with npm and a registry that it reaches"
+        needs = (
+            "this test runs the real yaml-language-server: put it on PATH, or have "
+            "Node.js with npm and a registry that it reaches"
+        )
         assert npm is not None, f"npm is not installed; {needs}"
         folder.mkdir(parents=True, exist_ok=True)
         command = [

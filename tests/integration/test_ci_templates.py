@@ -238,13 +238,24 @@ def test_the_gitlab_job_installs_checks_and_writes_the_code_quality_report(
 
 
 LIGHT = (
-    ("validate", "x.devmap.yaml"), ("plan", "x.devmap.yaml"), ("resolve", "x.devmap.yaml"), ("resolve", "x.devmap.yaml", "--lock"),
-    ("diff", "x.devmap.yaml", "x.devmap.yaml"), ("inspect", "llama-3-70b.manifest.yaml"), ("rules",), ("explain", "DM201"), ("schema",),
-)  # fmt: skip
+    ("validate", "x.devmap.yaml"),
+    ("plan", "x.devmap.yaml"),
+    ("resolve", "x.devmap.yaml"),
+    ("resolve", "x.devmap.yaml", "--lock"),
+    ("diff", "x.devmap.yaml", "x.devmap.yaml"),
+    ("inspect", "llama-3-70b.manifest.yaml"),
+    ("rules",),
+    ("explain", "DM201"),
+    ("schema",),
+)
 HEAVY = (
-    ("plan", "bare.devmap.yaml"), ("resolve", "bare.devmap.yaml"), ("diff", "bare.devmap.yaml", "bare.devmap.yaml"), ("doctor",),
-    ("simulate", "x.devmap.yaml"), ("run", "x.devmap.yaml"),
-)  # fmt: skip
+    ("plan", "bare.devmap.yaml"),
+    ("resolve", "bare.devmap.yaml"),
+    ("diff", "bare.devmap.yaml", "bare.devmap.yaml"),
+    ("doctor",),
+    ("simulate", "x.devmap.yaml"),
+    ("run", "x.devmap.yaml"),
+)
 
 
 @pytest.mark.parametrize("command", LIGHT, ids=" ".join)

@@ -122,7 +122,10 @@ def test_hovering_over_a_key_shows_its_description(
 ) -> None:
     path = folder / "hover.devmap.yaml"
     modeline = (folder / "bad.devmap.yaml").read_text(encoding="utf-8").splitlines(keepends=True)[0]
-    text = "version: 1\nmodel:\n  checkpoint: a\n  dtype: bfloat16\ndevice_map: balanced\nmax_memory: {0: 8GB}\nworkload: server\n"
+    text = (
+        "version: 1\nmodel:\n  checkpoint: a\n  dtype: bfloat16\ndevice_map: "
+        "balanced\nmax_memory: {0: 8GB}\nworkload: server\n"
+    )
     path.write_text(modeline + text, encoding="utf-8")
     server.open(path)
     assert says in server.at("hover", path, after)["contents"]["value"]

@@ -13,18 +13,25 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 MANIFEST = EXAMPLES / "llama-3-70b.manifest.yaml"
-GOOD = f"version: 1\nmodel: {{manifest: {MANIFEST}}}\nmax_memory: {{0: 80GB, 1: 80GB, cpu: 20GB}}\nheadroom: 5%\n"
+GOOD = (
+    f"version: 1\nmodel: {{manifest: {MANIFEST}}}\nmax_memory: "
+    f"{{0: 80GB, 1: 80GB, cpu: 20GB}}\nheadroom: 5%\n"
+)
 
 _SCRIPT = """
 import sys
 from pydantic import BaseModel
 made = []
 whole = BaseModel.model_json_schema.__func__
-BaseModel.model_json_schema = classmethod(lambda cls, *a, **k: (made.append(cls.__name__), whole(cls, *a, **k))[1])
+def counted(cls, *a, **k):
+    made.append(cls.__name__)
+    return whole(cls, *a, **k)
+BaseModel.model_json_schema = classmethod(counted)
 from devmap.cli.main import cli
 status = cli.main({arguments!r}, standalone_mode=False)
 watched = ("torch", "transformers", "numpy", "rich", "jsonschema", "xml.sax", "click.shell_completion")
-print("LOADED", sorted(name for name in watched if name in sys.modules), "SCHEMAS", sorted(set(made)), "STATUS", status)
+loaded = sorted(name for name in watched if name in sys.modules)
+print("LOADED", loaded, "SCHEMAS", sorted(set(made)), "STATUS", status)
 """
 
 

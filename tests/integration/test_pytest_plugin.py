@@ -56,7 +56,10 @@ def test_a_config_can_be_named_by_its_node(project: pytest.Pytester) -> None:
 
 
 def test_without_the_option_nothing_of_devmap_is_loaded(project: pytest.Pytester) -> None:
-    own = "import sys\ndef test_own():\n    assert {name for name in sys.modules if name.startswith('devmap')} <= {allowed}\n"
+    own = (
+        "import sys\ndef test_own():\n    assert {name for name in sys.modules "
+        "if name.startswith('devmap')} <= {allowed}\n"
+    )
     text = (
         own.replace("{allowed}", "{'devmap', 'devmap.pytest_plugin'}")
         + "    assert not {'pydantic', 'yaml', 'torch'} & set(sys.modules)\n"

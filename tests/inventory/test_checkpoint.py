@@ -189,6 +189,9 @@ def test_absent_and_empty_checkpoints_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_reading_headers_never_imports_torch() -> None:
-    code = "import sys; import devmap.inventory.reader, devmap.inventory.manifest, devmap.inventory.hub; print('torch' in sys.modules)"
+    code = (
+        "import sys; import devmap.inventory.reader, devmap.inventory.manifest, "
+        "devmap.inventory.hub; print('torch' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -11,9 +11,16 @@ from devmap.inventory.manifest import read_manifest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZES = {
-    "all-minilm-l6-v2": 0.09, "bloom-176b": 352.5, "gpt-j-6b": 24.2, "gpt2-xl": 6.2, "llama-2-7b": 13.5, "llama-3-70b": 141.1,
-    "mixtral-8x7b": 93.4, "t5-11b": 45.2, "whisper-large-v3": 3.1,
-}  # fmt: skip
+    "all-minilm-l6-v2": 0.09,
+    "bloom-176b": 352.5,
+    "gpt-j-6b": 24.2,
+    "gpt2-xl": 6.2,
+    "llama-2-7b": 13.5,
+    "llama-3-70b": 141.1,
+    "mixtral-8x7b": 93.4,
+    "t5-11b": 45.2,
+    "whisper-large-v3": 3.1,
+}
 """GB of the public checkpoints."""
 
 

@@ -132,9 +132,19 @@ def hqq(name: str, weight: torch.Tensor) -> Tensors:
     """The state dict of hqq 0.2.8's `HQQLinear` in 4 bits: numbers, scales, and each setting as a tensor."""
     groups = weight.numel() // 64
     settings = {
-        "nbits": 4, "group_size": 64, "axis": 1, "view_as_float": 0, "quant_scale": 0, "quant_zero": 0, "offload_meta": 0,
-        "encoded_state_dict": 1, "stores_quant_config": 1, "channel_wise": 1, "optimize": 1, "round_zero": 1,
-    }  # fmt: skip
+        "nbits": 4,
+        "group_size": 64,
+        "axis": 1,
+        "view_as_float": 0,
+        "quant_scale": 0,
+        "quant_zero": 0,
+        "offload_meta": 0,
+        "encoded_state_dict": 1,
+        "stores_quant_config": 1,
+        "channel_wise": 1,
+        "optimize": 1,
+        "round_zero": 1,
+    }
     return {
         f"{name}.W_q": torch.zeros(groups // 2, 64, dtype=torch.uint8),
         f"{name}.scale": torch.ones(groups, 1, dtype=torch.bfloat16),
@@ -174,7 +184,12 @@ METHODS: dict[str, tuple[Callable[[str, torch.Tensor], Tensors], dict[str, Any],
     "awq": (awq, {"quant_method": "awq", "bits": 4, "group_size": 32}, "4-bit AWQ, groups of 32"),
     "nf4": (
         nf4,
-        {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+        {
+            "quant_method": "bitsandbytes",
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+        },
         "4-bit bitsandbytes nf4, double quantised",
     ),
     "int8": (int8, {"quant_method": "bitsandbytes", "load_in_8bit": True}, "8-bit bitsandbytes int8"),
@@ -213,7 +228,10 @@ METHODS: dict[str, tuple[Callable[[str, torch.Tensor], Tensors], dict[str, Any],
     ),
     "torchao": (
         torchao,
-        {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_data": {}}}},
+        {
+            "quant_method": "torchao",
+            "quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_data": {}}},
+        },
         "torchao Int8WeightOnly",
     ),
     "hqq": (
@@ -224,16 +242,21 @@ METHODS: dict[str, tuple[Callable[[str, torch.Tensor], Tensors], dict[str, Any],
     "aqlm": (aqlm, {"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 10}, "AQLM 1x10"),
     "eetq": (eetq, {"quant_method": "eetq", "weights": "int8"}, "EETQ int8"),
     "bitnet": (bitnet, {"quant_method": "bitnet"}, "BitNet"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama")
     config = LlamaConfig(
-        vocab_size=64, hidden_size=IN, intermediate_size=OUT, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=64,
+        hidden_size=IN,
+        intermediate_size=OUT,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     return folder
 
@@ -299,9 +322,17 @@ def test_experts_that_are_quantised_one_by_one_count_as_stored(
 ) -> None:
     monkeypatch.setenv("DEVMAP_CACHE", str(tmp_path / "cache"))
     config = Qwen3MoeConfig(
-        vocab_size=64, hidden_size=IN, intermediate_size=OUT, moe_intermediate_size=64, num_hidden_layers=1,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=16, num_experts=2, num_experts_per_tok=1,
-    )  # fmt: skip
+        vocab_size=64,
+        hidden_size=IN,
+        intermediate_size=OUT,
+        moe_intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_experts=2,
+        num_experts_per_tok=1,
+    )
     Qwen3MoeForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "plain")
     folder = quantised(tmp_path / "plain", tmp_path / method, method)
     inventory = read_checkpoint(folder, through_transformers=when)
@@ -386,9 +417,17 @@ def test_experts_in_mxfp4_count_as_stored(tmp_path: Path) -> None:
     from transformers import GptOssConfig, GptOssForCausalLM  # noqa: PLC0415 - this test alone
 
     config = GptOssConfig(
-        vocab_size=64, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=16, num_local_experts=4, num_experts_per_tok=2, layer_types=["sliding_attention", "full_attention"],
-    )  # fmt: skip
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        layer_types=["sliding_attention", "full_attention"],
+    )
     GptOssForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path)
     tensors: Tensors = {}
     for name, tensor in load_file(tmp_path / "model.safetensors").items():

@@ -203,7 +203,8 @@ def test_places_are_counted_as_the_protocol_does_after_characters_outside_of_the
 ) -> None:
     async def story(one: Editor) -> None:
         (found,) = await one.open(CONFIG.replace("{0: 23GB,", "{0: '\U0001f600',"))
-        # A smiley is one code point and two UTF-16 units, so the string ends two units after its quote began, and one.
+        # A smiley is one code point and two UTF-16 units, so the string ends two units after its quote
+        # began, and one.
         assert found.range == lsp.Range(lsp.Position(6, 16), lsp.Position(6, 20))
 
     talk(folder, story)

@@ -79,7 +79,10 @@ def torn(model: nn.Module, placed: Mapping[str, int | str | None], whole: Collec
 
 @st.composite
 def modules(draw: st.DrawFn) -> nn.Module:
-    """Random trees: parameters and buffers on split modules, names that are prefixes of others, ties across the tree."""
+    """Random trees: parameters and buffers on split modules, names that are prefixes of others.
+
+    Ties across the tree.
+    """
 
     def grow(depth: int) -> nn.Module:
         module = draw(st.sampled_from([Block, Other]))()

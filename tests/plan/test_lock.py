@@ -86,7 +86,8 @@ from devmap.plan.lock import write_lock
 from devmap.planning.resolve import resolve
 model = decoder(8)
 named = Tensor("schicht_\\u00fc.weight", (9,), "uint8")
-model = Inventory({**model.modules, "schicht_\\u00fc": "Linear"}, {**model.tensors, named.name: named}, (), ("Block",))
+tensors = {**model.tensors, named.name: named}
+model = Inventory({**model.modules, "schicht_\\u00fc": "Linear"}, tensors, (), ("Block",))
 plan = resolve(config(device_map="balanced", max_memory={0: 900, 1: 900, "cpu": 900, "disk": 9000}), model)
 write_lock(plan, Path(sys.argv[2]))
 """

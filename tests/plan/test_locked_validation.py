@@ -1,4 +1,7 @@
-"""`devmap validate --locked` tells stale, hand-edited, foreign, damaged and missing locks apart, for each profile its own."""
+"""`devmap validate --locked` tells stale, hand-edited, foreign, damaged and missing locks apart.
+
+For each profile its own.
+"""
 
 from __future__ import annotations
 

@@ -24,9 +24,14 @@ def chain(*sizes: int, ties: tuple[tuple[str, ...], ...] = (), whole: tuple[str,
 
 
 LLAMA = {
-    "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "max_position_embeddings": 64, "vocab_size": 32,
-}  # fmt: skip
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "vocab_size": 32,
+}
 
 
 def decoder(layers: int = 4, *, model_type: str = "llama", **figures: Any) -> Inventory:
@@ -56,7 +61,10 @@ KINDS: tuple[TensorKind, ...] = ("parameter", "parameter", "buffer")
 
 @st.composite
 def inventories(draw: st.DrawFn) -> Inventory:
-    """Random module trees: direct tensors on split modules, buffers, empty tensors, ties across the tree, whole classes."""
+    """Random module trees: direct tensors on split modules, buffers, empty tensors, ties across the tree.
+
+    Whole classes.
+    """
     modules: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
     kinds = st.sampled_from(["Block", "Leaf", "Other"])

@@ -37,9 +37,15 @@ def test_plan_and_run_hold_the_same(tmp_path: Any, cpu: str) -> None:
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=100, max_position_embeddings=64, tie_word_embeddings=False,
-    )  # fmt: skip
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=100,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+    )
     plain: Any = LlamaForCausalLM(config).eval()
     plain.save_pretrained(tmp_path / "llama")
     path = tmp_path / "x.devmap.yaml"

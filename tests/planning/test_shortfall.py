@@ -89,28 +89,47 @@ CASES: dict[str, tuple[dict[str, Any], Inventory, str]] = {
     "raise": ({"max_memory": {0: 10}}, chain(8, 8), "raise max_memory of device 0 by 6 B (6 bytes)"),
     "offer cpu": ({"max_memory": {0: 10}}, chain(8, 8), "offer cpu in max_memory with"),
     "offer disk": ({"max_memory": {0: 10}}, chain(8, 8), "offer disk in max_memory with"),
-    "all accelerators": ({"max_memory": dict.fromkeys(range(4), 10)}, chain(*[8] * 8), ("give every "
-                                                                                       "accelerator 6 B "
-                                                                                       "(6 bytes) more")),
-    "headroom": (
-        {"max_memory": {0: 20, "cpu": 0, "disk": 0}, "headroom": "50%", "device_map": "auto"}, chain(8, 8), "leave 5% of each device free"
+    "all accelerators": (
+        {"max_memory": dict.fromkeys(range(4), 10)},
+        chain(*[8] * 8),
+        ("give every accelerator 6 B (6 bytes) more"),
     ),
-    "dtype": ({"max_memory": {0: 20, "cpu": 0, "disk": 0}}, halves(16, 16), ("run the model in bfloat16 "
-                                                                            "(model.dtype)")),
+    "headroom": (
+        {"max_memory": {0: 20, "cpu": 0, "disk": 0}, "headroom": "50%", "device_map": "auto"},
+        chain(8, 8),
+        "leave 5% of each device free",
+    ),
+    "dtype": (
+        {"max_memory": {0: 20, "cpu": 0, "disk": 0}},
+        halves(16, 16),
+        ("run the model in bfloat16 (model.dtype)"),
+    ),
     "batch": (
-        {"max_memory": {0: 300_000, "cpu": 0, "disk": 0}, "workload": BATCH}, decoder(4), "lower workload.batch_size from 16 to"
+        {"max_memory": {0: 300_000, "cpu": 0, "disk": 0}, "workload": BATCH},
+        decoder(4),
+        "lower workload.batch_size from 16 to",
     ),
     "sequence": (
-        {"max_memory": {0: 20_000, "cpu": 0, "disk": 0}, "workload": {"sequence_length": 1024}}, decoder(4),
+        {"max_memory": {0: 20_000, "cpu": 0, "disk": 0}, "workload": {"sequence_length": 1024}},
+        decoder(4),
         "lower workload.sequence_length from 1,024 to",
     ),
-    "forbid": ({"max_memory": {0: 10, "cpu": 100, "disk": 0}, "forbid": {"cpu": ["m0", "m1"]}}, chain(8, 8), "drop 'm0' from forbid.cpu"),
-    "same_device": ({"max_memory": {0: 10, 1: 10, "disk": 0}, "same_device": [["m0", "m1"]]}, chain(8, 8), "drop same_device [m0, m1]"),
+    "forbid": (
+        {"max_memory": {0: 10, "cpu": 100, "disk": 0}, "forbid": {"cpu": ["m0", "m1"]}},
+        chain(8, 8),
+        "drop 'm0' from forbid.cpu",
+    ),
+    "same_device": (
+        {"max_memory": {0: 10, 1: 10, "disk": 0}, "same_device": [["m0", "m1"]]},
+        chain(8, 8),
+        "drop same_device [m0, m1]",
+    ),
     "pin": (
-        {"max_memory": {0: 10, 1: 10, "disk": 0, "cpu": 0}, "device_map": {"m0": 0, "m1": 0, "": "auto"}}, chain(8, 8),
+        {"max_memory": {0: 10, 1: 10, "disk": 0, "cpu": 0}, "device_map": {"m0": 0, "m1": 0, "": "auto"}},
+        chain(8, 8),
         "place 'm0' by auto instead of pinning it to device 0",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -137,7 +156,8 @@ def test_the_shortfall_of_a_device_is_the_smallest_raise_of_it_alone() -> None:
     error = refusal({"max_memory": memory}, chain(8, 8, 8))
     assert error.shortfall_by_device[0] == 14
     assert "cpu" in error.shortfall_by_device
-    # On the disk 13 B are enough: what the CPU computes from there is mapped, and takes no slot of its budget.
+    # On the disk 13 B are enough: what the CPU computes from there is mapped, and takes no slot of its
+    # budget.
     assert "alone 13 B on disk, or 14 B on device 0, or 15 B on cpu" in error.message
     resolve(config(max_memory={**memory, "disk": 16}), chain(8, 8, 8))
     for device, nbytes in error.shortfall_by_device.items():

@@ -60,7 +60,10 @@ def _steps_round_too_much(sizes: Sequence[int], limits: Sequence[int], homes: Se
 
 
 def cost_of(sizes: Sequence[int], limits: Sequence[int], homes: Sequence[int]) -> int:
-    """The least weighed bytes of a pass with these homes, over every size and number of slots on every device."""
+    """The least weighed bytes of a pass with these homes.
+
+    Over every size and number of slots on every device.
+    """
     queues: dict[int, list[int]] = {}
     nearest = 0
     for size, home in zip(sizes, homes, strict=True):

@@ -1,4 +1,7 @@
-"""A real Chromium for tests of pages: a page is opened, a script acts on it as a user does, and says what it saw."""
+"""A real Chromium for tests of pages.
+
+A page is opened, a script acts on it as a user does, and says what it saw.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def chromium() -> str:
     """The browser; where there is none the test is skipped and says what to install, and in CI it fails."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
-        missing = "no Chromium is installed, and pages are tested in a real one: apt-get install chromium-headless-shell"
+        missing = (
+            "no Chromium is installed, and pages are tested in a real one: "
+            "apt-get install chromium-headless-shell"
+        )
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
@@ -39,7 +45,10 @@ def chromium() -> str:
 
 
 def see(page: str, script: str, *, width: int = 1000, height: int = 1400, dark: bool = False) -> object:
-    """What `script`, the body of a function, returns after the page has been drawn at this size, in pixels."""
+    """What `script`, the body of a function, returns after the page has been drawn at this size.
+
+    In pixels.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "page.html"
         file.write_text(page.replace("</body>", (_HARNESS % script) + "</body>"), encoding="utf-8")

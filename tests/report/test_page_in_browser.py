@@ -1,4 +1,7 @@
-"""The pages of plans and diffs in a real browser: what is drawn, searched, gone into, and read at any width."""
+"""The pages of plans and diffs in a real browser.
+
+What is drawn, searched, gone into, and read at any width.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +140,8 @@ def test_a_page_has_no_sideways_scroll_and_readable_text(page: str, width: int, 
       return {
         overflow: document.documentElement.scrollWidth - window.innerWidth,
         ink: contrast(style(document.body).color, ground),
-        soft: Math.min(...[...document.querySelectorAll(".soft")].map((one) => contrast(style(one).color, ground))),
+        soft: Math.min(
+          ...[...document.querySelectorAll(".soft")].map((one) => contrast(style(one).color, ground))),
         cells: Math.min(...solid.map((cell) => contrast(style(cell).color, style(cell).backgroundColor))),
         dark: light(ground) < 0.5,
       };

@@ -66,24 +66,39 @@ def _plan() -> Plan:
     )
     return Plan(
         device_map={
-            "model.embed_tokens": 0, **{f"model.layers.{at}": 0 for at in range(3)}, "model.layers.3": 1, "model.layers.4": 1,
-            "model.layers.5": "cpu", "model.layers.6": "cpu", "model.layers.7": "disk", "lm_head": 1,
+            "model.embed_tokens": 0,
+            **{f"model.layers.{at}": 0 for at in range(3)},
+            "model.layers.3": 1,
+            "model.layers.4": 1,
+            "model.layers.5": "cpu",
+            "model.layers.6": "cpu",
+            "model.layers.7": "disk",
+            "lm_head": 1,
         },
         placements=tuple(Placement(path, home, executes, GB) for path, home, executes in homes),
         devices=(
             DeviceUse(GPU, 6 * GB, 4 * GB, (Charge("headroom", 6 * GB // 10, "10% of 6.0 GB"), kv)),
-            DeviceUse(GPU1, 6 * GB, 3 * GB, (Charge("slots", 2 * GB, "2 slots x 1.0 GB (model.layers.5)"), Charge("buffers", 512, ""))),
+            DeviceUse(
+                GPU1,
+                6 * GB,
+                3 * GB,
+                (Charge("slots", 2 * GB, "2 slots x 1.0 GB (model.layers.5)"), Charge("buffers", 512, "")),
+            ),
             DeviceUse(CPU, 64 * GB, 2 * GB),
             DeviceUse(DISK, None, GB),
         ),
         strategy="auto",
         dtype="bfloat16",
-        reasons=(("cpu holds 2.0 GB, what the accelerators have no room for: 2 modules, 'model.layers.5' "
-                 "to 'model.layers.6'."),),
+        reasons=(
+            (
+                "cpu holds 2.0 GB, what the accelerators have no room for: 2 modules, 'model.layers.5' "
+                "to 'model.layers.6'."
+            ),
+        ),
         backends={0: "cuda", 1: "cuda"},
         predicted_seconds=0.1234,
         bound_seconds=0.1,
-    )  # fmt: skip
+    )
 
 
 PLAN = _plan()
@@ -208,9 +223,24 @@ def test_an_explanation_is_told_in_sentences(
 def test_a_plan_as_json_has_the_keys_of_its_page() -> None:
     document = json.loads(render_plan_json(PLAN))
     assert list(document) == [
-        "version", "kind", "strategy", "dtype", "inventory", "config", "device_map", "executes_on", "devices", "placements",
-        "no_split_module_classes", "ties", "tied_copies", "streamed_bytes", "predicted_seconds", "bound_seconds", "reasons",
-    ]  # fmt: skip
+        "version",
+        "kind",
+        "strategy",
+        "dtype",
+        "inventory",
+        "config",
+        "device_map",
+        "executes_on",
+        "devices",
+        "placements",
+        "no_split_module_classes",
+        "ties",
+        "tied_copies",
+        "streamed_bytes",
+        "predicted_seconds",
+        "bound_seconds",
+        "reasons",
+    ]
     assert document["executes_on"] == {"model.layers.5": 1, "model.layers.7": 1}
     assert document["devices"][3] == {
         "device": "disk",

@@ -26,7 +26,11 @@ _SMALL = {
 }
 
 CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "llama": ("LlamaConfig", "LlamaForCausalLM", _SMALL | {"num_key_value_heads": 2, "max_position_embeddings": 64}),
+    "llama": (
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        _SMALL | {"num_key_value_heads": 2, "max_position_embeddings": 64},
+    ),
     "llama-scaled-rope": (
         "LlamaConfig",
         "LlamaForCausalLM",
@@ -34,37 +38,82 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
         | {
             "tie_word_embeddings": True,
             "rope_parameters": {
-                "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "rope_type": "llama3",
+                "rope_theta": 1e4,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
                 "original_max_position_embeddings": 16,
             },
         },
     ),
     "bert": ("BertConfig", "BertModel", _SMALL | {"max_position_embeddings": 64}),
-    "gpt2": ("GPT2Config", "GPT2LMHeadModel", {"vocab_size": 99, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64}),
+    "gpt2": (
+        "GPT2Config",
+        "GPT2LMHeadModel",
+        {"vocab_size": 99, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64},
+    ),
     "t5": (
-        "T5Config", "T5ForConditionalGeneration",
-        {"vocab_size": 99, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0},
-    ),
-    "mixtral": (
-        "MixtralConfig", "MixtralForCausalLM", _SMALL | {"num_key_value_heads": 2, "num_local_experts": 4, "max_position_embeddings": 64},
-    ),
-    "whisper": (
-        "WhisperConfig", "WhisperForConditionalGeneration",
+        "T5Config",
+        "T5ForConditionalGeneration",
         {
-            "vocab_size": 99, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
-            "encoder_attention_heads": 4, "decoder_attention_heads": 4,
-            "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_mel_bins": 8, "max_source_positions": 16, "max_target_positions": 32,
-            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+            "vocab_size": 99,
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 48,
+            "num_layers": 3,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
         },
     ),
-    "gemma": ("GemmaConfig", "GemmaForCausalLM", _SMALL | {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}),
-    "gemma3": (
-        "Gemma3TextConfig", "Gemma3ForCausalLM",
-        _SMALL | {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64, "sliding_window": 8},
+    "mixtral": (
+        "MixtralConfig",
+        "MixtralForCausalLM",
+        _SMALL | {"num_key_value_heads": 2, "num_local_experts": 4, "max_position_embeddings": 64},
     ),
-    "bloom": ("BloomConfig", "BloomForCausalLM", {"vocab_size": 99, "hidden_size": 32, "n_layer": 4, "n_head": 4}),
-    "gptj": ("GPTJConfig", "GPTJForCausalLM", {"vocab_size": 99, "n_embd": 32, "n_layer": 4, "n_head": 4, "rotary_dim": 4}),
-}  # fmt: skip
+    "whisper": (
+        "WhisperConfig",
+        "WhisperForConditionalGeneration",
+        {
+            "vocab_size": 99,
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "num_mel_bins": 8,
+            "max_source_positions": 16,
+            "max_target_positions": 32,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 1,
+        },
+    ),
+    "gemma": (
+        "GemmaConfig",
+        "GemmaForCausalLM",
+        _SMALL | {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64},
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        "Gemma3ForCausalLM",
+        _SMALL
+        | {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64, "sliding_window": 8},
+    ),
+    "bloom": (
+        "BloomConfig",
+        "BloomForCausalLM",
+        {"vocab_size": 99, "hidden_size": 32, "n_layer": 4, "n_head": 4},
+    ),
+    "gptj": (
+        "GPTJConfig",
+        "GPTJForCausalLM",
+        {"vocab_size": 99, "n_embd": 32, "n_layer": 4, "n_head": 4, "rotary_dim": 4},
+    ),
+}
 
 
 @cache

@@ -77,9 +77,14 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("device", ["cpu", 0])
 @pytest.mark.parametrize(("free_blocks", "forgotten"), [(100, 0), (4 + 5, 4), (4, 8), (0, 8)])
 def test_only_what_the_page_cache_has_no_room_for_is_dropped_behind_the_reader(
-    device: int | str, free_blocks: int, forgotten: int, tmp_path: Path, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch,
+    device: int | str,
+    free_blocks: int,
+    forgotten: int,
+    tmp_path: Path,
+    plan_of: PlanOf,
+    monkeypatch: pytest.MonkeyPatch,
     dropped: list[tuple[int, int]],
-) -> None:  # fmt: skip
+) -> None:
     memory = Memory(total_bytes=1 << 40, free_bytes=free_blocks * _BLOCK_BYTES)
     monkeypatch.setattr("devmap.runtime.streaming.prepare.host_memory", lambda: memory)
     with simulated_devices({0: "1MB"}), torch.no_grad():

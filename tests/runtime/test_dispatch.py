@@ -277,7 +277,8 @@ def test_inputs_move_once_per_device_change_and_caches_never(
         assert result["past_key_values"] is cache
         assert [str(tensor.device) for tensor in cache] == ["sim:0", "sim:0", "sim:1", "sim:1"]
         assert torch.equal(result["x"], _Caller()(x, mask=mask, past_key_values=[])["x"])
-        # x and the mask to 0, where the positions are made; x, two positions and the mask to 1; the output back
+        # x and the mask to 0, where the positions are made; x, two positions and the mask to 1; the output
+        # back
         assert sorted(str(there) for _, there in moved) == ["cpu"] + ["sim:0"] * 2 + ["sim:1"] * 4
 
 

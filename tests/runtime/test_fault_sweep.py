@@ -1,4 +1,7 @@
-"""A failing disk, swept: each kind of failure at each of the first reads of a pass. Right numbers or an error of ours."""
+"""A failing disk, swept: each kind of failure at each of the first reads of a pass.
+
+Right numbers or an error of ours.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A fork has none of the threads that stream: there a streamed model says so, at once, and the parent's goes on."""
+"""A fork has none of the threads that stream.
+
+There a streamed model says so, at once, and the parent's goes on.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def in_child(call: Callable[[], bool]) -> int:
-    """The exit status of a fork that makes a call: 0 for true, 1 for false, 2 for an error, -9 where it hung."""
+    """The exit status of a fork that makes a call.
+
+    0 for true, 1 for false, 2 for an error, -9 where it hung.
+    """
     child = os.fork()
     if child == 0:
         status = 2

@@ -1,4 +1,7 @@
-"""Ctrl-C and `sys.exit` at any point of a pass: the model goes on right, in every thread, and holds nothing back."""
+"""Ctrl-C and `sys.exit` at any point of a pass.
+
+The model goes on right, in every thread, and holds nothing back.
+"""
 
 from __future__ import annotations
 
@@ -102,8 +105,8 @@ def test_after_an_interrupt_with_gradients_another_model_trains(model: Any) -> N
 class _AtLine:
     """Raises at the n-th line of the runtime's own code that this thread comes to.
 
-    Not at a `with`: at its end the tracer sees it once more, between the block and the exit of what it holds, where
-    Python itself looks for no signal.
+    Not at a `with`: at its end the tracer sees it once more, between the block and the exit of what it
+    holds, where Python itself looks for no signal.
     """
 
     def __init__(self, number: int) -> None:

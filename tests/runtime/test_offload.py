@@ -33,7 +33,8 @@ import torch
 from devmap.runtime.storage.offload_folder import write_block
 from devmap.runtime.storage.weights import Weight
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-write_block([Weight("w", (50, 50), torch.float32, "parameter", live=torch.arange(2500.0).view(50, 50))], sys.argv[1])
+live = torch.arange(2500.0).view(50, 50)
+write_block([Weight("w", (50, 50), torch.float32, "parameter", live=live)], sys.argv[1])
 """
 
 

@@ -322,7 +322,10 @@ def _look(block: StreamedBlock, number: int) -> None:
 def _over_bound(
     blocks: Sequence[_Block], read_seconds: Callable[[], float], *, passes: int = 12, **figures: int
 ) -> float:
-    """Time of a pass over the larger of compute, copies to the busiest device and reads, from the second pass on."""
+    """Time of a pass over the larger of compute, copies to the busiest device and reads.
+
+    From the second pass on.
+    """
     spent: list[float] = []
 
     def read(share: float) -> float:

@@ -1,4 +1,7 @@
-"""The rules of torch's caching allocator and streams, held against the calls that the runtime really makes."""
+"""The rules of torch's caching allocator and streams.
+
+Held against the calls that the runtime really makes.
+"""
 
 from __future__ import annotations
 

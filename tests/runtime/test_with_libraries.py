@@ -73,9 +73,16 @@ def _with_adapter(model: Any, **figures: Any) -> Any:
 def _losses(model: Any, tmp_path: Path) -> list[float]:
     """What transformers' Trainer reports for a few steps."""
     arguments = TrainingArguments(
-        str(tmp_path), max_steps=3, logging_steps=1, per_device_train_batch_size=2, learning_rate=1e-2, report_to=[], use_cpu=True,
-        disable_tqdm=True, save_strategy="no",
-    )  # fmt: skip
+        str(tmp_path),
+        max_steps=3,
+        logging_steps=1,
+        per_device_train_batch_size=2,
+        learning_rate=1e-2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        save_strategy="no",
+    )
     rows = [{"input_ids": _IDS[number % 2], "labels": _IDS[number % 2]} for number in range(6)]
     trainer = Trainer(model, arguments, train_dataset=rows)
     trainer.train()

@@ -1,4 +1,7 @@
-"""The whole sweep: `python -m tests.sweep`, each specimen in a process of its own, with a table at the end."""
+"""The whole sweep: `python -m tests.sweep`, each specimen in a process of its own.
+
+With a table at the end.
+"""
 
 from __future__ import annotations
 

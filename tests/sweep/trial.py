@@ -117,7 +117,10 @@ def _inventory(built: Built) -> str:
         if less or more or other:
             first = other[0] if other else ""
             change = f", '{first}': {said[first]} for {true[first]}" if other else ""
-            return f"{what}: {len(less)} lacking {less[:1]}, {len(more)} too many {more[:1]}, {len(other)} differ{change}"
+            return (
+                f"{what}: {len(less)} lacking {less[:1]}, {len(more)} too many "
+                f"{more[:1]}, {len(other)} differ{change}"
+            )
         return f"{what}: another order"
     return ""
 
@@ -163,7 +166,10 @@ def _outputs(model: Any, folder: Path) -> str:
                 return f"pass {number}: output {index} is {list(value.shape)}, not {list(true.shape)}"
             if not torch.allclose(value.double(), true.double(), rtol=1e-3, atol=1e-4, equal_nan=True):
                 away = (value.double() - true.double()).abs().max().item()
-                return f"pass {number}: output {index} is off by {away:.1e} of {true.double().abs().max().item():.1e}"
+                return (
+                    f"pass {number}: output {index} is off by {away:.1e} of "
+                    f"{true.double().abs().max().item():.1e}"
+                )
     return ""
 
 

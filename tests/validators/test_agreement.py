@@ -35,10 +35,23 @@ MACHINE = {
 
 KEYS = st.sampled_from(
     [
-        "", "model", "lm_head", "model.layers", "model.layers.0", "model.layers.3.mlp", "model.layers[0-1]", "model.layers[1-3]",
-        "model.layers.*.mlp", "model.layers.?", "model.norm.weight", "model.embed_tokens", "model.rotary_emb", "model.layer.0", "h.0",
+        "",
+        "model",
+        "lm_head",
+        "model.layers",
+        "model.layers.0",
+        "model.layers.3.mlp",
+        "model.layers[0-1]",
+        "model.layers[1-3]",
+        "model.layers.*.mlp",
+        "model.layers.?",
+        "model.norm.weight",
+        "model.embed_tokens",
+        "model.rotary_emb",
+        "model.layer.0",
+        "h.0",
     ]
-)  # fmt: skip
+)
 DEVICES = st.sampled_from(["0", "1", "cpu", "disk", "2"])
 STRATEGIES = st.sampled_from(["auto", "sequential", "balanced", "balanced_low_0", "fastest"])
 SIZES = st.sampled_from([0, "300MB", "900MB", "1.5GB", "2GB", "4GB", "20GB", "40%", "90%"])
@@ -49,30 +62,45 @@ def targets() -> st.SearchStrategy[Any]:
 
 
 CONFIGS = st.fixed_dictionaries(
-    {"version": st.just(1), "model": st.fixed_dictionaries(
-        {"manifest": st.just("example.manifest.yaml")},
-        optional={"dtype": st.sampled_from(["bfloat16", "float16", "float32", "int8", "float8_e4m3fn"])},
-    )},
+    {
+        "version": st.just(1),
+        "model": st.fixed_dictionaries(
+            {"manifest": st.just("example.manifest.yaml")},
+            optional={"dtype": st.sampled_from(["bfloat16", "float16", "float32", "int8", "float8_e4m3fn"])},
+        ),
+    },
     optional={
         "device_map": st.one_of(STRATEGIES, targets(), st.dictionaries(KEYS, targets(), max_size=4)),
         "max_memory": st.dictionaries(DEVICES, SIZES, max_size=4),
         "headroom": st.one_of(SIZES, st.dictionaries(DEVICES, SIZES, max_size=2)),
-        "no_split_module_classes": st.lists(st.sampled_from(["LlamaDecoderLayer", "LlamaMLP", "GPT2Block"]), max_size=2),
+        "no_split_module_classes": st.lists(
+            st.sampled_from(["LlamaDecoderLayer", "LlamaMLP", "GPT2Block"]), max_size=2
+        ),
         "workload": st.one_of(
             st.sampled_from(["inference", "training", "server"]),
-            st.fixed_dictionaries({"kind": st.sampled_from(["inference", "training", "server"])}, optional={
-                "batch_size": st.integers(1, 64), "sequence_length": st.sampled_from([1, 2048, 100_000]),
-                "optimizer": st.sampled_from(["adamw", "sgd"]), "trainable": st.lists(KEYS, max_size=2)}),
+            st.fixed_dictionaries(
+                {"kind": st.sampled_from(["inference", "training", "server"])},
+                optional={
+                    "batch_size": st.integers(1, 64),
+                    "sequence_length": st.sampled_from([1, 2048, 100_000]),
+                    "optimizer": st.sampled_from(["adamw", "sgd"]),
+                    "trainable": st.lists(KEYS, max_size=2),
+                },
+            ),
         ),
-        "offload": st.fixed_dictionaries({}, optional={"folder": st.just("./offload"), "buffers": st.booleans(), "host_memory": SIZES}),
+        "offload": st.fixed_dictionaries(
+            {}, optional={"folder": st.just("./offload"), "buffers": st.booleans(), "host_memory": SIZES}
+        ),
         "same_device": st.lists(st.lists(KEYS, max_size=3), max_size=2),
         "forbid": st.dictionaries(DEVICES, st.lists(KEYS, max_size=2), max_size=2),
         "machine": st.sampled_from([MACHINE, "2x4090", "nowhere"]),
-        "policies": st.lists(st.sampled_from(["production", "inference", "training", "shared-server", "none"]), max_size=2),
+        "policies": st.lists(
+            st.sampled_from(["production", "inference", "training", "shared-server", "none"]), max_size=2
+        ),
         "objective": st.sampled_from(["latency", "throughput"]),
         "profiles": st.just({"small": {"max_memory": {"0": "1GB"}}}),
     },
-)  # fmt: skip
+)
 
 
 @pytest.fixture(name="model", scope="module")

@@ -274,13 +274,27 @@ def test_of_many_places_without_a_device_twenty_are_named_and_the_rest_is_counte
 def test_every_finding_has_the_name_of_its_rule_and_says_what_to_do(example: Inventory) -> None:
     names = {rule.code: rule.name for rule in ALL_RULES}
     device_map = {
-        "model.layers": "cuda:0", "model.layers.1.mlp": "xpu:1", "lm_head": 0, "model.embed_tokens": 1, "model.nrm": "disk",
-        "model.rotary_emb": "x", 7: 0,
-    }  # fmt: skip
+        "model.layers": "cuda:0",
+        "model.layers.1.mlp": "xpu:1",
+        "lm_head": 0,
+        "model.embed_tokens": 1,
+        "model.nrm": "disk",
+        "model.rotary_emb": "x",
+        7: 0,
+    }
     found = device_map_findings(example, device_map, max_memory={parse_device(0): 1000})  # type: ignore[arg-type]
     assert {finding.code for finding in found} == {
-        "DM105", "DM108", "DM201", "DM202", "DM203", "DM204", "DM301", "DM303", "DM304", "DM402",
-    }  # fmt: skip
+        "DM105",
+        "DM108",
+        "DM201",
+        "DM202",
+        "DM203",
+        "DM204",
+        "DM301",
+        "DM303",
+        "DM304",
+        "DM402",
+    }
     assert all(finding.name == names[finding.code] for finding in found)
     assert {finding.help for finding in found if finding.code in {"DM202", "DM203", "DM204"}} == {
         'add a key for them, or "" for the rest',

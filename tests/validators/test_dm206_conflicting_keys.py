@@ -46,7 +46,8 @@ HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
                 (
                     ("device_map", "model.layers[2-3]"),
                     (
-                        "'model.layers[2-3]' puts 'model.layers.2' on cpu, and 'model.layers[1-2]' puts it on "
+                        "'model.layers[2-3]' puts 'model.layers.2' on cpu, and "
+                        "'model.layers[1-2]' puts it on "
                         "device 1"
                     ),
                 ),

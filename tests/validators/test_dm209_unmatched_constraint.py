@@ -51,7 +51,10 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 def test_every_path_of_every_group_and_device_is_looked_at(
     context_of: ContextOf, findings_of: FindingsOf
 ) -> None:
-    wishes = "same_device: [[lm_hed, model.norm], [model.layers.9, lm_head]]\nforbid: {1: [model.embed_tokn], 0: [layers.0.self_attn.p_proj]}\n"
+    wishes = (
+        "same_device: [[lm_hed, model.norm], [model.layers.9, lm_head]]\nforbid: {1: "
+        "[model.embed_tokn], 0: [layers.0.self_attn.p_proj]}\n"
+    )
     found = findings_of(context_of(HEAD + wishes + "max_memory: {0: 2GB, 1: 2GB}\n"), "DM209")
     assert [
         (finding.path, finding.label, finding.help, finding.edit and finding.edit.replacement)
@@ -65,7 +68,10 @@ def test_every_path_of_every_group_and_device_is_looked_at(
 
 
 def test_it_is_silent_without_a_model(context_of: ContextOf, findings_of: FindingsOf) -> None:
-    text = "version: 1\nmodel: {checkpoint: ./none}\nforbid: {0: [x]}\nsame_device: [[y, z]]\nmax_memory: {0: 2GB}\n"
+    text = (
+        "version: 1\nmodel: {checkpoint: ./none}\nforbid: {0: [x]}\nsame_device: "
+        "[[y, z]]\nmax_memory: {0: 2GB}\n"
+    )
     assert findings_of(context_of(text), "DM209") == ()
 
 

@@ -114,7 +114,10 @@ def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf)
 def test_wishes_that_leave_no_device_between_them_are_said_where_each_stands(
     context_of: ContextOf, findings_of: FindingsOf
 ) -> None:
-    wishes = "forbid: {0: [lm_head, model.norm], 1: [lm_head, model.layers.0]}\nsame_device: [[model.norm, model.layers.0]]\n"
+    wishes = (
+        "forbid: {0: [lm_head, model.norm], 1: [lm_head, model.layers.0]}\nsame_device: "
+        "[[model.norm, model.layers.0]]\n"
+    )
     found = findings_of(
         context_of(HEAD + "device_map: auto\n" + wishes + "max_memory: {0: 2GB, 1: 2GB}\n"), "DM210", "DM401"
     )

@@ -96,7 +96,8 @@ def test_each_head_is_told_with_the_first_name_that_lies_elsewhere(
         (
             "score",
             (
-                "the output head 'score' is on device 1, and the embedding 'wte' that it is tied to on device "
+                "the output head 'score' is on device 1, and the embedding "
+                "'wte' that it is tied to on device "
                 "0; the copy costs 2.0 MB"
             ),
         ),

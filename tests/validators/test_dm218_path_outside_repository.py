@@ -37,7 +37,8 @@ def test_it_says_what_is_wrong_and_where(
     [
         HEAD + "machine: 2x4090\n",
         (
-            "version: 1\nmodel: {checkpoint: /models/llama, manifest: example.manifest.yaml}\nmax_memory: {0: "
+            "version: 1\nmodel: {checkpoint: /models/llama, manifest: "
+            "example.manifest.yaml}\nmax_memory: {0: "
             "2GB, 1: 2GB}\n"
         ),
     ],

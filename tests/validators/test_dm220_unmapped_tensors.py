@@ -21,7 +21,8 @@ def test_it_names_a_few(context_of: ContextOf, findings_of: FindingsOf, example:
     )
     assert finding.path == ("model", "checkpoint")
     assert finding.message == (
-        "the checkpoint holds 4 tensors (0 bytes) that no part of the model comes from: 'a.weight', 'b.weight', "
+        "the checkpoint holds 4 tensors (0 bytes) that no part of the "
+        "model comes from: 'a.weight', 'b.weight', "
         "'c.weight' and 1 more"
     )
 

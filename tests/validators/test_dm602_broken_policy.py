@@ -98,7 +98,10 @@ def test_the_finding_points_into_the_pack(
 ) -> None:
     pack = tmp_path / "team.policy.yaml"
     pack.write_text(HEAD + "  - {code: ACME001, message: m, schema: {type: nothing}}\n", encoding="utf-8")
-    config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [{pack}]\n"
+    config = (
+        f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: "
+        f"{{0: 2GB}}\npolicies: [{pack}]\n"
+    )
     (finding,) = findings_of(context_of(config), "DM602")
     assert finding.position is not None
     assert (finding.position.file, finding.position.start.line) == (str(pack), 3)
@@ -157,7 +160,10 @@ def test_a_pack_that_cannot_be_read_is_said_at_its_name(
 ) -> None:
     pack = tmp_path / "team.policy.yaml"
     pack.write_text("", encoding="utf-8")
-    config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [no-such.yaml, {pack}]\n"
+    config = (
+        f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: "
+        f"{{0: 2GB}}\npolicies: [no-such.yaml, {pack}]\n"
+    )
     context = context_of(config)
 
     def refused(_path: Path, *, limit_bytes: int) -> bytes:
@@ -186,6 +192,9 @@ def test_what_is_no_yaml_keeps_the_reader_s_help(
     monkeypatch.setattr("devmap_validators.checks.policies.is_outside", lambda _path, _folder: False)
     pack = tmp_path / "team.policy.yaml"
     pack.write_text("version: 1\nrules:\n\t- {}\n", encoding="utf-8")
-    config = f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: {{0: 2GB}}\npolicies: [{pack}]\n"
+    config = (
+        f"version: 1\nmodel: {{manifest: example.manifest.yaml}}\nmax_memory: "
+        f"{{0: 2GB}}\npolicies: [{pack}]\n"
+    )
     (finding,) = findings_of(context_of(config), "DM602")
     assert finding.help == "indent with blanks"

@@ -94,7 +94,8 @@ def test_every_place_that_breaks_a_rule_is_said_in_order_with_the_rule_s_own_hel
     )
     (tmp_path / "second.yaml").write_text(
         "version: 1\nrules:\n"
-        "  - {code: TWO001, message: a dtype is asked for, schema: {properties: {profiles: {minProperties: 1}}}}\n"
+        "  - {code: TWO001, message: a dtype is asked for, schema: {properties: "
+        "{profiles: {minProperties: 1}}}}\n"
         "  - {code: TWO002, message: only bfloat16, severity: warning, "
         "schema: {properties: {model: {properties: {dtype: {const: bfloat16}}}}}}\n"
         "  - {code: TWO003, message: it fits, over: plan, schema: {properties: {cpu_bytes: {const: 0}}}}\n"

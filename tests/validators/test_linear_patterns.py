@@ -1,4 +1,7 @@
-"""Patterns of policies: what `re` says where the two dialects agree, and in a number of steps that is linear."""
+"""Patterns of policies: what `re` says where the two dialects agree.
+
+And in a number of steps that is linear.
+"""
 
 from __future__ import annotations
 

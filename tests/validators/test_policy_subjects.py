@@ -171,7 +171,10 @@ def test_without_a_config_there_is_nothing_to_judge(over: str, context_of: Conte
 def test_an_error_leads_back_to_the_nearest_thing_that_somebody_wrote(
     over: str, path: tuple[str | int, ...], found: tuple[str | int, ...], context_of: ContextOf
 ) -> None:
-    text = "device_map: balanced\nmax_memory: {'cuda:0': 2GB, 1: 2GB}\nheadroom: 10%\nsame_device: [[lm_head], [model.norm]]\n"
+    text = (
+        "device_map: balanced\nmax_memory: {'cuda:0': 2GB, 1: 2GB}\nheadroom: "
+        "10%\nsame_device: [[lm_head], [model.norm]]\n"
+    )
     assert document_path(over, path, context_of(HEAD + text)) == found
 
 

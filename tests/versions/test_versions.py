@@ -1,4 +1,7 @@
-"""Files that some version wrote are read by later ones, or refused by name. What stands in a folder here never changes."""
+"""Files that some version wrote are read by later ones, or refused by name.
+
+What stands in a folder here never changes.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ def known_keys(model: type[BaseModel], path: DocumentPath) -> tuple[str, ...]:
 
 
 def elsewhere(model: type[BaseModel], name: str) -> str:
-    """Return where a key that stands in the wrong mapping belongs: `'model'`; empty where there is no such key."""
+    """Return where a key that stands in the wrong mapping belongs: `'model'`.
+
+    Empty where there is no such key.
+    """
     schema = _schema(model)
     if name in schema["properties"]:
         return "the config itself, one level up"

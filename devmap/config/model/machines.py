@@ -34,7 +34,10 @@ _COUNTS = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """One accelerator: GiB of memory, TFLOP/s in half precision and float32, GB/s of its memory and from the host; GiB and GB/s there."""
+    """One accelerator: GiB of memory, TFLOP/s in half precision and float32.
+
+    GB/s of its memory and from the host; GiB and GB/s there.
+    """
 
     gib: float
     half: float

@@ -314,7 +314,10 @@ _TYPES = {
 
 
 def _found(value: Plain) -> str:
-    """Return a value in a message: text in quotes, a number as a number, nothing for a key without a value."""
+    """Return a value in a message.
+
+    Text in quotes, a number as a number, nothing for a key without a value.
+    """
     if value is None:
         return "nothing"
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -110,7 +110,10 @@ _NOT_FOR_WEIGHTS = (
     "null",
 )
 
-DEVICE_PATTERN = rf"^(?:[0-9]{{1,6}}|cpu|disk|(?:{'|'.join(_BACKENDS)})|(?!(?:{'|'.join(_NOT_FOR_WEIGHTS)}):)[a-z][a-z0-9_]*:[0-9]{{1,6}})$"
+DEVICE_PATTERN = (
+    rf"^(?:[0-9]{{1,6}}|cpu|disk|(?:{'|'.join(_BACKENDS)})"
+    rf"|(?!(?:{'|'.join(_NOT_FOR_WEIGHTS)}):)[a-z][a-z0-9_]*:[0-9]{{1,6}})$"
+)
 """The same as a regular expression for JSON Schema."""
 
 
@@ -146,7 +149,10 @@ def parse_device(value: object) -> Device:
         or match["backend"] in _NOT_FOR_WEIGHTS
         or (match["index"] is None and match["backend"] not in _BACKENDS)
     ):
-        msg = f"{shown(text)} is not a valid device; expected an index such as 0, 'cpu', 'disk' or a torch device such as 'cuda:0'"
+        msg = (
+            f"{shown(text)} is not a valid device; expected an index such as 0, 'cpu', "
+            "'disk' or a torch device such as 'cuda:0'"
+        )
         raise ValueError(msg)
     return Device(Tier.ACCELERATOR, int(match["index"] or 0), match["backend"])
 

@@ -101,7 +101,10 @@ def _parse_map_key(value: object) -> str:
         raise ValueError(msg)
     for first, last in re.findall(r"\[([0-9]+)-([0-9]+)\]", value):
         if len(last) > 6 or int(first) > int(last):
-            msg = f"the range [{first}-{last}] in {shown(value)} is empty or too long; write the lower number first"
+            msg = (
+                f"the range [{first}-{last}] in {shown(value)} is empty or "
+                "too long; write the lower number first"
+            )
             raise ValueError(msg)
     return value
 

@@ -74,12 +74,18 @@ def parse_size(value: object) -> Bytes:
         msg = f"a size cannot be negative, found {shown(value)}"
         raise ValueError(msg)
     if match is None or (unit and unit.lower() not in _UNITS):
-        msg = f"{shown(value)} is not a valid size; expected a number with KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as '20GB'"
+        msg = (
+            f"{shown(value)} is not a valid size; expected a number with KB, MB, "
+            "GB, TB, KiB, MiB, GiB or TiB, such as '20GB'"
+        )
         raise ValueError(msg)
     if unit.endswith("b"):
         bits = _bounded(Decimal(match["number"]) * _UNITS[unit.lower()] / 8, text)
         proper = f"{match['number']}{unit[:-1].upper().replace('I', 'i')}B"
-        msg = f"{shown(value)} is ambiguous: {proper} in bytes, or {format_bytes(bits)} if the lower-case 'b' means bits; write '{proper}'"
+        msg = (
+            f"{shown(value)} is ambiguous: {proper} in bytes, or {format_bytes(bits)} if "
+            f"the lower-case 'b' means bits; write '{proper}'"
+        )
         raise ValueError(msg)
     if not unit and "." in match["number"]:
         msg = f"{shown(value)} is not a whole number of bytes; add a unit such as GB"

@@ -74,7 +74,9 @@ _LONGEST = 60
 
 
 def shown(value: object) -> str:
-    """Return the value in quotes, cut at 60 characters, in YAML's words for null and booleans and on one line.
+    """Return the value in quotes, cut at 60 characters.
+
+    In YAML's words for null and booleans and on one line.
 
     >>> shown("8gb"), shown(None), shown(True)
     ("'8gb'", 'null', 'true')
@@ -92,7 +94,9 @@ def shown(value: object) -> str:
 
 
 def shown_path(path: object) -> str:
-    """Return a file's name in quotes and on one line; a name that no file has may be long, and is cut in its middle.
+    """Return a file's name in quotes and on one line.
+
+    A name that no file has may be long, and is cut in its middle.
 
     >>> shown_path("models/x.manifest.yaml")
     "'models/x.manifest.yaml'"
@@ -106,10 +110,12 @@ _LONGEST_PATH = 300
 
 
 def escaped(text: str, *, keep: str = "") -> str:
-    r"""Return the text with everything that a terminal or a log would obey written out, but for the characters in `keep`.
+    r"""Return the text with everything that a terminal or a log would obey written out.
 
-    That is what Python calls not printable: control characters, ends of lines, marks that turn the direction of
-    writing, surrogates, and blanks that only look like one.
+    But for the characters in `keep`.
+
+    That is what Python calls not printable: control characters, ends of lines, marks that turn the direction
+    of writing, surrogates, and blanks that only look like one.
 
     >>> print(escaped("a\x1b[31m\u202e"))
     a\x1b[31m\u202e

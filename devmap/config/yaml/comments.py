@@ -54,7 +54,9 @@ _WORD = re.compile(r"[^\s,]+")
 
 
 def read_suppressions(source: Source) -> tuple[Suppression, ...]:
-    """Return the suppressing comments of a text, in order, up to the one that has the last of `MOST_WORDS` words.
+    """Return the suppressing comments of a text.
+
+    In order, up to the one that has the last of `MOST_WORDS` words.
 
     A `#` inside a quoted or block scalar begins no comment.
     """

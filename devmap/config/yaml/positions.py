@@ -81,7 +81,10 @@ def position_of(span: Span, source: Source) -> Position:
 def locate(
     path: DocumentPath, positions: Mapping[DocumentPath, NodePosition], *, key: bool = False
 ) -> Position:
-    """Return the place of a node, of its key if asked, or of the key of the nearest node above that the file has."""
+    """Return the place of a node, of its key if asked.
+
+    Or of the key of the nearest node above that the file has.
+    """
     wanted = path
     while wanted not in positions:
         wanted, key = wanted[:-1], True

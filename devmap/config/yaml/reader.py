@@ -54,8 +54,8 @@ class ParsedYaml:
 def read_yaml(content: bytes, name: str, *, limits: Limits | None = None, hidden: bool = False) -> ParsedYaml:
     """Read one YAML document whose root is a mapping.
 
-    Never raises for what the file holds: every problem is a fault with line and column. Nothing of a `hidden` text
-    is shown by what reports them.
+    Never raises for what the file holds: every problem is a fault with line and column. Nothing of a
+    `hidden` text is shown by what reports them.
     """
     limits = limits or Limits()
     source, fault = decode(content, name, limits, hidden=hidden)

@@ -26,7 +26,8 @@ class Source:
     name: str
     text: str
     is_hidden: bool = False
-    """Whether none of the text may be shown: the file lies outside the repository of the config that names it."""
+    """Whether none of the text may be shown: the file lies outside the repository of the config that names
+    it."""
 
     @cached_property
     def lines(self) -> tuple[str, ...]:

@@ -75,7 +75,10 @@ _WORDS = {
 
 
 def syntax_fault(error: yaml.YAMLError, source: Source) -> Fault:
-    """Return the fault for what the parser raised; the parser knows no more than one place and one complaint."""
+    """Return the fault for what the parser raised.
+
+    The parser knows no more than one place and one complaint.
+    """
     mark, context_mark = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     problem, context = (
         str(getattr(error, "problem", None) or "text that is not YAML"),

@@ -61,7 +61,10 @@ class Mode(NamedTuple):
 
 @dataclass(frozen=True)
 class Relaxation:
-    """The optimum of the relaxation: its bound in femtoseconds, and the share of each kind's atoms in each mode."""
+    """The optimum of the relaxation.
+
+    Its bound in femtoseconds, and the share of each kind's atoms in each mode.
+    """
 
     bound: int
     kind_of: tuple[int, ...]
@@ -112,7 +115,9 @@ def relaxation(
     reserve: Mapping[Device, int] | None = None,
     streams: bool = True,
 ) -> Relaxation:
-    """Return the optimum of the relaxation; `kinds` are those of this problem and these costs, where they are known already.
+    """Return the optimum of the relaxation.
+
+    `kinds` are those of this problem and these costs, where they are known already.
 
     With `reserve`, bytes kept free for slots, or without `streams`, its shares are for rounding and its bound
     is not one for all plans.

@@ -71,7 +71,9 @@ def prefers_cpu(problem: PlacementProblem, costs: PassCosts) -> frozenset[int]:
 def from_relaxation(
     problem: PlacementProblem, costs: PassCosts, objective: Objective, seeds: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, SearchOrigin]]:
-    """Yield the optimum of the relaxation rounded: without streaming, in runs, in turns; the best order of each improved.
+    """Yield the optimum of the relaxation rounded: without streaming, in runs, in turns.
+
+    The best order of each improved.
 
     Where the budgets are so tight that no rounding fits, the improvement starts from `seeds`, which do fit.
     """

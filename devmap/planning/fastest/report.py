@@ -165,17 +165,32 @@ def _aim(problem: PlacementProblem, costs: PassCosts, fastest: Fastest) -> Itera
 def _search(fastest: Fastest) -> Iterator[str]:
     """Yield how the placement was found, and what that says of better ones."""
     if fastest.origin is SearchOrigin.RUNS and fastest.is_exact:
-        yield "fastest: no contiguous runs over these accelerators, in any order of them, take less time (exact)."
+        yield (
+            "fastest: no contiguous runs over these accelerators, in any "
+            "order of them, take less time (exact)."
+        )
     elif fastest.origin is SearchOrigin.ALL:
         yield "fastest: every placement was tried, and none takes less time."
     elif fastest.origin is SearchOrigin.NEARBY:
-        yield "fastest: found by moving single blocks from a good placement while that helped; the bound below says what could be better."
+        yield (
+            "fastest: found by moving single blocks from a good placement while that "
+            "helped; the bound below says what could be better."
+        )
     elif fastest.origin in {SearchOrigin.ROUNDED, SearchOrigin.TURNS}:
-        yield "fastest: found by rounding the optimum of the relaxation; the bound below says how much better any placement could be."
+        yield (
+            "fastest: found by rounding the optimum of the relaxation; the bound below "
+            "says how much better any placement could be."
+        )
     elif fastest.origin in {SearchOrigin.AUTO, SearchOrigin.BALANCED}:
-        yield f"fastest: nothing was found that is faster than what {fastest.origin.value} does; the bound below says what could be."
+        yield (
+            f"fastest: nothing was found that is faster than what {fastest.origin.value} "
+            "does; the bound below says what could be."
+        )
     if fastest.kept_order:
-        yield "fastest: there are too many different accelerators to search their order, so the order given was kept."
+        yield (
+            "fastest: there are too many different accelerators to search "
+            "their order, so the order given was kept."
+        )
     execution_devices = fastest.candidate.solution.streaming.execution_devices
     cuts = sum(
         1

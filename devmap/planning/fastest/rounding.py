@@ -1,10 +1,10 @@
 """From the optimum of the relaxation to a placement: whole atoms, evenly spaced, within every budget.
 
-The optimum of the relaxation says which share of each kind of atoms lives where and is computed by whom. Here the shares
-become whole numbers, the atoms of a kind are dealt out evenly along the order (Bresenham: the prefix of every
-length holds its share of each mode, to one atom), and residents fill the accelerators in runs, or in turns so
-that several links copy at the same time. Even spacing is what lets two slots hide the copies: residents in
-one block leave the link idle beside them and late behind them.
+The optimum of the relaxation says which share of each kind of atoms lives where and is computed by whom.
+Here the shares become whole numbers, the atoms of a kind are dealt out evenly along the order (Bresenham:
+the prefix of every length holds its share of each mode, to one atom), and residents fill the accelerators in
+runs, or in turns so that several links copy at the same time. Even spacing is what lets two slots hide the
+copies: residents in one block leave the link idle beside them and late behind them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,10 @@ def judge(
     in_place: frozenset[int],
     objective: Objective,
 ) -> Candidate | None:
-    """Return the better of two slots and one for these homes; None where neither stays within every budget."""
+    """Return the better of two slots and one for these homes.
+
+    None where neither stays within every budget.
+    """
     best: Candidate | None = None
     for most_slots in (2, 1):
         streaming = streamed(problem, homes, in_place, most_slots=most_slots)

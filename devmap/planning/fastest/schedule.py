@@ -231,7 +231,10 @@ def _period(steps: Sequence[_Step], tail: int, counts: Mapping[Device, int]) -> 
 
 
 def _slowest_stage(busy: Mapping[tuple[str, Device], int], counts: Mapping[Device, int]) -> int:
-    """Return the longest of all resources; with one slot an accelerator's copies and its compute take turns."""
+    """Return the longest of all resources.
+
+    With one slot an accelerator's copies and its compute take turns.
+    """
     serial = [
         time + busy.get(("compute", device), 0)
         for (what, device), time in busy.items()

@@ -3,15 +3,14 @@
 Four searches, and the best of what they find:
 
 1. Where everything fits on the accelerators: the best contiguous runs in the best order of devices, exact
-(`fastest_order`).
-2. Otherwise, and where that leaves a gap to the bound, the optimum of the relaxation (`bound`) rounded to whole
-atoms that are spaced evenly
-   (`fastest_rounding`), then improved by moving a few atoms of a kind from one way of being served to another
-   while that helps.
+   (`stage_order`).
+2. Otherwise, and where that leaves a gap to the bound, the optimum of the relaxation (`bound`) rounded to
+   whole atoms that are spaced evenly (`rounding`), then improved by moving a few atoms of a kind from one way
+   of being served to another while that helps (`improve`).
 3. Where placements are few, all of them; for models of some dozen blocks, steps away from the best found
-(`fastest_local`).
+   (`local_search`).
 4. What `auto` and `balanced` would do, so that fastest is never slower than they are, and has a plan wherever
-they have one.
+   they have one.
 
 The bound certifies how far the result can be from the best placement there is.
 """

@@ -36,7 +36,9 @@ def minimise(
     equal: Sequence[tuple[Sequence[float], float]],
     below: Sequence[tuple[Sequence[float], float]],
 ) -> Optimum:
-    """Return the least of costs x over x >= 0 with every row of `equal` met and every row of `below` not exceeded; right sides are not negative.
+    """Return the least of costs x over x >= 0, under two kinds of constraints.
+
+    Every row of `equal` is met and every row of `below` is not exceeded; right sides are not negative.
 
     >>> minimise([1.0, 3.0], [([1.0, 1.0], 1.0)], [([1.0, 0.0], 0.25)]).values
     (0.25, 0.75)

@@ -64,7 +64,9 @@ class StageRuns:
 
 
 def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective) -> StageRuns | None:
-    """Return the contiguous runs with the least sum of times (latency) or the least longest stage (throughput).
+    """Return the best contiguous runs.
+
+    They have the least sum of times (latency), or the least longest stage (throughput).
 
     None where none fit.
 

@@ -1,8 +1,8 @@
 """When each resource works in one settled pass: what the predicted schedule looks like, for a picture of it.
 
-`schedule.pass_time` plays the same schedule for its length alone, many thousand times in a search; this module
-plays it once, and keeps every stretch of work with its beginning and its end. A test holds that both give the
-same length.
+`schedule.pass_time` plays the same schedule for its length alone, many thousand times in a search; this
+module plays it once, and keeps every stretch of work with its beginning and its end. A test holds that both
+give the same length.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class Timeline:
     seconds: float
     intervals: tuple[Interval, ...]
     host_memory_seconds: float
-    """For how long host memory is read in one pass, by the CPU's kernels and for copies. It has no lane: both read
-    it at the same time. Where this is longer than `seconds`, it is what binds the predicted pass."""
+    """For how long host memory is read in one pass, by the CPU's kernels and for copies. It has no lane:
+    both read it at the same time. Where this is longer than `seconds`, it is what binds the predicted pass.
+    """
 
 
 def timeline(costs: PassCosts, homes: Sequence[Device], streaming: Streaming) -> Timeline | None:
@@ -131,7 +132,10 @@ class _Player:
         self.now += takes
 
     def _stream(self, home: Device, device: Device, at: int) -> None:
-        """Read (from disk), copy (to an accelerator), then compute one atom; each waits for the one before it."""
+        """Read (from disk), copy (to an accelerator), then compute one atom.
+
+        Each waits for the one before it.
+        """
         queue = self.slots.setdefault(device, deque([0] * self.counts.get(device, 1)))
         ready = max(self.engine.get(device, 0), queue.popleft())
         read = self.costs.disk[at] if home == DISK and self.costs.disk is not None else 0

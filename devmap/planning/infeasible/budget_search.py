@@ -134,7 +134,10 @@ class BudgetIncrease:
         return not isinstance(solve(problem), Overflow)
 
     def _fits_in_order(self, problem: PlacementProblem) -> bool:
-        """Return whether a forward fill of the accelerators leaves nothing, or no more than cpu and disk surely take."""
+        """Return whether a forward fill of the accelerators is surely enough.
+
+        It leaves nothing, or no more than cpu and disk surely take.
+        """
         room = self._room_below(problem)
         if problem.one_strategy is not None:
             end = (
@@ -155,7 +158,10 @@ class BudgetIncrease:
         return sum([problem.lower_bytes[at] for at in down]) <= room
 
     def _room_below(self, problem: PlacementProblem) -> int:
-        """Return the bytes that cpu and disk hold whatever they are made of, with what the CPU then needs to compute all of it."""
+        """Return the bytes that cpu and disk hold whatever they are made of.
+
+        With what the CPU then needs to compute all of it.
+        """
         if not self._keeps_nothing_beside:
             return 0
         cpu, disk = problem.limits.get(CPU), problem.limits.get(DISK, 0)

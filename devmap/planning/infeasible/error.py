@@ -53,8 +53,9 @@ def no_plan(
     )
     how_much = f"{format_bytes(missing)} are missing ({missing:,} bytes{alone}); "
     return ResolutionError(
-        f"no plan fits: "
-        f"{how_much if needed > offered or overflow.reason else ''}{_limiting_factors(problem, overflow, increases)}",
+        "no plan fits: "
+        + (how_much if needed > offered or overflow.reason else "")
+        + _limiting_factors(problem, overflow, increases),
         help=f"try one with {' '.join(map(_as_option, changes[0].overrides))}"
         if changes
         else "offer more memory, or pin less",
@@ -102,12 +103,18 @@ def _limiting_factors(problem: PlacementProblem, overflow: Overflow, increases: 
     if narrow is not None:
         some, nbytes = narrow
         what = f"what pins and forbid leave only to {device_names(some)} takes {format_bytes(nbytes)}"
-        return f"{what}, and {'that' if len(some) == 1 else 'they together'} may hold {format_bytes(_held(problem, some))}{alone}"
+        return (
+            f"{what}, and {'that' if len(some) == 1 else 'they together'} may hold "
+            f"{format_bytes(_held(problem, some))}{alone}"
+        )
     too_large = next(
         (at for at, unit in enumerate(problem.units) if unit.pin is None and not has_room(problem, at)), None
     )
     if too_large is not None:
-        return f"{_unit(problem, too_large)} is more than any device may hold{_open_to(problem, too_large)}{alone}"
+        return (
+            f"{_unit(problem, too_large)} is more than any device may "
+            f"hold{_open_to(problem, too_large)}{alone}"
+        )
     to_run = ", with the room that those on cpu or disk take to run," if problem.lower_tiers else ""
     tried = (
         f"every way to place its blocks whole{to_run} was ruled out"
@@ -115,7 +122,10 @@ def _limiting_factors(problem: PlacementProblem, overflow: Overflow, increases: 
         else f"no way to place its blocks whole{to_run} was found; the search was given up after "
         f"{overflow.steps:,} steps"
     )
-    has = f"{device_names(devices)}{together} may hold {'any number of bytes' if offered >= NO_LIMIT else format_bytes(offered)}"
+    has = (
+        f"{device_names(devices)}{together} may hold "
+        f"{'any number of bytes' if offered >= NO_LIMIT else format_bytes(offered)}"
+    )
     return (
         "total memory is sufficient, but the model's indivisible blocks cannot be packed into it: "
         f"the model needs {format_bytes(needed)}{extra}, {has}, and {tried}{alone}"

@@ -51,7 +51,10 @@ def _with_workload(config: PlacementConfig, workload: Workload, key: str, before
 
 
 def without_one_constraint(config: PlacementConfig) -> Iterator[Relaxed]:
-    """Yield the config without one group of `same_device`, one entry of `forbid`, or one pin of the map, one after the other."""
+    """Yield the config without one of its wishes, one after the other.
+
+    A wish is a group of `same_device`, an entry of `forbid`, or a pin of the map.
+    """
     for place, group in enumerate(config.same_device):
         rest = [other for at, other in enumerate(config.same_device) if at != place]
         changed = config.model_copy(update={"same_device": rest})

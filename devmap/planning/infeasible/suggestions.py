@@ -1,9 +1,9 @@
 """Changes to a config that make it fit, the cheapest first, each tried by planning with it.
 
 Kinds, by what they cost: a larger budget on a device that is there (fewer bytes first), cpu as a tier, the
-disk as a tier, another strategy, less headroom, a lower run dtype, a smaller batch or sequence, a constraint taken
-back. The cheapest of each kind comes before a second one of any, since three raises of the same kind are one
-idea said three times.
+disk as a tier, another strategy, less headroom, a lower run dtype, a smaller batch or sequence, a constraint
+taken back. The cheapest of each kind comes before a second one of any, since three raises of the same kind
+are one idea said three times.
 """
 
 from __future__ import annotations
@@ -148,7 +148,10 @@ def _increases(
 def _raised(
     config: PlacementConfig, budget: Budget, more: int, machine: MachineProfile | None
 ) -> Bytes | Percent | None:
-    """Return what `max_memory` has to say for so many bytes more; None where the machine does not have them."""
+    """Return what `max_memory` has to say for so many bytes more.
+
+    None where the machine does not have them.
+    """
     known = machine.devices.get(budget.device) if machine is not None else None
     total = (budget.capacity or 0) + more
     if known is not None and total > known.memory:

@@ -75,10 +75,13 @@ def _executing(
 
 
 def cpu_needs(problem: PlacementProblem, homes: Sequence[Device], in_place: frozenset[int]) -> int:
-    """Return what the CPU keeps beside the weights that live there, for the atoms that it computes; 0 where it has no budget.
+    """Return what the CPU keeps beside the weights that live there, for the atoms that it computes.
 
-    No slots: a block on disk that the CPU computes runs from the mapped pages of its file, which the system takes back
-    whenever it needs them. What has to change on its way goes through host memory of `offload.host_memory`.
+    0 where it has no budget.
+
+    No slots: a block on disk that the CPU computes runs from the mapped pages of its file, which the system
+    takes back whenever it needs them. What has to change on its way goes through host memory of
+    `offload.host_memory`.
     """
     if not in_place or CPU not in problem.limits:
         return 0

@@ -79,7 +79,10 @@ def place_on_accelerators(rooms: FreeCapacity) -> list[int]:
 
 
 def _by_strategy(problem: PlacementProblem) -> dict[Strategy, Sequence[int]]:
-    """Units that are not pinned, by the strategy that places them, each strategy where its first unit stands."""
+    """Units that are not pinned.
+
+    By the strategy that places them, each strategy where its first unit stands.
+    """
     if problem.one_strategy is not None:
         return {problem.one_strategy: range(len(problem.units))}
     found: dict[Strategy, list[int]] = {}
@@ -177,7 +180,10 @@ def _filled(row: LoadRow, bins: Sequence[Bin], whole: Sequence[int]) -> list[tup
 def _balanced(
     row: LoadRow, bins: Sequence[Bin], chosen: Sequence[int], *, low_first: bool
 ) -> list[tuple[int, int, int]]:
-    """Runs over the places of `chosen`, the units that a forward fill holds, split as evenly as the strategy says."""
+    """Runs over the places of `chosen`, the units that a forward fill holds.
+
+    Split as evenly as the strategy says.
+    """
     kept = row if len(chosen) == len(row) else LoadRow.of([row.sums[i + 1] - row.sums[i] for i in chosen])
     place = {i: k for k, i in enumerate(chosen)} if any(one.excluded for one in bins) else {}
     fitted = [Bin(one.limit, one.base, tuple(place[i] for i in one.excluded if i in place)) for one in bins]
@@ -261,7 +267,10 @@ def _plain_fill(
     bytes_on: Mapping[Device, Sequence[int]],
     rooms: Mapping[Device, int],
 ) -> LowerTiers | None:
-    """Return the fill where it is one run for cpu and one for disk, in a tenth of the time that a loop over units takes; None elsewhere."""
+    """Return the fill where it is one run for cpu and one for disk.
+
+    In a tenth of the time that a loop over units takes; None elsewhere.
+    """
     homes: dict[int, Device] = {}
     left = dict(rooms)
     at = 0

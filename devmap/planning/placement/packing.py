@@ -269,7 +269,10 @@ def _by_size(problem: PlacementProblem, homes: Sequence[Device], *, backwards: b
 
 
 def _tidied(problem: PlacementProblem, homes: Sequence[Device]) -> list[Device]:
-    """Fewer cuts by moving single units to a neighbour's device, or swapping them with one that lies there; never to a slower tier."""
+    """Fewer cuts by moving single units to a neighbour's device, or swapping them with one that lies there.
+
+    Never to a slower tier.
+    """
     found = list(homes)
     if len(found) > _MOST_TO_ORDER:
         return found
@@ -301,7 +304,10 @@ def _beside(problem: PlacementProblem, homes: Sequence[Device], at: int) -> list
 def _traded(
     problem: PlacementProblem, homes: list[Device], left: dict[Device, int], one: int, to: Device
 ) -> bool:
-    """Move a unit to a device, by itself or for one that lies there, if that has room and makes cuts fewer."""
+    """Move a unit to a device, by itself or for one that lies there.
+
+    If that has room and makes cuts fewer.
+    """
     home = homes[one]
     if home == to:
         return False

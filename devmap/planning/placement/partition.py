@@ -2,10 +2,10 @@
 
 Pure, exact, on integers.
 
-A `LoadRow` holds the loads of the units in order as prefix sums; a `Bin` is one device: what it may take, what
-already lies on it, and which positions it must not hold. Everything rests on `_reach`: how far one device
-gets from a position, a bisection in the prefix sums. It grows with the position and with the device's limit,
-so that
+A `LoadRow` holds the loads of the units in order as prefix sums; a `Bin` is one device: what it may take,
+what already lies on it, and which positions it must not hold. Everything rests on `_reach`: how far one
+device gets from a position, a bisection in the prefix sums. It grows with the position and with the device's
+limit, so that
 
 - filling each device as far as it goes reaches as far as any contiguous split can (taking more never hurts:
   exchange the first run of any split for the longer one, and the rest still fits);
@@ -92,10 +92,12 @@ def fill(row: LoadRow, bins: Sequence[Bin], start: int = 0) -> list[int]:
 
 
 def balanced_split(row: LoadRow, bins: Sequence[Bin]) -> list[int] | None:
-    """Return the end of each device's run in the split with the smallest possible largest load, base included.
+    """Return the end of each device's run in the split with the smallest possible largest load.
 
-    Among equal optima the fewest cuts, then the most even (the smallest sum of squared loads), then devices in order.
-    None where no contiguous split fits.
+    Base included.
+
+    Among equal optima the fewest cuts, then the most even (the smallest sum of squared loads), then devices
+    in order. None where no contiguous split fits.
 
     >>> balanced_split(LoadRow.of([4, 3, 2, 5]), [Bin(10), Bin(10)])  # 4 + 3, then 2 + 5: no split is below 7
     [2, 4]

@@ -49,7 +49,10 @@ class BlockCosts:
 
     @classmethod
     def of(cls, problem: PlacementProblem) -> BlockCosts:
-        """Return the costs of a problem's units. A unit of several atoms counts as if all of them streamed alike."""
+        """Return the costs of a problem's units.
+
+        A unit of several atoms counts as if all of them streamed alike.
+        """
         loads = problem.loads
         copied = problem.per_unit(loads.slot)
         slot: Sequence[int] = copied
@@ -84,7 +87,9 @@ def best_cut(
     smallest: int = 0,
     least: int = 0,
 ) -> SlotCut | None:
-    """Return the cheapest way to make room for slots at the end of one device's run; None where none has room.
+    """Return the cheapest way to make room for slots at the end of one device's run.
+
+    None where none has room.
 
     `run` are the units that fill the device in order, `spilled` all others that are executed there, `room`
     what both share. The first unit stays, and at least `least` bytes do, since nothing else has room for

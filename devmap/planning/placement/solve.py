@@ -88,7 +88,9 @@ def _planned(problem: PlacementProblem, reserve: Mapping[Device, int]) -> Soluti
 def _at_the_end(
     problem: PlacementProblem, rooms: FreeCapacity, below: Sequence[int]
 ) -> tuple[dict[Device, int] | None, int]:
-    """Return the bytes to keep free at the end of the last accelerator in use, and the cost that is then expected.
+    """Return the bytes to keep free at the end of the last accelerator in use.
+
+    And the cost that is then expected.
 
     None where no slot has room.
 

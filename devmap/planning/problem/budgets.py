@@ -62,7 +62,9 @@ class Budget:
 
 
 def budgets_of(config: PlacementConfig, machine: MachineProfile | None) -> tuple[Budget, ...]:
-    """Return the offered devices in tier order: accelerators by index, then cpu and disk where they are offered.
+    """Return the offered devices in tier order.
+
+    Accelerators by index, then cpu and disk where they are offered.
 
     `cpu` is offered by `max_memory`, or by the machine where `max_memory` is left out; `disk` by `max_memory`
     or an offload folder.
@@ -84,7 +86,8 @@ def budgets_of(config: PlacementConfig, machine: MachineProfile | None) -> tuple
     if config.offload.folder is not None:
         amounts.setdefault(DISK, None)
     in_bytes = config.max_memory is not None
-    # One object for each lower tier: `==` and `in` compare identity first, which is fast in loops over 10^5 atoms.
+    # One object for each lower tier: `==` and `in` compare identity first, which is fast in loops over 10^5
+    # atoms.
     one = {CPU: CPU, DISK: DISK}
     return tuple(
         _budget(one.get(device, device), amounts[device], config, machine, in_bytes=in_bytes)

@@ -166,7 +166,10 @@ class _Names:
         why = self._why_excluded(device, at)
         link = "" if at == pinned else f", which shares a device with '{self.atoms[at].path}'"
         subject = "it" if at == pinned else f"'{self.atoms[at].path}'"
-        message = f"device_map sends '{self.atoms[pinned].path}' to {device_name(device)}{link}, and {why.format(subject=subject)}"
+        message = (
+            f"device_map sends '{self.atoms[pinned].path}' to {device_name(device)}{link}, "
+            f"and {why.format(subject=subject)}"
+        )
         key = self._bar_key(device, at)
         joined = [f"same_device[{group}]" for group in self._joined_by(at, pinned)] if at != pinned else []
         return Conflict((self._pin_key(pinned), *joined, key), message, self._bar_path(device, at))
@@ -196,7 +199,10 @@ class _Names:
         return f"'forbid' keeps {{subject}} off {device_name(device)}"
 
     def _forbids(self, device: Device, at: int) -> int | None:
-        """Return the place in `forbid` of the key that keeps an atom off a device; None where training does."""
+        """Return the place in `forbid` of the key that keeps an atom off a device.
+
+        None where training does.
+        """
         path = self.atoms[at].path
         for item, key in enumerate(self.config.forbid.get(device, ())):
             if any(_related(path, named) for named in self.inventory.index.match(key)):

@@ -58,7 +58,9 @@ def constraints_of(
     offered: Collection[Device],
     trained: Collection[int],
 ) -> Constraints:
-    """Return the constraints of a config; `trained` are the atoms that training changes, which the disk cannot hold.
+    """Return the constraints of a config.
+
+    `trained` are the atoms that training changes, which the disk cannot hold.
 
     Raises:
         DeviceMapError: listing keys that name nothing, tensors that no key names and classes that straddle

@@ -181,7 +181,10 @@ def _window(architecture: Architecture) -> int | None:
 
 
 def _state(architecture: Architecture) -> tuple[int, int]:
-    """Return the elements of the two states of a gated delta net (Qwen3-Next) or of a Mamba-2 layer, as transformers' caches keep them."""
+    """Return the elements of the two states of a gated delta net (Qwen3-Next) or of a Mamba-2 layer.
+
+    As transformers' caches keep them.
+    """
     heads = figure(architecture, "linear_num_value_heads")
     if heads:
         keys, values = (

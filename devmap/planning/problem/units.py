@@ -146,7 +146,10 @@ def weigh(
     *,
     offload_buffers: bool,
 ) -> tuple[list[int], Sequence[int], Sequence[int]]:
-    """Return the bytes of weights, of buffers that stay where an atom is executed, and of its slot, for each atom."""
+    """Return the bytes of weights, of buffers that stay where an atom is executed.
+
+    And of its slot, for each atom.
+    """
     weight = [atom.nbytes for atom in atoms]
     for copy in copies:
         weight[copy.atom] += copy.nbytes

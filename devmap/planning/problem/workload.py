@@ -155,7 +155,10 @@ def _saved_activations(
     each = workload.batch_size * length * hidden * factor
     layers = [layer for found in _layer_lists(inventory) for layer in found]
     by_atom = dict.fromkeys(_first_atoms(atoms, layers).values(), each)
-    words = f"{workload.batch_size} x {length:,} tokens x {hidden:,} hidden x {factor} bytes per layer, an estimate"
+    words = (
+        f"{workload.batch_size} x {length:,} tokens x {hidden:,} hidden "
+        f"x {factor} bytes per layer, an estimate"
+    )
     return [WorkloadCharge("activations", by_atom, words, follows_home=False)], ()
 
 
@@ -214,7 +217,10 @@ def _inference(
     length = _length(workload, architecture)
     size = element_bits(running) / 8
     nbytes = int(workload.batch_size * length * (4 * hidden + 2 * inner) * size)
-    words = f"{workload.batch_size} x {length:,} tokens x (4 x {hidden:,} hidden + 2 x {inner:,} intermediate) x {size:g} bytes, an estimate"
+    words = (
+        f"{workload.batch_size} x {length:,} tokens x (4 x {hidden:,} hidden + 2 x {inner:,} "
+        f"intermediate) x {size:g} bytes, an estimate"
+    )
     return WorkloadCharges(tuple(found), nbytes, words, notes=notes)
 
 

@@ -128,7 +128,10 @@ def _device_uses(
         slots = solution.streaming.slots.get(device)
         if slots is not None:
             plural = "s" if slots.count > 1 else ""
-            arithmetic = f"{slots.count} slot{plural} x {format_bytes(slots.slot_bytes)} ({problem.atoms[slots.atom].path})"
+            arithmetic = (
+                f"{slots.count} slot{plural} x {format_bytes(slots.slot_bytes)} "
+                f"({problem.atoms[slots.atom].path})"
+            )
             charges.append(Charge("slots", slots.nbytes, arithmetic))
         found.append(DeviceUse(device, budget.capacity, weights.get(device, 0), tuple(charges)))
     return tuple(found)

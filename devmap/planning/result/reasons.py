@@ -64,7 +64,10 @@ def _aim(solution: Solution, devices: Sequence[DeviceUse], strategy: str) -> Ite
             f"{device_words(most)} carries the most, {format_bytes(loads[most])} of weights."
         )
     elif strategy == Strategy.BALANCED_LOW_0 and fits:
-        yield f"balanced_low_0: {device_words(held[0].device)} holds {format_bytes(loads[held[0].device])}, the least that lets the rest fit."
+        yield (
+            f"balanced_low_0: {device_words(held[0].device)} holds {format_bytes(loads[held[0].device])}, "
+            "the least that lets the rest fit."
+        )
     elif fits and used and strategy != "manual":
         yield f"{strategy}: everything fits on {device_names(used)}; nothing is streamed."
 
@@ -101,7 +104,9 @@ def _slots(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
         count, overlap = _OVERLAP[slots.count]
         room = f"{count} of {format_bytes(slots.slot_bytes)} ('{path}')"
         run = "runs" if slots.streamed == 1 else "run"
-        yield f"{_modules(slots.streamed, 'streamed ')} {run} on {device_words(device)}, in {room}; {overlap}."
+        yield (
+            f"{_modules(slots.streamed, 'streamed ')} {run} on {device_words(device)}, in {room}; {overlap}."
+        )
 
 
 def _in_place(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
@@ -113,23 +118,35 @@ def _in_place(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     if large:
         yield f"The CPU computes {_modules(large)} in place: no accelerator has a slot of that size."
     if trained:
-        yield f"The CPU computes {_modules(len(trained), 'trained ')} in place: trained weights are not streamed."
+        yield (
+            f"The CPU computes {_modules(len(trained), 'trained ')} in "
+            "place: trained weights are not streamed."
+        )
 
 
 def _copies(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     for copy in problem.copies:
         where = device_words(solution.homes[copy.atom])
-        yield f"'{copy.tensor}' is tied to '{copy.original}' and pinned apart from it: a copy on {where} costs {format_bytes(copy.nbytes)}."
+        yield (
+            f"'{copy.tensor}' is tied to '{copy.original}' and pinned apart from it: a copy "
+            f"on {where} costs {format_bytes(copy.nbytes)}."
+        )
 
 
 def _gaps(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     for unit in solution.gaps:
         at = problem.units[unit].members[0]
-        yield f"'{problem.atoms[at].path}' went back to {device_words(solution.homes[at])}: no later device had room for it."
+        yield (
+            f"'{problem.atoms[at].path}' went back to {device_words(solution.homes[at])}: "
+            "no later device had room for it."
+        )
 
 
 def _packed(problem: PlacementProblem, solution: Solution) -> Iterator[str]:
     if solution.is_packed:
         offered = len(problem.limits)
         runs = len(device_runs(solution.homes))
-        yield f"No split of the model's order over the {offered} devices offered fits: blocks are packed out of order, in {runs:,} runs."
+        yield (
+            f"No split of the model's order over the {offered} devices offered fits: "
+            f"blocks are packed out of order, in {runs:,} runs."
+        )

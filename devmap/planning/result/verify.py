@@ -1,9 +1,9 @@
 """A plan proven before it is returned, from the plan, the inventory and the config alone.
 
-Nothing here shares code with the algorithms, but for the line that a model's tensors stand in: homes are read
-from the folded map, sizes are worked out again from shapes, constraints from the keys of the config. `verify_bytes`
-adds up every device again. What a plan says of many tensors is read by runs of the line, so that proving
-costs what the plan does: n log n in keys and placements.
+Nothing here shares code with the algorithms, but for the line that a model's tensors stand in: homes are
+read from the folded map, sizes are worked out again from shapes, constraints from the keys of the config.
+`verify_bytes` adds up every device again. What a plan says of many tensors is read by runs of the line, so
+that proving costs what the plan does: n log n in keys and placements.
 """
 
 from __future__ import annotations
@@ -129,7 +129,10 @@ def _contradicting_homes(
         for low, high, home in over(homes, placed[start][0], placed[at - 1][1]):
             if home != device.plain:
                 for number in range(low, high):
-                    yield f"the map sends '{inventory.flat_index.tensors[number]}' to {home} and its placement to {device.plain}"
+                    yield (
+                        f"the map sends '{inventory.flat_index.tensors[number]}' to {home} "
+                        f"and its placement to {device.plain}"
+                    )
 
 
 def _wrong_tiers(plan: Plan, config: PlacementConfig) -> Iterator[str]:
@@ -192,7 +195,10 @@ def _broken_constraints(
 def _homes_below(
     inventory: Inventory, keys: Iterable[str], homes: Sequence[Interval[int | str]]
 ) -> Iterator[tuple[int, int | str | None]]:
-    """Yield the tensors at and below what the keys of a constraint name, in order, by number, with their homes."""
+    """Yield the tensors at and below what the keys of a constraint name, in order, by number.
+
+    With their homes.
+    """
     named = {path for key in keys for path in inventory.index.match(key)}
     for start, end, path in inventory.flat_index.runs(named):
         if path is not None:

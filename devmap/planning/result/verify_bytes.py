@@ -69,7 +69,10 @@ def _added_up(placed: Sequence[Interval[int]], up_to: Sequence[int], count: int)
 def _counted_before(
     inventory: Inventory, places: Sequence[Interval[Value]], up_to: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the tied tensors that are in the same place as another of their group before them: number and bytes."""
+    """Yield the tied tensors that are in the same place as another of their group before them.
+
+    Number and bytes.
+    """
     number = inventory.flat_index.number
     for group in inventory.ties:
         seen = set()
@@ -119,9 +122,12 @@ def _bytes_up_to(plan: Plan, inventory: Inventory, *, moved_only: bool = False) 
 
 
 def wrong_charges(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iterator[str]:
-    """Capacities, buffers that stay and the workload's charges, each attributed again to the devices of the plan.
+    """Capacities, buffers that stay and the workload's charges.
 
-    What the workload keeps for one module is taken as `workload` says; the formulas are not derived a second time.
+    Each attributed again to the devices of the plan.
+
+    What the workload keeps for one module is taken as `workload` says; the formulas are not derived a second
+    time.
     """
     expected: dict[tuple[Device, str], int] = {}
     for placement in plan.placements:
@@ -140,7 +146,10 @@ def wrong_charges(plan: Plan, inventory: Inventory, config: PlacementConfig) -> 
             yield f"{device} is charged {charged:,} bytes for {what}, and the plan needs {nbytes:,}"
     for device, amount in (config.max_memory or {}).items():
         if isinstance(amount, int) and device in told and told[device].capacity_bytes != amount:
-            yield f"{device} is said to have {told[device].capacity_bytes} bytes, and max_memory gives {amount:,}"
+            yield (
+                f"{device} is said to have {told[device].capacity_bytes} "
+                f"bytes, and max_memory gives {amount:,}"
+            )
 
 
 def _moved_while_trained(
@@ -190,7 +199,10 @@ def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Interval[
             if home.is_accelerator:
                 yield f"'{path}' lives on {home} and is executed on {execution_devices}"
             elif execution_devices.is_accelerator and nearest not in {None, execution_devices}:
-                yield f"'{path}' is streamed to {execution_devices}; the nearest resident module before it is on {nearest}"
+                yield (
+                    f"'{path}' is streamed to {execution_devices}; the nearest "
+                    f"resident module before it is on {nearest}"
+                )
     for device, nbytes in sorted(_largest_slots(plan, inventory, placed, streamed).items()):
         use = plan.use_of(device)
         slots = (

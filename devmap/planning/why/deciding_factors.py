@@ -303,7 +303,10 @@ def _execution(question: Question, plan: Plan, atom: int) -> Iterator[DecidingFa
             if use is not None
             else ""
         )
-        sentence = f"It is copied to {device_name(placement.executes_on)} for its forward{near}; room there: {slots}."
+        sentence = (
+            f"It is copied to {device_name(placement.executes_on)} for its "
+            f"forward{near}; room there: {slots}."
+        )
         yield DecidingFactor("stream", placement.executes_on, sentence)
     elif not question.problem.loads.frozen[atom]:
         yield DecidingFactor(

@@ -1,4 +1,7 @@
-"""A plan with what is worth showing beside it: its runs, why each lies where it does, and the predicted pass."""
+"""A plan with what is worth showing beside it.
+
+Its runs, why each lies where it does, and the predicted pass.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,10 @@ _THINNEST = 0.6
 
 
 def device_bars(plan: Plan) -> Iterator[str]:
-    """Yield a stacked bar for each offered device, with its figures and the arithmetic of its charges below it."""
+    """Yield a stacked bar for each offered device.
+
+    With its figures and the arithmetic of its charges below it.
+    """
     for use in plan.devices:
         charges = "; ".join(
             f"{one.what} {format_bytes(one.nbytes)}{f' = {one.arithmetic}' if one.arithmetic else ''}"
@@ -121,7 +124,8 @@ def _rectangles(
         busy = sum(one.end_seconds - one.start_seconds for one in intervals[at:end])
         label = first if first == last else f"{first} to {last}"
         yield (
-            f'<rect class="{resource}" x="{left:.2f}" y="1" width="{max(right - left - 0.3, 0.3):.2f}" height="18">'
+            f'<rect class="{resource}" x="{left:.2f}" y="1" '
+            f'width="{max(right - left - 0.3, 0.3):.2f}" height="18">'
             f"<title>{text(label or 'whole model')}: {format_duration(busy)}</title></rect>"
         )
         at = end

@@ -59,7 +59,10 @@ def text(words: object) -> str:
 
 
 def unbroken(words: object) -> str:
-    """Return a few words escaped for HTML that stay on one line: a figure and its unit, a device and its number."""
+    """Return a few words escaped for HTML that stay on one line.
+
+    A figure and its unit, a device and its number.
+    """
     return escape(str(words)).replace(" ", "\u00a0")
 
 
@@ -85,7 +88,8 @@ def table(
     lines = [
         "<tr>"
         + "".join(
-            f'<td{kind} data-head="{text(title)}">{cell}</td>'  # the style sheet shows it where columns do not fit
+            # The style sheet shows `data-head` where columns do not fit.
+            f'<td{kind} data-head="{text(title)}">{cell}</td>'
             for title, kind, cell in zip(head, aligned, cells, strict=True)
         )
         + "</tr>"
@@ -94,11 +98,15 @@ def table(
     if not lines:
         return ""
     body = "\n".join(lines)
-    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    head = f"<thead><tr>{titles}</tr></thead>"
+    return f'<div class="scroll"><table>{head}\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def swatch(home: str, executes: str) -> str:
-    """Return a small square in the colour of a device, striped with that of another which runs what lies there."""
+    """Return a small square in the colour of a device.
+
+    Striped with that of another which runs what lies there.
+    """
     paint = f"var(--{home})"
     if executes != home:
         paint = f"repeating-linear-gradient(45deg,{paint} 0 4px,var(--{executes}) 4px 7px)"

@@ -63,7 +63,8 @@ def _lane(use: SimulatedUse, curve: Sequence[int], name: str) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{text(name)}: {figures}">'
         f'<polygon class="area-activations" points="0,{_HEIGHT} {outline} {_WIDTH},{_HEIGHT}"/>'
-        f'<rect class="area-held" x="0" width="{_WIDTH}" y="{height(held):.2f}" height="{_HEIGHT - height(held):.2f}"/>'
+        f'<rect class="area-held" x="0" width="{_WIDTH}" y="{height(held):.2f}" '
+        f'height="{_HEIGHT - height(held):.2f}"/>'
         f"{limit}</svg></div>"
     )
 

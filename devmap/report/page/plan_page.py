@@ -33,7 +33,8 @@ _TREEMAP = """<div class="tools"><input id="search" type="search" placeholder="S
 <nav id="trail" aria-label="Where the map is"></nav>
 <div id="map" role="group" aria-label="Modules by bytes, coloured by device"></div>
 <div id="told" aria-live="polite"></div>
-<p class="soft wide">Click or press Enter to go into a module, Escape to go back; arrow keys move. Stripes: what lies
+<p class="soft wide">Click or press Enter to go into a module, Escape to go back; arrow keys move.
+Stripes: what lies
 on one device and is streamed to another.</p>
 <noscript><p>The map of modules needs scripts; the table below says the same in rows.</p></noscript>"""
 
@@ -162,13 +163,15 @@ def _timeline(shown: ConfigOverview) -> Iterator[str]:
     if shown.overview.timeline is None:
         return
     yield (
-        '<p class="soft">What each resource does in a pass that follows others. Left of the dashed line: what is '
+        '<p class="soft">What each resource does in a pass that follows '
+        "others. Left of the dashed line: what is "
         "fetched for this pass while the one before it still computes.</p>"
     )
     timeline = shown.overview.timeline
     if timeline.host_memory_seconds > timeline.seconds:
         yield (
-            f"<p>Host memory is read for {format_duration(timeline.host_memory_seconds)} in a pass, by the CPU and for "
+            f"<p>Host memory is read for {format_duration(timeline.host_memory_seconds)} "
+            "in a pass, by the CPU and for "
             f"copies together: that binds, not the {format_duration(timeline.seconds)} below.</p>"
         )
     yield from timeline_lanes(timeline, shown.overview.plan)

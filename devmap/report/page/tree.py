@@ -63,8 +63,8 @@ class _NodePlaces:
 def treemap_data(overview: PlanOverview, inventory: Inventory) -> dict[str, object]:
     """Return what the script of a page draws: devices, places, reasons of runs, the tree. Linear in tensors.
 
-    A tied tensor counts at its first name; modules whose weights are all tied stand in the tree with no bytes and
-    a note, so that a search finds them.
+    A tied tensor counts at its first name; modules whose weights are all tied stand in the tree with no
+    bytes and a note, so that a search finds them.
     """
     plan = overview.plan
     devices = list(

@@ -107,7 +107,10 @@ class Int8:
 
 
 def _bare(numbers: torch.Tensor, **attributes: object) -> nn.Parameter:
-    """Make a parameter of a device whose tensors have a class of their own, with what the library's class has."""
+    """Make a parameter of a device whose tensors have a class of their own.
+
+    With what the library's class has.
+    """
     made = nn.Parameter(numbers, requires_grad=False)
     made.__dict__.update(attributes)
     return made

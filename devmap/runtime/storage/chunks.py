@@ -104,7 +104,10 @@ def boxes(shape: Sequence[int], first: int, last: int) -> Iterator[Box]:
 
 
 def _grain_bytes(weight: Weight, part_bytes: int) -> int:
-    """Return where a weight may be cut: at multiples of this, in bytes. What follows in the slab stays aligned."""
+    """Return where a weight may be cut: at multiples of this, in bytes.
+
+    What follows in the slab stays aligned.
+    """
     if not all(sides_of(weight, stored, piece) is not None for stored, piece in weight.stored):
         return max(1, weight.nbytes)
     line = 1 if weight.nbytes % ALIGNMENT else ALIGNMENT  # ragged weights come last, by falling element size

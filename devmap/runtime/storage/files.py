@@ -68,7 +68,9 @@ class Pages:
         return cls(path, memory, descriptor, original)
 
     def require(self, end: int) -> None:
-        """Make sure that the file still reaches `end` (reading mapped bytes past its end would kill the process), and is the same.
+        """Make sure that the file still reaches `end` and is the same.
+
+        Reading mapped bytes past its end would kill the process.
 
         Raises:
             StreamError: when it was cut short or overwritten.
@@ -95,7 +97,10 @@ class Pages:
             raise _unreadable(self.path, offset, nbytes, error) from error
 
     def release(self, offset: int, nbytes: int, *, forget: bool) -> None:
-        """Let go of pages: they stay in the system's cache as long as there is room, unless it is to `forget` them."""
+        """Let go of pages: they stay in the system's cache as long as there is room.
+
+        Unless it is to `forget` them.
+        """
         release(self.memory.data_ptr() + offset, nbytes)
         if forget:
             forget_cached(self.descriptor, offset, nbytes)
@@ -105,7 +110,10 @@ class Files:
     """Files of weights, each opened once and kept open. Safe to use from several threads."""
 
     def __init__(self, *, direct: bool = False, buffer_bytes: int = 1 << 20) -> None:
-        """`direct` reads past the page cache where the file system lets us, through a buffer of `buffer_bytes` a thread."""
+        """`direct` reads past the page cache where the file system lets us.
+
+        Through a buffer of `buffer_bytes` a thread.
+        """
         self.requested_bytes = 0
         """What was asked of files so far, whether the disk gave it or the system's cache."""
         self._direct = DirectReader(buffer_bytes) if direct and DIRECT else None
@@ -202,7 +210,10 @@ class Files:
             self.requested_bytes += nbytes
 
     def view(self, path: Path) -> torch.Tensor:
-        """Return a file as flat `torch.uint8` over a private map: no copy is made until somebody writes to it."""
+        """Return a file as flat `torch.uint8` over a private map.
+
+        No copy is made until somebody writes to it.
+        """
         return self.pages(path, streamed=False).memory
 
     def pages(self, path: Path, *, streamed: bool) -> Pages:
@@ -310,8 +321,8 @@ class Files:
     def _forget(self, path: Path) -> None:
         """Open a file anew before the next read, after an error.
 
-        Its descriptor is not closed: another thread may be in the middle of a read on it. It becomes that of the file
-        that is opened next, so that no error costs one.
+        Its descriptor is not closed: another thread may be in the middle of a read on it. It becomes that of
+        the file that is opened next, so that no error costs one.
         """
         with self._lock:
             descriptor = self._descriptors.pop(path, None)

@@ -96,7 +96,10 @@ _READ_AHEAD = 1 << 20
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """Return the C library, whose functions are called without the interpreter's lock, unlike `mmap.mmap.madvise`."""
+    """Return the C library, whose functions are called without the interpreter's lock.
+
+    Unlike `mmap.mmap.madvise`.
+    """
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None, use_errno=True)
@@ -118,7 +121,9 @@ def can_populate() -> bool:
 
 
 def are_present(address: int, nbytes: int) -> bool:
-    """Return whether all pages are in memory: for mapped pages fifty times cheaper than to bring them in once more.
+    """Return whether all pages are in memory.
+
+    For mapped pages fifty times cheaper than to bring them in once more.
 
     Only for files that this process may write to or owns: of others the kernel says that all is there.
     """

@@ -128,7 +128,9 @@ def _direct(stored: StoredTensor, piece: Piece, target: SlabField) -> FileRange 
 
 
 def sides_of(weight: Weight, stored: StoredTensor, piece: Piece) -> list[tuple[int, int]] | None:
-    """Return which dimension of a weight runs along which of a stored tensor, in the weight's order and without those of size one.
+    """Return which dimension of a weight runs along which of a stored tensor.
+
+    In the weight's order and without those of size one.
 
     None where the piece is reshaped on its way, so that no dimension runs along another.
     """

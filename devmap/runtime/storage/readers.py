@@ -132,8 +132,8 @@ class Readers:
     def quiesce(self) -> None:
         """Wait until everything that was asked for so far is done, also what nobody waits for.
 
-        Every thread comes to one meeting, and so has ended what it was at; what was asked for earlier has been begun
-        earlier.
+        Every thread comes to one meeting, and so has ended what it was at; what was asked for earlier has
+        been begun earlier.
         """
         meeting = threading.Barrier(self._threads)
         try:

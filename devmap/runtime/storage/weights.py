@@ -96,7 +96,10 @@ class SlabLayout:
         return self.views(slab)[name]
 
     def assembled(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the fields' tensors, with the quantised parameters that they are parts of in their places."""
+        """Return the fields' tensors.
+
+        With the quantised parameters that they are parts of in their places.
+        """
         return assembled(tensors, self.packed) if self.packed else tensors
 
     def weight(self, name: str) -> Weight:

@@ -27,14 +27,15 @@ class Stats:
     streamed_home_bytes: Mapping[int | str, int]
     """Weights that are streamed, by home: `cpu` or `disk`."""
     slot_bytes: Mapping[int | str, int]
-    """Slots by executing accelerator, and tied weights of several streamed blocks, which are kept beside them: what the
-    plan counts in the device's budget."""
+    """Slots by executing accelerator, and tied weights of several streamed blocks, which are kept beside
+    them: what the plan counts in the device's budget."""
     mapped_bytes: int
-    """Pages of files that may be in memory for blocks on disk that the CPU executes. They are the system's cache, which
-    takes them back whenever it needs room: no budget counts them, `offload.host_memory` bounds them."""
+    """Pages of files that may be in memory for blocks on disk that the CPU executes. They are the system's
+    cache, which takes them back whenever it needs room: no budget counts them, `offload.host_memory` bounds
+    them."""
     host_slot_bytes: int
-    """Slots in host memory for those of such blocks that change on their way (another dtype, a packed layout): held,
-    within `offload.host_memory`."""
+    """Slots in host memory for those of such blocks that change on their way (another dtype, a packed
+    layout): held, within `offload.host_memory`."""
     ring_bytes: int
     """Host memory that blocks go through on their way to accelerators."""
     ring_is_pinned: bool

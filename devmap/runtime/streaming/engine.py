@@ -135,7 +135,9 @@ class Engine:
         return sum(thread == threading.get_ident() for _, _, thread in self._inside)
 
     def unwind(self, held: int) -> None:
-        """Let go of the blocks of this thread beyond the first `held`: a call was interrupted, wherever it was.
+        """Let go of the blocks of this thread beyond the first `held`.
+
+        A call was interrupted, wherever it was.
 
         May itself be interrupted, and called again.
         """
@@ -159,14 +161,20 @@ class Engine:
                 self._release()
 
     def _release(self) -> None:
-        """Let other threads in, once no block of this one is in: wholly, whatever an interrupt kept from being counted."""
+        """Let other threads in, once no block of this one is in.
+
+        Wholly, whatever an interrupt kept from being counted.
+        """
         if self.held_by_this_thread():
             self._lock.release()
         elif self._lock._is_owned():  # noqa: SLF001 - as above
             self._lock._release_save()  # noqa: SLF001 - as above
 
     def _recover_if_broken(self) -> None:
-        """Bring lanes and ring back to how they began, if an interrupt may have left one of their steps half done."""
+        """Bring lanes and ring back to how they began.
+
+        If an interrupt may have left one of their steps half done.
+        """
         if not self._is_broken or self._inside:
             return
         for lane in self.lanes.values():
@@ -180,7 +188,10 @@ class Engine:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep every thread from bringing a block in; begins when the block that is in, if there is one, has run."""
+        """Keep every thread from bringing a block in.
+
+        Begins when the block that is in, if there is one, has run.
+        """
         with self._lock:
             self._recover_if_broken()
             yield
@@ -196,7 +207,8 @@ class Engine:
     def _require_own_process(self) -> None:
         if os.getpid() != self._process:
             raise StreamError(
-                "this process was forked from one that streams this model, and the threads that stream it have "
+                "this process was forked from one that streams this model, "
+                "and the threads that stream it have "
                 "stayed there",
                 help="load the model in the process that runs it, or start processes with 'spawn'",
             )
@@ -268,14 +280,20 @@ class Engine:
                 lane.read_ahead()
 
     def held_bytes(self) -> dict[Device, int]:
-        """Return what is kept for streamed blocks on each device that executes them, but for the CPU's mapped pages and host slots."""
+        """Return what is kept for streamed blocks on each device that executes them.
+
+        But for the CPU's mapped pages and host slots.
+        """
         found = {device: lane.nbytes for device, lane in self.lanes.items() if device.is_accelerator}
         for device, tensors in self.kept.items():
             found[device] = found.get(device, 0) + sum(tensor.nbytes for tensor in tensors.values())
         return found
 
     def cpu_bytes(self, *, mapped: bool) -> int:
-        """Return what blocks on disk that the CPU executes take at a time: `mapped` pages, or else slots in host memory."""
+        """Return what blocks on disk that the CPU executes take at a time.
+
+        `mapped` pages, or else slots in host memory.
+        """
         lanes = [lane for device, lane in self.lanes.items() if not device.is_accelerator]
         return sum(lane.nbytes for lane in lanes if lane.is_mapped is mapped)
 

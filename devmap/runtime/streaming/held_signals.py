@@ -1,9 +1,10 @@
 """Signals that wait until a step of the engine is done.
 
-Python runs the handlers of signals between any two instructions of the main thread, and Ctrl-C's raises there. Inside the
-standard library's pools and futures that may leave a lock taken for ever (`Condition.__enter__` is Python code). So the
-engine's steps, which use them, note a signal and let its handler run when they are done; the second signal of a kind is
-not held back, so that a step that waits for a dead disk can still be broken off.
+Python runs the handlers of signals between any two instructions of the main thread, and Ctrl-C's raises
+there. Inside the standard library's pools and futures that may leave a lock taken for ever
+(`Condition.__enter__` is Python code). So the engine's steps, which use them, note a signal and let its
+handler run when they are done; the second signal of a kind is not held back, so that a step that waits for a
+dead disk can still be broken off.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ _WATCHED = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
-"""Those whose handlers are known to raise: interrupts, ends, time limits of test runners and job schedulers."""
+"""Those whose handlers are known to raise: interrupts, ends, time limits of test runners and job schedulers.
+"""
 
 
 class HeldSignals:
-    """Holds signals back between `__enter__` and `__exit__`, in the main thread; elsewhere no handler runs anyway."""
+    """Holds signals back between `__enter__` and `__exit__`, in the main thread.
+
+    Elsewhere no handler runs anyway.
+    """
 
     def __init__(self) -> None:
         self._handlers: dict[int, Any] = {}

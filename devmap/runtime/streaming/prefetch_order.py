@@ -30,7 +30,10 @@ class Order:
         return expected == block
 
     def upcoming(self, count: int) -> list[int]:
-        """Return the next different blocks, nearest first; the first blocks of the model before anything has run."""
+        """Return the next different blocks, nearest first.
+
+        The first blocks of the model before anything has run.
+        """
         before, current = self._before, self._current
         found: list[int] = []
         for _ in range(2 * count):

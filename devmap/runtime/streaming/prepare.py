@@ -54,7 +54,9 @@ def is_prepared(streamed: StreamedPlacement) -> bool:
 def make_blocks(
     placements: Sequence[StreamedPlacement], plan: Plan, engine: Engine, report: Callable[[int], None]
 ) -> dict[str, StreamedBlock]:
-    """Return the streamed blocks with their homes, by path; `report(nbytes)` is told of what was brought home.
+    """Return the streamed blocks with their homes, by path.
+
+    `report(nbytes)` is told of what was brought home.
 
     Raises:
         LoadError: when the offload folder cannot be written to.
@@ -180,7 +182,9 @@ def _wants_gradient(location: TensorLocation) -> bool:
 
 
 def _kept_weights(placements: Sequence[StreamedPlacement], plan: Plan) -> dict[Device, frozenset[str]]:
-    """Weights that several streamed blocks of an accelerator share, where keeping them there takes no more than is charged for slots.
+    """Weights that several streamed blocks of an accelerator share.
+
+    Where keeping them there takes no more than is charged for slots.
 
     Otherwise each slot would have room for them, and each pass would read them once for each block.
     """
@@ -218,7 +222,10 @@ def _kept_weights(placements: Sequence[StreamedPlacement], plan: Plan) -> dict[D
 
 
 def _host_budget(placements: Iterable[StreamedPlacement], plan: Plan) -> int:
-    """Return the bytes of host memory for each of the two that use it: the ring, and blocks that execute on the CPU."""
+    """Return the bytes of host memory for each of the two that use it.
+
+    The ring, and blocks that execute on the CPU.
+    """
     kinds = {streamed.placement.executes_on.is_accelerator for streamed in placements if streamed.is_module}
     return plan.host_memory_bytes // max(1, len(kinds))
 

@@ -1,8 +1,11 @@
-"""Copies from host memory into the slots of one device, made by a thread of its own so that forward need not wait for them.
+"""Copies from host memory into the slots of one device.
 
-A block on disk goes through the ring: a reader fills a slab, the copy stream takes it from there. So does a block in host
-memory where the ring is pinned: copies from ordinary pages keep a processor busy at a fraction of the link's rate, and wait
-for the device. Where it is not (unified memory, a system that refuses to pin), they are copied from where they lie.
+Made by a thread of its own so that forward need not wait for them.
+
+A block on disk goes through the ring: a reader fills a slab, the copy stream takes it from there. So does a
+block in host memory where the ring is pinned: copies from ordinary pages keep a processor busy at a fraction
+of the link's rate, and wait for the device. Where it is not (unified memory, a system that refuses to pin),
+they are copied from where they lie.
 """
 
 from __future__ import annotations

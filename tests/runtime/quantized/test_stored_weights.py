@@ -1,4 +1,7 @@
-"""Checkpoints that bitsandbytes and torchao quantised: devmap's outputs are those of `from_pretrained`, wherever the bytes lie."""
+"""Checkpoints that bitsandbytes and torchao quantised.
+
+Devmap's outputs are those of `from_pretrained`, wherever the bytes lie.
+"""
 
 from __future__ import annotations
 

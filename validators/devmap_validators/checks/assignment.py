@@ -68,7 +68,10 @@ class Assignment:
                 yield run.start, run.end, target
 
     def devices_within(self, start: int, end: int) -> dict[Device, str]:
-        """Return the devices of a stretch of tensors, in order of first use, each with the first tensor that lies there."""
+        """Return the devices of a stretch of tensors.
+
+        In order of first use, each with the first tensor that lies there.
+        """
         found: dict[Device, str] = {}
         for first, _, path in over(self.runs, start, end):
             target = None if path is None else self.by_path[path]
@@ -154,7 +157,10 @@ def run_bytes(inventory: Inventory, names: Iterable[str], dtype: str | None) -> 
 
 
 def _bytes_up_to(inventory: Inventory, dtype: str | None) -> Sequence[int]:
-    """Return the bytes of all tensors before each number, and of all of them last. Worked out once for an inventory."""
+    """Return the bytes of all tensors before each number, and of all of them last.
+
+    Worked out once for an inventory.
+    """
     return inventory.once(
         ("bytes up to", dtype), lambda: [0, *accumulate(tensor_sizes(inventory, dtype).values())]
     )

@@ -91,7 +91,10 @@ def _error(
 
 
 def _devices_of(device_map: Mapping[Any, object]) -> tuple[dict[str, object], list[Finding]]:
-    """Return the map with its values parsed (None for what is no device), and what is wrong with keys and values."""
+    """Return the map with its values parsed (None for what is no device).
+
+    And what is wrong with keys and values.
+    """
     parsed: dict[tuple[type, str], Device | None] = {}
     wrong: dict[str, list[str]] = defaultdict(list)
     devices: dict[str, object] = {}

@@ -28,7 +28,10 @@ class Group:
     """At the run dtype, a tied tensor once."""
 
     def __str__(self) -> str:
-        return f"{_span(self.first, self.last)}, {counted(len(self.tensors), 'tensor')}, {format_bytes(self.nbytes)}"
+        return (
+            f"{_span(self.first, self.last)}, {counted(len(self.tensors), 'tensor')}, "
+            f"{format_bytes(self.nbytes)}"
+        )
 
 
 def fold(inventory: Inventory, names: Iterable[str], *, dtype: str | None = None) -> tuple[Group, ...]:

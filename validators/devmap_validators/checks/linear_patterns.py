@@ -1,12 +1,13 @@
 r"""Regular expressions of policy packs, matched in time linear in the text whatever the pattern.
 
-Python's `re` tries every way to match, which for `^(a+)+$` are as many as there are subsets of the letters. Here a pattern
-becomes a program of a few instructions, and all the places in it where a match may be are followed through the text at
-once, so that a letter costs at most one visit of each instruction (Thompson, "Regular expression search algorithm", 1968).
+Python's `re` tries every way to match, which for `^(a+)+$` are as many as there are subsets of the letters.
+Here a pattern becomes a program of a few instructions, and all the places in it where a match may be are
+followed through the text at once, so that a letter costs at most one visit of each instruction (Thompson,
+"Regular expression search algorithm", 1968).
 
-The dialect is the part of ECMAScript's that JSON Schema recommends: classes, groups, alternatives, repeats, anchors,
-`\\d \\w \\s \\b` over ASCII. What no automaton can follow (a reference back, a look ahead or behind) is refused. There is one
-engine on every machine, so that a pack says the same everywhere.
+The dialect is the part of ECMAScript's that JSON Schema recommends: classes, groups, alternatives, repeats,
+anchors, `\\d \\w \\s \\b` over ASCII. What no automaton can follow (a reference back, a look ahead or
+behind) is refused. There is one engine on every machine, so that a pack says the same everywhere.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ _ENDS_OF_LINES = ((10, 10), (13, 13), (0x2028, 0x2029))
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 _WORD = _Letters(_WORDS)
 
-# Instructions: a set of characters to be read, the places to go on at without reading (a split or a jump, in which "" is
-# the instruction after it), or the name of an assertion.
+# Instructions: a set of characters to be read, the places to go on at without reading (a split or a jump, in
+# which "" is the instruction after it), or the name of an assertion.
 _Split = tuple[int, ...]
 _Instruction = _Letters | _Split | str
 _MATCH: Final = "match"
@@ -89,7 +90,9 @@ class LinearPattern:
     program: tuple[_Instruction, ...]
 
     def search(self, text: str, steps: Steps) -> bool:
-        """Return whether the pattern matches anywhere in a text, in at most (its instructions) x (the text's length) steps.
+        """Return whether the pattern matches anywhere in a text.
+
+        In at most (its instructions) x (the text's length) steps.
 
         Raises:
             TooCostlyError: when `steps` are used up.
@@ -106,7 +109,10 @@ class LinearPattern:
         return False
 
     def _closure(self, places: list[int], text: str, position: int, steps: Steps) -> list[int] | None:
-        """Return the instructions that read a character, of those that can be come to from `places`; None at a match."""
+        """Return the instructions that read a character, of those that can be come to from `places`.
+
+        None at a match.
+        """
         seen: set[int] = set()
         reading: list[int] = []
         while places:

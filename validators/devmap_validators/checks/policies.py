@@ -1,4 +1,6 @@
-"""Policy packs: a team's own rules in YAML, each a JSON Schema (draft 2020-12) over the config, its plan or its lock.
+"""Policy packs: a team's own rules in YAML.
+
+Each is a JSON Schema (draft 2020-12) over the config, its plan or its lock.
 
     version: 1
     name: production
@@ -11,8 +13,8 @@
         help: offer more cpu memory
         schema: {properties: {disk_bytes: {const: 0}}}
 
-`devmap_validators.checks.policy_subjects` says what a schema sees, `policy_schemas` how one is judged by in bounded steps.
-jsonschema is imported only when a config names a policy.
+`devmap_validators.checks.policy_subjects` says what a schema sees, `policy_schemas` how one is judged by in
+bounded steps. jsonschema is imported only when a config names a policy.
 """
 
 from __future__ import annotations
@@ -105,7 +107,10 @@ def read_pack(name: str, folder: Path) -> Policy | None:
 
 
 def policy_file(name: str, folder: Path) -> Path | None:
-    """Return the file of a policy: a built-in name, or a path from the config's folder; None if there is none."""
+    """Return the file of a policy: a built-in name, or a path from the config's folder.
+
+    None if there is none.
+    """
     if name in BUILT_IN_POLICIES:
         return _FOLDER / f"{name}.yaml"
     path = folder / expand_user(name)
@@ -220,7 +225,10 @@ def _judged(context: Context) -> Mapping[tuple[int, str], list[ValidationError] 
 
 
 def pack_faults(context: Context) -> Iterator[tuple[Policy, Fault]]:
-    """Yield what is wrong with the packs of a config: as they were read, and where judging by them did not come to an end."""
+    """Yield what is wrong with the packs of a config.
+
+    As they were read, and where judging by them did not come to an end.
+    """
     judged = _judged(context)
     for policy in policies_of(context):
         yield from ((policy, fault) for fault in policy.faults)
@@ -321,7 +329,10 @@ class _PolicyReader:
         return None if faults else node
 
     def names(self, path: DocumentPath, schema: object, over: str) -> None:
-        """Note names that the subject does not have: a rule about one of them would be kept by every config."""
+        """Note names that the subject does not have.
+
+        A rule about one of them would be kept by every config.
+        """
         for below, name, known in unknown_names(schema, over):
             near = near_words(name, known)
             hint = f"did you mean '{near[0]}'?" if near else f"known there: {', '.join(sorted(known))}"

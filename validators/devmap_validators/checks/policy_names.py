@@ -1,4 +1,7 @@
-"""Names that a policy's schema may use: what its subject really has. A misspelt one would be kept by every config."""
+"""Names that a policy's schema may use: what its subject really has.
+
+A misspelt one would be kept by every config.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,41 @@ from devmap.config.model.placement_config import PlacementConfig
 __all__ = ["unknown_names"]
 
 Names = Mapping[str, Any]
-"""What may stand at a place, by name, each with what may stand below it; `*` is any name. Empty: nothing is known."""
+"""What may stand at a place, by name, each with what may stand below it; `*` is any name. Empty: nothing is
+known."""
 
 _DEVICE: Names = {
-    "capacity_bytes": {}, "weight_bytes": {}, "reserved_bytes": {}, "free_bytes": {}, "kept_free_percent": {},
-}  # fmt: skip
+    "capacity_bytes": {},
+    "weight_bytes": {},
+    "reserved_bytes": {},
+    "free_bytes": {},
+    "kept_free_percent": {},
+}
 _SUBJECTS: dict[str, Names] = {
     "plan": {
-        "strategy": {}, "dtype": {}, "devices": {"*": _DEVICE}, "accelerators": {"*": _DEVICE}, "accelerator_bytes": {},
-        "cpu_bytes": {}, "disk_bytes": {}, "streamed_bytes": {}, "first_accelerator_is_lightest": {},
+        "strategy": {},
+        "dtype": {},
+        "devices": {"*": _DEVICE},
+        "accelerators": {"*": _DEVICE},
+        "accelerator_bytes": {},
+        "cpu_bytes": {},
+        "disk_bytes": {},
+        "streamed_bytes": {},
+        "first_accelerator_is_lightest": {},
     },
     "lock": {"present": {}, "fresh": {}, "edited": {}},
-}  # fmt: skip
+}
 _SAME_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 """Keywords whose schemas judge the same value."""
 
 
 def unknown_names(schema: object, over: str) -> Iterator[tuple[tuple[str | int, ...], str, tuple[str, ...]]]:
-    """Yield each name that the subject does not have: its path in the schema, itself, and the names there are.
+    """Yield each name that the subject does not have.
 
-    >>> schema = {"properties": {"accelerators": {"additionalProperties": {"properties": {"kept_free_procent": {}}}}}}
+    Its path in the schema, itself, and the names there are.
+
+    >>> device = {"properties": {"kept_free_procent": {}}}
+    >>> schema = {"properties": {"accelerators": {"additionalProperties": device}}}
     >>> [name for _, name, _ in unknown_names(schema, "plan")]
     ['kept_free_procent']
     """

@@ -1,9 +1,11 @@
-"""The JSON Schemas of policy packs: what is wrong with one, found when its pack is read, and judging by one in bounded steps.
+"""The JSON Schemas of policy packs.
 
-jsonschema judges. What could make it run for ever, or reach out of the file, is taken from it: patterns are matched in
-linear time, references stay inside their schema and are followed here, and everything that is evaluated counts steps. The
-keywords that would look at a schema again and again (`unevaluatedProperties`) or resolve names at run time (`$dynamicRef`)
-are refused.
+What is wrong with one, found when its pack is read, and judging by one in bounded steps.
+
+jsonschema judges. What could make it run for ever, or reach out of the file, is taken from it: patterns are
+matched in linear time, references stay inside their schema and are followed here, and everything that is
+evaluated counts steps. The keywords that would look at a schema again and again (`unevaluatedProperties`) or
+resolve names at run time (`$dynamicRef`) are refused.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["MOST_STEPS", "CostlySchemaError", "schema_faults", "violations"]
 
 MOST_STEPS = 1_000_000
-"""What the policies of one config may take together: a keyword takes 20, a letter under a pattern one for each place in
-the pattern that it is compared with. About a second."""
+"""What the policies of one config may take together: a keyword takes 20, a letter under a pattern one for
+each place in the pattern that it is compared with. About a second."""
 
 _KEYWORD_STEPS = 20
 _MOST_SCHEMAS = 2_000
@@ -142,7 +144,10 @@ def _shape_faults(schema: dict[str, Plain]) -> Iterator[Fault]:
 
 
 def _cost_faults(found: dict[DocumentPath, dict[str, Plain]], root: dict[str, Plain]) -> Iterator[Fault]:
-    """References that lead back to where they stand, and parts that hold one value against too many others."""
+    """References that lead back to where they stand.
+
+    And parts that hold one value against too many others.
+    """
     sizes: dict[int, int] = {}
     under_way: set[int] = set()
 

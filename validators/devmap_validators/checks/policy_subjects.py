@@ -38,7 +38,10 @@ def subject(over: str, context: Context) -> dict[str, object] | None:
 
 
 def document_path(over: str, path: tuple[str | int, ...], context: Context) -> DocumentPath:
-    """Return the part of the document that a schema's error is about: the nearest node that somebody wrote."""
+    """Return the part of the document that a schema's error is about.
+
+    The nearest node that somebody wrote.
+    """
     if over == "lock":
         return ()
     if over == "plan":

@@ -1,4 +1,7 @@
-"""Did you mean: a near module path, found segment by segment so that a long path costs no more than its siblings."""
+"""Did you mean: a near module path.
+
+Found segment by segment so that a long path costs no more than its siblings.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,10 @@ def devices_in_words(devices: Iterable[Device]) -> str:
 
 
 def exact_bytes(count: int) -> str:
-    """Return the bytes in a short and an exact form where both help: `21.4 GB`, or the bytes alone below a megabyte."""
+    """Return the bytes in a short and an exact form where both help.
+
+    `21.4 GB`, or the bytes alone below a megabyte.
+    """
     return format_bytes(count) if abs(count) >= 1_000_000 else f"{count:,} byte{'' if count == 1 else 's'}"
 
 
@@ -54,7 +57,11 @@ def split_tie(inventory: Inventory, placed: Sequence[tuple[str, Device]], dtype:
     nbytes = run_bytes(inventory, [placed[0][0]], dtype)
     copies = len({device for _, device in placed}) - 1
     names = " and ".join(f"'{name}' on {device_name(device)}" for name, device in placed[:3])
-    return f"tied weights lie apart: {names}; the {'copy costs' if copies == 1 else f'{copies} copies cost'} {exact_bytes(copies * nbytes)}"
+    return (
+        f"tied weights lie apart: {names}; the "
+        f"{'copy costs' if copies == 1 else f'{copies} copies cost'} "
+        f"{exact_bytes(copies * nbytes)}"
+    )
 
 
 def _inside(block: str, name: str) -> str:

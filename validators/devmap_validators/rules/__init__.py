@@ -1,7 +1,7 @@
 """All rules of the built-in pack, in order of their codes.
 
-A new rule is a module, and two lines in its family's `__init__`; one that only passes on a fault of the reader
-is a row of `reader_rules`.
+A new rule is a module, and two lines in its family's `__init__`; one that only passes on a fault of the
+reader is a row of `reader_rules`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ def _check(context: Context) -> Iterator[Report]:
         slots = sum(charge.nbytes for charge in use.charges if charge.what == "slots")
         block = largest[use.device]
         if use.device.is_accelerator and block and slots < 2 * block:
-            message = f"device {use.device} has room for one slot of {exact_bytes(block)}: copies cannot overlap with compute"
+            message = (
+                f"device {use.device} has room for one slot of {exact_bytes(block)}: "
+                "copies cannot overlap with compute"
+            )
             hint = f"free {exact_bytes(2 * block - slots)} more on it for a second slot"
             yield Report(message, device_path(context, ("max_memory",), use.device), help=hint)
     in_place = [
@@ -48,7 +51,10 @@ def _check(context: Context) -> Iterator[Report]:
         block = max(placement.nbytes for placement in in_place)
         modules = f"{counted(len(in_place), 'module')} on cpu {'is' if len(in_place) == 1 else 'are'}"
         message = f"{modules} computed in place: no accelerator has room for a slot"
-        hint = f"'{in_place[0].path}' is the first; a slot of {exact_bytes(block)} on an accelerator would stream them"
+        hint = (
+            f"'{in_place[0].path}' is the first; a slot of {exact_bytes(block)} "
+            "on an accelerator would stream them"
+        )
         yield Report(message, ("max_memory",), on_key=True, help=hint)
 
 

@@ -28,7 +28,10 @@ def _check(context: Context) -> Iterator[Report]:
         kept = headroom(context, device)
         if (budget - kept) * 10 > memory * 9:
             share = f"{100 * (budget - kept) / memory:.0f}%"
-            message = f"{exact_bytes(budget - kept)} is {share} of the {exact_bytes(memory)} that device {device} has"
+            message = (
+                f"{exact_bytes(budget - kept)} is {share} of the "
+                f"{exact_bytes(memory)} that device {device} has"
+            )
             hint = f"stay below 90% ({exact_bytes(memory * 9 // 10)}), or give it headroom"
             yield Report(message, device_path(context, ("max_memory",), device), help=hint)
 

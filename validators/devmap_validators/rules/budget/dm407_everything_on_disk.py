@@ -31,7 +31,10 @@ def _check(context: Context) -> Iterator[Report]:
             run.path is not None and assignment.by_path[run.path] == DISK for run in assignment.runs
         )
     if all_there:
-        message = f"all weights lie on disk: each pass reads {exact_bytes(run_bytes(inventory, inventory.tensors, config.model.dtype))}"
+        message = (
+            "all weights lie on disk: each pass reads "
+            f"{exact_bytes(run_bytes(inventory, inventory.tensors, config.model.dtype))}"
+        )
         yield Report(
             message, ("device_map",), help="offer an accelerator or cpu memory for what is used in every pass"
         )

@@ -35,7 +35,10 @@ def _check(context: Context) -> Iterator[Report]:
         nbytes = run_bytes(inventory, names, config.model.dtype)
         fitting = [device for device in sorted(free) if free[device] >= nbytes]
         if nbytes and fitting:
-            message = f"{exact_bytes(nbytes)} go to {target}, and device {fitting[0]} has {exact_bytes(free[fitting[0]])} free"
+            message = (
+                f"{exact_bytes(nbytes)} go to {target}, and device {fitting[0]} "
+                f"has {exact_bytes(free[fitting[0]])} free"
+            )
             hint = f"put it on {device_name(fitting[0])}, unless the room is kept for something else"
             yield Report(message, map_path(context, key), help=hint)
 

@@ -26,7 +26,10 @@ def _check(context: Context) -> Iterator[Report]:
     largest = max(read, key=lambda placement: placement.nbytes)
     allowed = config.offload.host_memory
     if allowed < 2 * largest.nbytes:
-        message = f"host_memory is {exact_bytes(allowed)}, and '{largest.path}' alone is read from disk with {exact_bytes(largest.nbytes)}"
+        message = (
+            f"host_memory is {exact_bytes(allowed)}, and '{largest.path}' alone is read "
+            f"from disk with {exact_bytes(largest.nbytes)}"
+        )
         written = (
             isinstance(offload := (context.document.data or {}).get("offload"), dict)
             and "host_memory" in offload

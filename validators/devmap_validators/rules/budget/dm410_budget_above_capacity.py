@@ -23,7 +23,10 @@ def _check(context: Context) -> Iterator[Report]:
     for device in config.max_memory or () if config is not None else ():
         memory, budget = machine_memory(context, device), capacity(context, device)
         if memory is not None and budget is not None and budget > memory:
-            message = f"{device_name(device)} has {exact_bytes(memory)}, and max_memory gives it {exact_bytes(budget)}"
+            message = (
+                f"{device_name(device)} has {exact_bytes(memory)}, and "
+                f"max_memory gives it {exact_bytes(budget)}"
+            )
             yield Report(
                 message,
                 device_path(context, ("max_memory",), device),

@@ -1,6 +1,7 @@
 """DM101 to DM113: what the models find wrong with a config's keys and values.
 
-These rules only pass on faults that the reader gave their code; each row is a rule with its page and examples.
+These rules only pass on faults that the reader gave their code; each row is a rule with its page and
+examples.
 """
 
 from __future__ import annotations

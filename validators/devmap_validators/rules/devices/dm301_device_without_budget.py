@@ -23,7 +23,10 @@ def _check(context: Context) -> Iterator[Report]:
         return
     for key, target in config.device_map.items():
         if isinstance(target, Device) and target.is_accelerator and target not in offered:
-            hint = f"offered: {devices_in_words(offered)}; add '{target}: SIZE' to max_memory, or choose another device"
+            hint = (
+                f"offered: {devices_in_words(offered)}; add '{target}: SIZE' to "
+                "max_memory, or choose another device"
+            )
             yield Report(f"device {target} is not in max_memory", map_path(context, key), help=hint)
 
 

@@ -22,7 +22,10 @@ def _check(context: Context) -> Iterator[Report]:
             continue
         first = first or device.backend
         if device.backend != first:
-            message = f"'{device.backend}:{device.index}' beside '{first}' devices: one process runs on one kind of accelerator"
+            message = (
+                f"'{device.backend}:{device.index}' beside '{first}' devices: one "
+                "process runs on one kind of accelerator"
+            )
             on_key = path[:1] != ("device_map",)
             yield Report(
                 message,

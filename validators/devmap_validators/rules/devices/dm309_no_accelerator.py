@@ -21,7 +21,10 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or not offered or any(device.is_accelerator for device in offered):
         return
     path = ("max_memory",) if config.max_memory is not None else ("machine",)
-    message = f"only {devices_in_words(offered)} {'is' if len(offered) == 1 else 'are'} offered: the model runs on the CPU"
+    message = (
+        f"only {devices_in_words(offered)} {'is' if len(offered) == 1 else 'are'} "
+        "offered: the model runs on the CPU"
+    )
     yield Report(message, path, on_key=True, help="add an accelerator such as '0: 20GB' if there is one")
 
 

@@ -29,7 +29,10 @@ def _check(context: Context) -> Iterator[Report]:
     )
     if narrowed:
         tensors = counted(narrowed, "tensor")
-        message = f"{tensors} of bfloat16 would become float16, whose largest value is 65,504: larger ones become infinite"
+        message = (
+            f"{tensors} of bfloat16 would become float16, whose largest value "
+            "is 65,504: larger ones become infinite"
+        )
         yield Report(
             message,
             ("model", "dtype"),

@@ -1,6 +1,7 @@
 """DM001 to DM018: what the YAML reader finds wrong with a file.
 
-These rules only pass on faults that the reader gave their code; each row is a rule with its page and examples.
+These rules only pass on faults that the reader gave their code; each row is a rule with its page and
+examples.
 """
 
 from __future__ import annotations

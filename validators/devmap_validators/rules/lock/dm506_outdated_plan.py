@@ -30,7 +30,10 @@ def _check(context: Context) -> Iterator[Report]:
             if plan.device_map.get(path) != lock.device_map.get(path)
         )
         before, after = lock.device_map.get(moved, "no key"), plan.device_map.get(moved, "no key")
-        message = f"this devmap plans differently than the lock: {moved or 'the whole model'!r} has {before} there and {after} now"
+        message = (
+            f"this devmap plans differently than the lock: {moved or 'the whole model'!r} "
+            f"has {before} there and {after} now"
+        )
         yield Report(
             message,
             lock_path_in(context),

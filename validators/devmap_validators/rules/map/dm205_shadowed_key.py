@@ -31,7 +31,10 @@ def _check(context: Context) -> Iterator[Report]:
             and other in deciding
             and any(path in paths or path.startswith(inside) for path in named)
         ]
-        message = f"'{key}' has no effect: {quoted(nearer)} {'covers' if len(nearer) == 1 else 'cover'} everything below it"
+        message = (
+            f"'{key}' has no effect: {quoted(nearer)} {'covers' if len(nearer) == 1 else 'cover'} "
+            "everything below it"
+        )
         yield Report(
             message, map_path(context, key), on_key=True, help="remove it, or make the other keys narrower"
         )
@@ -56,7 +59,12 @@ max_memory: {0: 2GB, 1: 2GB}
     bad="""\
 version: 1
 model: {manifest: example.manifest.yaml}
-device_map: {'model.layers.0': 1, model.layers.0.self_attn: 0, model.layers.0.mlp: 0, 'model.layers.0.*norm': 0, '': 0}
+device_map:
+  'model.layers.0': 1
+  model.layers.0.self_attn: 0
+  model.layers.0.mlp: 0
+  'model.layers.0.*norm': 0
+  '': 0
 max_memory: {0: 2GB, 1: 2GB}
 """,
     check=_check,

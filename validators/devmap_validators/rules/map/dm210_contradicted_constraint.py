@@ -25,7 +25,8 @@ def _check(context: Context) -> Iterator[Report]:
     for report in _by_map(context):
         told.add(report.path)
         yield report
-    # What the map alone does not show: constraints that leave no device between them, found when a plan was made.
+    # What the map alone does not show: constraints that leave no device between them, found when a plan was
+    # made.
     for problem in context.plan_error.problems if context.plan_error is not None else ():
         path = getattr(problem, "path", ())
         if problem.code == RULE.code and path not in told:
@@ -41,7 +42,10 @@ def _by_map(context: Context) -> Iterator[Report]:
         here = device_path(context, ("forbid",), device)
         for item, key in enumerate(keys):
             if device in (places := pinned(key)):
-                message = f"'{key}' is forbidden on {device_name(device)}, and the device map puts '{places[device]}' there"
+                message = (
+                    f"'{key}' is forbidden on {device_name(device)}, and the device "
+                    f"map puts '{places[device]}' there"
+                )
                 yield Report(message, (*here, item), help="change the map, or drop the constraint")
     for place, group in enumerate(config.same_device):
         devices = {device for key in group for device in pinned(key)}

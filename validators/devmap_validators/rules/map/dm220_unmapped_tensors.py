@@ -25,13 +25,15 @@ def _check(context: Context) -> Iterator[Report]:
         held = context.inventory.checkpoint.tensors if context.inventory.checkpoint is not None else {}
         nbytes = sum(held[name].nbytes for name in unmapped if name in held)
         message = (
-            f"the checkpoint holds {counted(len(unmapped), 'tensor')} ({exact_bytes(nbytes)}) that no part of the "
+            f"the checkpoint holds {counted(len(unmapped), 'tensor')} "
+            f"({exact_bytes(nbytes)}) that no part of the "
             f"model comes from: {quoted(unmapped)}"
         )
         yield Report(
             message,
             ("model", "checkpoint"),
-            help="is it the checkpoint of this model? if the model holds them, the plan is short of these bytes: "
+            help="is it the checkpoint of this model? if the model holds them, "
+            "the plan is short of these bytes: "
             "devmap inspect --through-transformers tells; if it does not, ignore DM220 with the reason",
         )
 
@@ -42,8 +44,10 @@ RULE = Rule(
     severity=Severity.ERROR,
     summary="Tensors of the checkpoint that belong to no part of the model",
     why=(
-        "What is stored and has no place in the inventory is counted nowhere. If the model holds it, every budget "
-        "is too small by its bytes; if it does not, the checkpoint is another model's, or has an adapter or a head "
+        "What is stored and has no place in the inventory is counted nowhere. "
+        "If the model holds it, every budget "
+        "is too small by its bytes; if it does not, the checkpoint is another "
+        "model's, or has an adapter or a head "
         "that is never loaded. Tensors that the model's own code ignores are not reported."
     ),
     good="""\

@@ -24,7 +24,8 @@ def _check(context: Context) -> Iterator[Report]:
     if inventory is None or inventory.mapping is None or not inventory.mapping.missing:
         return
     missing = inventory.mapping.missing
-    # Headers alone may not tell the shape of what is absent; it is in no inventory then, and has no bytes to show.
+    # Headers alone may not tell the shape of what is absent; it is in no inventory then, and has no bytes to
+    # show.
     unknown = [name for name in missing if name not in inventory.tensors]
     groups = [
         str(group) for group in fold(inventory, [name for name in missing if name in inventory.tensors])

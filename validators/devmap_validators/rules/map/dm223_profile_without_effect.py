@@ -48,7 +48,8 @@ RULE = Rule(
     severity=Severity.WARNING,
     summary="A profile changes nothing",
     why=(
-        "A profile exists to change the config. One that changes nothing: the config says the same, or nothing, "
+        "A profile exists to change the config. One that changes nothing: "
+        "the config says the same, or nothing, "
         "was left over or has "
         "its change in the wrong place."
     ),

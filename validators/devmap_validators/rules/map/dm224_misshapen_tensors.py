@@ -24,7 +24,10 @@ def _check(context: Context) -> Iterator[Report]:
         others = (
             f", and {counted(len(wrong) - 1, 'other tensor')} in another shape too" if len(wrong) > 1 else ""
         )
-        message = f"'{first.name}' is {list(first.expected)} in the model and {list(first.found)} in the checkpoint{others}"
+        message = (
+            f"'{first.name}' is {list(first.expected)} in the model and "
+            f"{list(first.found)} in the checkpoint{others}"
+        )
         yield Report(
             message,
             ("model", "checkpoint"),

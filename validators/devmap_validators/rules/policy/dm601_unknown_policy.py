@@ -23,7 +23,10 @@ def _check(context: Context) -> Iterator[Report]:
     for place, name in enumerate(config.policies if config is not None else ()):
         if policy_file(name, context.document.folder) is None:
             near = near_word(name, BUILT_IN_POLICIES)
-            hint = f"built in: {', '.join(BUILT_IN_POLICIES)}; a pack of your own is a path such as ./policies/team.yaml"
+            hint = (
+                f"built in: {', '.join(BUILT_IN_POLICIES)}; a pack of your own "
+                "is a path such as ./policies/team.yaml"
+            )
             path = ("policies", place)
             edit = (
                 rename(context.document.position(path), name, near)
