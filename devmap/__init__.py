@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from devmap import testing
+    from devmap.api.checks.validation import validate
     from devmap.api.device_maps import check_device_map, get_balanced_memory, infer_auto_device_map
-    from devmap.api.loading import dispatch, load
+    from devmap.api.models.loading import dispatch, load
     from devmap.api.resolution import resolve
-    from devmap.api.validation import validate
     from devmap.config.document import read_config
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.errors import (
@@ -58,13 +58,13 @@ _HOME = {
     "PlacementConfig": "devmap.config.model.placement_config",
     "Plan": "devmap.plan.model",
     "check_device_map": "devmap.api.device_maps",
-    "dispatch": "devmap.api.loading",
+    "dispatch": "devmap.api.models.loading",
     "get_balanced_memory": "devmap.api.device_maps",
     "infer_auto_device_map": "devmap.api.device_maps",
-    "load": "devmap.api.loading",
+    "load": "devmap.api.models.loading",
     "read_config": "devmap.config.document",
     "resolve": "devmap.api.resolution",
-    "validate": "devmap.api.validation",
+    "validate": "devmap.api.checks.validation",
 }
 
 __all__ = [

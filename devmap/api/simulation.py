@@ -15,7 +15,7 @@ from devmap.config.model.placement_config import MachineDevice, MachineProfile
 from devmap.config.values.device import Device, Tier
 from devmap.config.values.size import parse_size
 from devmap.errors import UsageError
-from devmap.inventory.checkpoint import read_headers
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.planning.why.overview import overview
 from devmap.runtime.meta_build import build_on_meta
 from devmap.simulate.fake import Simulation, simulate

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from devmap.config.regular_files import real_path
 from devmap.config.repository import without_content
 from devmap.errors import InventoryError, ManifestError, UsageError
-from devmap.inventory.hub import find_checkpoint
 from devmap.inventory.model import Inventory
 from devmap.inventory.reader import read_checkpoint
+from devmap.inventory.stored.hub import find_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from devmap.config.model.json_schema import config_schema, render_schema
 from devmap.config.model.machines import preset
 from devmap.config.values.size import format_bytes
 from devmap.errors import UsageError
-from devmap.inventory.hub import find_checkpoint
 from devmap.inventory.model import Inventory
+from devmap.inventory.stored.hub import find_checkpoint
 from devmap.plan.lock import write_atomically
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import parse_device
 from devmap.inventory.bulk import collector_paused
-from devmap.inventory.module import are_plain, are_tied, asked_whole, is_module
+from devmap.inventory.live.module import are_plain, are_tied, asked_whole, is_module
 from devmap.inventory.repeated_blocks import repeated_blocks
 
 if TYPE_CHECKING:

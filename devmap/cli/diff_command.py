@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devmap.api.comparison import compare
-from devmap.api.revisions import changed_locks
+from devmap.api.locks.revisions import changed_locks
 from devmap.cli import options
 from devmap.cli.completion import complete_plans
 from devmap.cli.files import write_page
@@ -20,7 +20,7 @@ from devmap.report.plan_diff import render_diff, render_diff_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devmap.api.revisions import ChangedLock
+    from devmap.api.locks.revisions import ChangedLock
 
 __all__ = ["command"]
 

@@ -23,7 +23,7 @@ def test_command(packs: tuple[str, ...]) -> int:
     a pack that comes with devmap. Exit status 1 where an example does not do so, or the pack itself is
     wrong.
     """
-    from devmap.api.policies import test_pack  # noqa: PLC0415 - imports the rule pack
+    from devmap.api.checks.policies import test_pack  # noqa: PLC0415 - imports the rule pack
 
     passed = True
     for name in packs:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devmap.api.lock_files import LockFile, LockState, lock_files
+from devmap.api.locks.lock_files import LockFile, LockState, lock_files
 from devmap.api.resolution import resolve_file
 from devmap.cli import options
 from devmap.cli.completion import complete_configs

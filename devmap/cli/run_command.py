@@ -56,7 +56,7 @@ def command(
     model is an error.
     """
     # Imports torch, which `devmap run --help` does not need.
-    from devmap.api.running import run  # noqa: PLC0415
+    from devmap.api.models.running import run  # noqa: PLC0415
     from devmap.report.run import render_run  # noqa: PLC0415 - shows what the line above returns
 
     result = run(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devmap.api.validation import validate, validate_text
+from devmap.api.checks.validation import validate, validate_text
 from devmap.checking.registry import with_policies
 from devmap.checking.settings import NearestSettings
 from devmap.cli import options
@@ -17,10 +17,10 @@ from devmap.cli.completion import complete_configs, complete_rules
 from devmap.cli.terminal import use_color, width, wraps
 from devmap.errors import UsageError
 from devmap.findings.registry import without_meaning
-from devmap.report.findings import FORMATS, render, statistics
+from devmap.report.formats.findings import FORMATS, render, statistics
 
 if TYPE_CHECKING:
-    from devmap.api.validation import Validation
+    from devmap.api.checks.validation import Validation
 
 __all__ = ["command"]
 
@@ -167,8 +167,8 @@ def command(
         )
     elif mend or show_diff:
         # Only with --fix and --diff, and every run would load it.
-        from devmap.api.fixing import fix  # noqa: PLC0415
-        from devmap.report.fixes import fixes_summary, render_diff  # noqa: PLC0415 - as above
+        from devmap.api.checks.fixing import fix  # noqa: PLC0415
+        from devmap.report.formats.fixes import fixes_summary, render_diff  # noqa: PLC0415 - as above
 
         fixes = fix(
             paths,
@@ -222,7 +222,7 @@ def _watched(paths: tuple[str, ...], *, children: bool, writes: bool) -> int:
     """
     if "-" in paths or writes:
         raise UsageError("--watch stands without '-', --fix, --diff and --add-ignores")
-    from devmap.api.watching import changes  # noqa: PLC0415 - only with the option
+    from devmap.api.checks.watching import changes  # noqa: PLC0415 - only with the option
     from devmap.cli.exits import INTERRUPTED, guarded  # noqa: PLC0415 - as above
 
     context = click.get_current_context()
@@ -246,7 +246,7 @@ def _meant(paths: tuple[str, ...], settings: NearestSettings, *, children: bool)
         )
     if not children or "-" in paths:
         return paths
-    from devmap.api.children import with_children  # noqa: PLC0415 - only with the option
+    from devmap.api.checks.children import with_children  # noqa: PLC0415 - only with the option
 
     return with_children(paths, settings=settings)
 
@@ -263,7 +263,7 @@ def _with_ignores(
     locked: bool,
 ) -> tuple[Validation, str]:
     """Write comments that ignore what is found; return what is left, and what was done in words."""
-    from devmap.api.ignoring import add_ignores  # noqa: PLC0415 - only with the option, and every run would load it
+    from devmap.api.checks.ignoring import add_ignores  # noqa: PLC0415 - only with the option, and every run would load it
 
     if mends:
         raise UsageError(

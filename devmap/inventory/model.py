@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.inventory.checkpoint import Checkpoint
-    from devmap.inventory.mapping import WeightMapping
+    from devmap.inventory.stored.checkpoint import Checkpoint
+    from devmap.inventory.stored.mapping import WeightMapping
 
 __all__ = ["Architecture", "Inventory", "ModulePath", "Tensor", "TensorKind", "TensorSignature"]
 
@@ -129,13 +129,13 @@ class Inventory:
         Raises:
             ManifestError: listing what is wrong with it.
         """
-        inventory: Inventory = lazy("devmap.inventory.manifest", "read_manifest")(path)
+        inventory: Inventory = lazy("devmap.inventory.manifests.manifest", "read_manifest")(path)
         return inventory
 
     @classmethod
     def from_module(cls, model: nn.Module) -> Inventory:
         """Describe a live module, on any device or on meta."""
-        inventory: Inventory = lazy("devmap.inventory.module", "read_module")(model)
+        inventory: Inventory = lazy("devmap.inventory.live.module", "read_module")(model)
         return inventory
 
     @cached_property

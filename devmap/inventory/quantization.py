@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devmap.inventory.mapping import Piece
 from devmap.inventory.model import Inventory, Tensor
+from devmap.inventory.stored.mapping import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.inventory.checkpoint import Checkpoint
-    from devmap.inventory.header import StoredTensor
+    from devmap.inventory.stored.checkpoint import Checkpoint
+    from devmap.inventory.stored.header import StoredTensor
 
 __all__ = ["Parts", "Quantization", "quantization_of", "restore", "split"]
 

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Literal
 
 from devmap.errors import InventoryError
 from devmap.inventory.bulk import collector_paused
-from devmap.inventory.cache import kept
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.conversion import convert, mapping_of
-from devmap.inventory.figures import architecture_of
-from devmap.inventory.generic import guess_modules, plain_tensors
-from devmap.inventory.instance import Lookup, instantiate, rules_of_tree
-from devmap.inventory.mapping import Piece, WeightMapping
+from devmap.inventory.conversions.conversion import convert, mapping_of
+from devmap.inventory.live.cache import kept
 from devmap.inventory.model import Inventory
 from devmap.inventory.quantization import quantization_of, restore, split
 from devmap.inventory.repeated_blocks import repeated_blocks
-from devmap.inventory.skeleton import assemble, family_of
+from devmap.inventory.stored.checkpoint import read_headers
+from devmap.inventory.stored.mapping import Piece, WeightMapping
+from devmap.inventory.table.figures import architecture_of
+from devmap.inventory.table.generic import guess_modules, plain_tensors
+from devmap.inventory.table.instance import Lookup, instantiate, rules_of_tree
+from devmap.inventory.table.skeleton import assemble, family_of
 from devmap.lazy import lazy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
-    from devmap.inventory.assembly import Assembled
-    from devmap.inventory.checkpoint import Checkpoint
-    from devmap.inventory.conversion import ConversionRules
-    from devmap.inventory.skeleton import Module
+    from devmap.inventory.conversions.assembly import Assembled
+    from devmap.inventory.conversions.conversion import ConversionRules
+    from devmap.inventory.stored.checkpoint import Checkpoint
+    from devmap.inventory.table.skeleton import Module
 
 __all__ = ["Library", "read_checkpoint"]
 
@@ -93,7 +93,9 @@ def _ask_transformers(checkpoint: Checkpoint) -> Inventory:
     """
     if find_spec("torch") is None:
         raise InventoryError("torch is not installed", help="pip install 'torch-devmap[transformers]'")
-    found: Inventory = lazy("devmap.inventory.through_transformers", "read_through_transformers")(checkpoint)
+    found: Inventory = lazy("devmap.inventory.live.through_transformers", "read_through_transformers")(
+        checkpoint
+    )
     return found
 
 

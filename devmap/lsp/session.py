@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from devmap.api.checks.validation import checker
 from devmap.api.machine import machine_of, needs_machine
 from devmap.api.sources import inventory_of
-from devmap.api.validation import checker
 from devmap.checking.settings import find_settings
 from devmap.config.document import load_document
 from devmap.errors import DevmapError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from devmap.api.validation import FileCheck
+    from devmap.api.checks.validation import FileCheck
     from devmap.config.document import Document
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.config.yaml.source import Position

@@ -11,7 +11,7 @@ from devmap.report.plan_diff import diff_document, render_diff
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devmap.api.revisions import ChangedLock
+    from devmap.api.locks.revisions import ChangedLock
 
 __all__ = ["render_changed", "render_changed_json", "render_changed_markdown"]
 

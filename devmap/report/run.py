@@ -11,7 +11,7 @@ from devmap.config.values.size import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from devmap.api.running import DeviceLedger, Run
+    from devmap.api.models.running import DeviceLedger, Run
     from devmap.runtime.streaming.counters import Stats
 
 __all__ = ["render_ledgers", "render_run", "render_stats"]

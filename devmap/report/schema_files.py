@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from devmap.config.model.json_schema import config_schema, render_schema
-from devmap.report.findings_schema import findings_schema
+from devmap.report.formats.findings_schema import findings_schema
 
 __all__ = ["schema_texts", "write_schemas"]
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from devmap.errors import LoadError
-from devmap.inventory.checkpoint import Checkpoint
+from devmap.inventory.stored.checkpoint import Checkpoint
 from devmap.runtime.initial_values import fill_computed_buffers, parameters_to_meta
 from devmap.runtime.storage.weights import torch_dtype
 

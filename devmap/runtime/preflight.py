@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from devmap.config.values.device import Device
-    from devmap.inventory.checkpoint import StoredTensor
-    from devmap.inventory.mapping import Box, Piece
     from devmap.inventory.model import Inventory
+    from devmap.inventory.stored.checkpoint import StoredTensor
+    from devmap.inventory.stored.mapping import Box, Piece
     from devmap.plan.model import Placement, Plan
     from devmap.runtime.storage.module_scan import ModuleScan
     from devmap.runtime.storage.weights import Weight

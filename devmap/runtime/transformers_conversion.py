@@ -1,6 +1,6 @@
 """Stored tensors that only transformers' own code can bring to the model's names and shapes.
 
-Most of its conversions are followed piece by piece, without a copy (`devmap.inventory.conversion`). What is
+Most of its conversions are followed piece by piece, without a copy (`devmap.inventory.conversions`). What is
 left over (rows that are permuted, names that change by several rules at once, operations of a newer version)
 is converted by transformers itself, in host memory, one group of tensors at a time.
 """
@@ -23,8 +23,8 @@ from devmap.runtime.storage.weights import torch_dtype
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from devmap.inventory.header import StoredTensor
     from devmap.inventory.model import Inventory
+    from devmap.inventory.stored.header import StoredTensor
 
 __all__ = ["convert_the_rest"]
 

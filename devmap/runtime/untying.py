@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.inventory.header import StoredTensor
     from devmap.inventory.model import Inventory
+    from devmap.inventory.stored.header import StoredTensor
 
 __all__ = ["untie_what_differs"]
 

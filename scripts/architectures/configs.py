@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from architectures.expressions import figures_of, layer_kinds, scalar_of
-from devmap.inventory.figures import FIGURES
+from devmap.inventory.table.figures import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,7 +16,7 @@ from architectures.builds import auto_classes, builds_of, class_names, config_ty
 from architectures.configs import config_section
 from architectures.expressions import condition_of, dimension_of, figures_of, scalar_of
 from architectures.trees import Leaf, Node, is_pretrained, look, merge, read_tree, walk
-from devmap.inventory.live_match import conversion_row
+from devmap.inventory.live.live_match import conversion_row
 
 if TYPE_CHECKING:
     from architectures.builds import Build

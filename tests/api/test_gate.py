@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import devmap
+from devmap.api.checks.validation import validate
 from devmap.api.machine import needs_machine
 from devmap.api.resolution import resolve_file
-from devmap.api.validation import validate
 from devmap.checking.settings import Settings
 from devmap.findings.model import Severity
 

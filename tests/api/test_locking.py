@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import devmap
-from devmap.api import loading
-from devmap.api.locking import choose_plan
-from devmap.api.running import run
+from devmap.api.locks.locking import choose_plan
+from devmap.api.models import loading
+from devmap.api.models.running import run
 from devmap.config.values.device import CPU, Device, Tier
 from devmap.errors import LockError
 from devmap.plan.lock import Lock, lock_of, write_lock

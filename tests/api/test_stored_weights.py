@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import devmap
-from devmap.inventory.manifest_text import render_manifest
+from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:

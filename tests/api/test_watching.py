@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.api.watching import changes, watched_files
+from devmap.api.checks.watching import changes, watched_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

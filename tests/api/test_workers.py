@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from devmap.api import workers
-from devmap.api.validation import validate
-from devmap.api.workers import in_workers, workers_for
+from devmap.api.checks import workers
+from devmap.api.checks.validation import validate
+from devmap.api.checks.workers import in_workers, workers_for
 from devmap.checking.settings import PathIgnore, Settings
 from devmap.errors import UsageError
 
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_read_is_the_same_error_with_one_process_and_with_
     for file in ("4.devmap.yaml", "7.devmap.yaml"):
         Path(file).unlink()
         Path(file).mkdir()
-        monkeypatch.setattr("devmap.api.validation.find_configs", lambda *_, **__: files)
+        monkeypatch.setattr("devmap.api.checks.validation.find_configs", lambda *_, **__: files)
     told = []
     for jobs in (1, 3):
         with pytest.raises(UsageError) as caught:

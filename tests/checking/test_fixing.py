@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import devmap_validators
-from devmap.api.fixing import fix
-from devmap.api.validation import validate
+from devmap.api.checks.fixing import fix
+from devmap.api.checks.validation import validate
 from devmap.checking.fixing import apply_edits, fixable
 from devmap.checking.settings import Settings
 from devmap.config.yaml.faults import Edit
 from devmap.config.yaml.source import LineColumn, Position, Source
 from devmap.findings.model import Finding, Severity
-from devmap.report.fixes import fixes_summary, render_diff
+from devmap.report.formats.fixes import fixes_summary, render_diff
 
 PACK = Path(devmap_validators.__file__).parent
 MODEL = "model: {manifest: example.manifest.yaml}"

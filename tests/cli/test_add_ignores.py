@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devmap.api.ignoring import add_ignores
+from devmap.api.checks.ignoring import add_ignores
 from devmap.config.document import load_document
 from tests.cli.test_commands import EXAMPLES, devmap_command
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.api.validation import validate
+from devmap.api.checks.validation import validate
 from devmap.errors import UsageError
-from devmap.report.findings import FORMATS, render
+from devmap.report.formats.findings import FORMATS, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

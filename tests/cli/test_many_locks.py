@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devmap.api.lock_files import LockState, lock_files
+from devmap.api.locks.lock_files import LockState, lock_files
 from tests.cli.test_commands import EXAMPLES, devmap_command
 
 BASE = "abstract: true\nversion: 1\nmodel: {manifest: m.manifest.yaml}\nmax_memory: {0: 1GB, cpu: 1GB}\n"

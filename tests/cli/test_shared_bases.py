@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import devmap
-from devmap.api.children import with_children
+from devmap.api.checks.children import with_children
 from tests.cli.test_commands import EXAMPLES, devmap_command
 
 BASE = "abstract: true\nversion: 1\nmax_memory:\n  0: 1MB\n  cpu: 2MB\n"

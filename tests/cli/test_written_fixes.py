@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from devmap.api.running import run
+from devmap.api.models.running import run
 from devmap.errors import DeviceError
 from tests.cli.test_commands import EXAMPLES, devmap_command
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from devmap.api.validation import validate
+from devmap.api.checks.validation import validate
 from devmap.config.document import read_config
 from devmap.config.repository import is_outside, repository_of
 from devmap.errors import ConfigError
-from devmap.report.findings import FORMATS, render
+from devmap.report.formats.findings import FORMATS, render
 
 MODEL = 'version: 1\nmodules: {"": M, a: Linear}\ntensors: {a.weight: "float32[2, 2]"}\n'
 HEAD = "version: 1\nmodel: {manifest: m.manifest.yaml}\nmax_memory: {0: 1GB}\n"

@@ -16,14 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.validation import validate_text
+from devmap.api.checks.validation import validate_text
 from devmap.checking.settings import Settings, find_settings
 from devmap.config.model.machine_file import parse_machine
 from devmap.errors import DevmapError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.manifest import parse_manifest
+from devmap.inventory.manifests.manifest import parse_manifest
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.plan.lock import parse_lock
-from devmap.report.findings import FORMATS, render
+from devmap.report.formats.findings import FORMATS, render
 from devmap_validators.checks.linear_patterns import PatternError, Steps, TooCostlyError, compile_pattern
 from devmap_validators.checks.policies import parse_policy
 from devmap_validators.checks.policy_schemas import MOST_STEPS, CostlySchemaError, violations

@@ -18,15 +18,15 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from devmap.inventory import reader
-from devmap.inventory.cache import _path
-from devmap.inventory.checkpoint import Checkpoint, read_headers
 from devmap.inventory.fingerprint import fingerprint
-from devmap.inventory.manifest import parse_manifest
-from devmap.inventory.manifest_text import render_manifest
+from devmap.inventory.live.cache import _path
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.manifests.manifest import parse_manifest
+from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
-from devmap.inventory.module import match_checkpoint, read_module
 from devmap.inventory.reader import read_checkpoint
-from devmap.inventory.skeleton import family_of, known_families
+from devmap.inventory.stored.checkpoint import Checkpoint, read_headers
+from devmap.inventory.table.skeleton import family_of, known_families
 from tests.sweep.tiny_configs import PLANS, tiny_config
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

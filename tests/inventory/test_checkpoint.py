@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from devmap.errors import CheckpointError
-from devmap.inventory.checkpoint import read_headers
+from devmap.inventory.stored.checkpoint import read_headers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,8 +190,8 @@ def test_absent_and_empty_checkpoints_say_what_to_do(tmp_path: Path) -> None:
 
 def test_reading_headers_never_imports_torch() -> None:
     code = (
-        "import sys; import devmap.inventory.reader, devmap.inventory.manifest, "
-        "devmap.inventory.hub; print('torch' in sys.modules)"
+        "import sys; import devmap.inventory.reader, devmap.inventory.manifests.manifest, "
+        "devmap.inventory.stored.hub; print('torch' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmap.inventory.assembly import (
+from devmap.inventory.conversions.assembly import (
     Assembled,
     AssemblyError,
     concatenate,
@@ -17,8 +17,8 @@ from devmap.inventory.assembly import (
     stored,
     transpose,
 )
-from devmap.inventory.conversion import ConversionRules, NameConversion, convert
-from devmap.inventory.header import StoredTensor
+from devmap.inventory.conversions.conversion import ConversionRules, NameConversion, convert
+from devmap.inventory.stored.header import StoredTensor
 
 
 def held(name: str, *shape: int) -> StoredTensor:

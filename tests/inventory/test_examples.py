@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devmap.inventory.manifest import read_manifest
+from devmap.inventory.manifests.manifest import read_manifest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZES = {

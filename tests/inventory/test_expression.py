@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from devmap.errors import InventoryError
-from devmap.inventory.expression import evaluate
+from devmap.inventory.table.expression import evaluate
 
 
 @pytest.mark.parametrize(

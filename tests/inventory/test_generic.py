@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from devmap.inventory.generic import guess_modules, in_module_order
+from devmap.inventory.table.generic import guess_modules, in_module_order
 
 
 def test_numbered_names_are_in_the_order_of_their_numbers_and_own_tensors_come_first() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from devmap.errors import CheckpointError
-from devmap.inventory.hub import find_checkpoint, hub_cache
+from devmap.inventory.stored.hub import find_checkpoint, hub_cache
 
 
 def cached(cache: Path, name: str, revision: str = "abc") -> Path:

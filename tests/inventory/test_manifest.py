@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from devmap.errors import ManifestError
 from devmap.inventory.fingerprint import fingerprint
-from devmap.inventory.manifest import parse_manifest, read_manifest
-from devmap.inventory.manifest_text import render_manifest
+from devmap.inventory.manifests.manifest import parse_manifest, read_manifest
+from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.inventory.model import Inventory, Tensor
 
 from .trees import inventories

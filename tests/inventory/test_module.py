@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from devmap.errors import InventoryError
-from devmap.inventory.checkpoint import read_headers
+from devmap.inventory.live.module import match_checkpoint, read_module
 from devmap.inventory.model import Inventory, Tensor
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 
 if TYPE_CHECKING:
     from pathlib import Path

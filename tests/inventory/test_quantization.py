@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import devmap
-from devmap.api.validation import validate
+from devmap.api.checks.validation import validate
 from devmap.inventory.quantization import quantization_of
 from devmap.inventory.reader import read_checkpoint
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devmap.inventory.mapping import Piece, WeightMapping
 from devmap.inventory.model import Inventory, Tensor
+from devmap.inventory.stored.mapping import Piece, WeightMapping
 from devmap.inventory.stored_names import runtime_path
 
 _PAIRS = {

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import devmap
-from devmap.api.locking import say_differences
+from devmap.api.locks.locking import say_differences
 from devmap.config.model.placement_config import MachineDevice, MachineProfile
 from devmap.config.values.device import CPU, Device, Tier
 from devmap.config.values.size import Bytes

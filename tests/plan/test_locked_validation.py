@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from devmap.api.checks.validation import validate
 from devmap.api.resolution import resolve, resolve_file
-from devmap.api.validation import validate
 from devmap.config.document import read_config
 from devmap.config.model.machines import preset
 from devmap.inventory.model import Inventory

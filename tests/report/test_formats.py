@@ -17,8 +17,8 @@ from devmap.config.yaml.faults import Edit
 from devmap.config.yaml.source import Source
 from devmap.findings.meta import UNUSED_SUPPRESSION
 from devmap.findings.model import Finding, Rule, Severity
-from devmap.report.findings import FORMATS, render, statistics
-from devmap.report.findings_schema import findings_schema
+from devmap.report.formats.findings import FORMATS, render, statistics
+from devmap.report.formats.findings_schema import findings_schema
 
 Golden = Callable[[str, str], None]
 

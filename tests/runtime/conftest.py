@@ -11,8 +11,8 @@ from hypothesis import settings
 
 from devmap.config.values.device import parse_device
 from devmap.inventory.atoms import atoms
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.plan.model import Placement, Plan
 from devmap.runtime.dispatch import load_model
 from devmap.runtime.meta_build import build_on_meta

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from devmap.config.values.device import parse_device
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.plan.model import Placement, Plan
 from devmap.runtime.dispatch import load_model
 

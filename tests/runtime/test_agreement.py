@@ -12,9 +12,9 @@ from torch import nn
 
 from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.errors import LoadError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.mapping import Piece, WeightMapping
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
+from devmap.inventory.stored.mapping import Piece, WeightMapping
 from devmap.plan.model import Placement
 from devmap.runtime.dispatch import dispatch, load_model
 from devmap.testing import simulated_devices

@@ -18,8 +18,8 @@ from torch import nn
 
 from devmap.devices.backend import Memory
 from devmap.errors import StreamError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.runtime.dispatch import load_model
 from devmap.runtime.storage.files import Files
 from devmap.runtime.storage.page_cache import DIRECT, DirectReader

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from devmap.errors import StreamError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.runtime.dispatch import load_model
 from devmap.runtime.storage.file_identity import Original
 from devmap.runtime.storage.files import Files

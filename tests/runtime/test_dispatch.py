@@ -13,7 +13,7 @@ from torch import nn
 
 from devmap.config.values.device import parse_device
 from devmap.errors import LoadError, OutOfMemoryError
-from devmap.inventory.checkpoint import read_headers
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.plan.model import Charge, DeviceUse
 from devmap.runtime.dispatch import dispatch
 from devmap.runtime.inputs import Moves, first_device

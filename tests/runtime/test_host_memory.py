@@ -19,8 +19,8 @@ from torch import nn
 
 from devmap.devices.backend import HostSlab
 from devmap.devices.simulated import SimulatedBackend
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.runtime.dispatch import load_model
 from devmap.runtime.streaming.host_budget import kept_in_cache, ring_shape, slot_count
 from devmap.testing import simulated_devices

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from devmap.errors import StreamError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.runtime.dispatch import load_model
 from devmap.testing import simulated_devices
 

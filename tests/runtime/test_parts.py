@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.mapping import Piece
+from devmap.inventory.stored.checkpoint import read_headers
+from devmap.inventory.stored.mapping import Piece
 from devmap.runtime.storage.chunks import boxes, least_part_bytes, parts_of
 from devmap.runtime.storage.read_requests import recipe_of
 from devmap.runtime.storage.readers import Readers

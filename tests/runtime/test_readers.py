@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from devmap.errors import StreamError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.mapping import Piece
+from devmap.inventory.stored.checkpoint import read_headers
+from devmap.inventory.stored.mapping import Piece
 from devmap.runtime.storage.homes import mapped, read_weight
 from devmap.runtime.storage.read_requests import recipe_of
 from devmap.runtime.storage.readers import Readers

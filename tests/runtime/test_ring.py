@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from devmap.config.values.device import parse_device
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.mapping import Piece
+from devmap.inventory.stored.checkpoint import read_headers
+from devmap.inventory.stored.mapping import Piece
 from devmap.runtime.storage.files import Files
 from devmap.runtime.storage.homes import disk_home
 from devmap.runtime.storage.readers import Readers

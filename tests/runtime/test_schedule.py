@@ -26,8 +26,8 @@ from devmap.config.values.device import parse_device
 from devmap.devices.simulated import SimulatedBackend, poison
 from devmap.devices.simulated_machine import require_machine
 from devmap.errors import StreamError
-from devmap.inventory.checkpoint import StoredTensor
-from devmap.inventory.mapping import Piece
+from devmap.inventory.stored.checkpoint import StoredTensor
+from devmap.inventory.stored.mapping import Piece
 from devmap.runtime.storage.homes import DiskHome, HostHome, disk_home, host_home
 from devmap.runtime.storage.weights import Weight, lay_out
 from devmap.runtime.streaming.counters import Counters

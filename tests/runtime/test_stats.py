@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from devmap.devices.simulated import SimulatedBackend
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.report.run import render_stats
 from devmap.runtime.dispatch import load_model
 from devmap.runtime.storage.files import Files

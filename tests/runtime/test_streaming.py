@@ -16,8 +16,8 @@ from torch import nn
 
 from devmap.config.values.device import parse_device
 from devmap.errors import StreamError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.plan.model import Placement, Plan
 from devmap.runtime.dispatch import load_model
 from devmap.testing import simulated_devices

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from devmap.config.values.device import parse_device
-from devmap.inventory.checkpoint import read_headers
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.plan.model import Charge, DeviceUse
 from devmap.runtime.dispatch import dispatch
 from devmap.testing import simulated_devices

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from devmap.errors import StreamError
-from devmap.inventory.checkpoint import read_headers
-from devmap.inventory.module import match_checkpoint, read_module
+from devmap.inventory.live.module import match_checkpoint, read_module
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.runtime.dispatch import load_model
 from devmap.runtime.storage.page_cache import are_present, can_populate, populate, release
 from devmap.runtime.streaming.lanes import Lane

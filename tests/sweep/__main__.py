@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
-import devmap.api.loading  # noqa: F401 - before the processes part, as is what the first model imports
+import devmap.api.models.loading  # noqa: F401 - before the processes part, as is what the first model imports
 from tests.sweep.tiny_configs import GROUPS, Specimen, specimens
 from tests.sweep.trial import CHECKS, MODES, as_row, attempt
 from tests.sweep.zoo import Zoo

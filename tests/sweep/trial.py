@@ -12,7 +12,7 @@ import torch
 
 import devmap
 from devmap.errors import DevmapError, ResolutionError
-from devmap.inventory.module import read_module
+from devmap.inventory.live.module import read_module
 from devmap.runtime.meta_build import build_on_meta
 from devmap.testing import simulated_devices
 from tests.sweep.zoo import forward, generations, plain_model

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import devmap_validators
-from devmap.api.validation import validate_text
+from devmap.api.checks.validation import validate_text
 from devmap.checking.settings import Settings
 from devmap.config.document import parse_document
 from devmap.config.yaml.writer import render_yaml

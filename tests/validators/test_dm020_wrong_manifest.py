@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.api.validation import validate
+from devmap.api.checks.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path

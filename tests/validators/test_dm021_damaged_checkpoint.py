@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from devmap.api.validation import validate
+from devmap.api.checks.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,72 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from devmap_validators.checks.groups import fold
 
 if TYPE_CHECKING:
-    from devmap.config.yaml.faults import DocumentPath
     from devmap.inventory.model import Inventory
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            HEAD + "device_map: {'model.layers[0-1]': 0, 'model.layers.3': 0, model.embed_tokens: 0, "
-            "model.norm: 0, model.rotary_emb: 0, "
-            "lm_head: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("device_map",), "no key covers 'model.layers.2', 9 tensors, 404.8 MB")],
-        ),
-        (
-            HEAD
-            + "device_map: {'model.layers.*.mlp': 0, 'model.layers.*.self_attn': 0, model.embed_tokens: 0, "
-            "model.norm: 0, model.rotary_emb: 0, lm_head: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [
-                (
-                    ("device_map",),
-                    (
-                        "no key covers 'model.layers.0.input_layernorm' to 'model.layers.3.input_layernorm', "
-                        "4 tensors, 32.8 KB"
-                    ),
-                ),
-                (
-                    ("device_map",),
-                    (
-                        "no key covers 'model.layers.0.post_attention_layernorm' to "
-                        "'model.layers.3.post_attention_layernorm', 4 tensors, 32.8 KB"
-                    ),
-                ),
-            ],
-        ),
-        (  # at the run dtype
-            (
-                "version: 1\nmodel: {manifest: example.manifest.yaml, dtype: float32}\ndevice_map: {model: "
-                "0}\nmax_memory: {0: 9GB}\n"
-            ),
-            [(("device_map",), "no key covers 'lm_head', 1 tensor, 524.3 MB")],
-        ),
-    ],
-)
-def test_it_says_what_is_wrong_and_where(
-    text: str, said: list[tuple[DocumentPath, str]], context_of: ContextOf, findings_of: FindingsOf
-) -> None:
-    assert [(finding.path, finding.message) for finding in findings_of(context_of(text), "DM202")] == said
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        HEAD + "device_map: {'': auto, lm_head: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-        HEAD + "device_map: {model: 0, lm_head.weight: 0}\nmax_memory: {0: 2GB, 1: 2GB}\n",
-    ],
-)
-def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
-    assert findings_of(context_of(text), "DM202") == ()
 
 
 def test_of_many_places_eight_are_named_and_the_rest_is_counted(

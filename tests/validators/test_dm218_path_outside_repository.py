@@ -4,47 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
-    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            HEAD + "machine: ~/machines/4090.yaml\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("machine",), "'~/machines/4090.yaml' is an absolute path, which only this machine has")],
-        ),
-        (
-            HEAD + "policies: [production, /etc/policies/team.yaml]\nmax_memory: {0: 2GB, 1: 2GB}\n",
-            [(("policies", 1), "'/etc/policies/team.yaml' is an absolute path, which only this machine has")],
-        ),
-    ],
-)
-def test_it_says_what_is_wrong_and_where(
-    text: str, said: list[tuple[DocumentPath, str]], context_of: ContextOf, findings_of: FindingsOf
-) -> None:
-    assert [(finding.path, finding.message) for finding in findings_of(context_of(text), "DM218")] == said
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        HEAD + "machine: 2x4090\n",
-        (
-            "version: 1\nmodel: {checkpoint: /models/llama, manifest: "
-            "example.manifest.yaml}\nmax_memory: {0: "
-            "2GB, 1: 2GB}\n"
-        ),
-    ],
-)
-def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
-    assert findings_of(context_of(text), "DM218") == ()
 
 
 def test_a_relative_path_may_not_leave_the_repository(context_of: ContextOf, findings_of: FindingsOf) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from devmap.inventory.mapping import WeightMapping
+from devmap.inventory.stored.mapping import WeightMapping
 from devmap_validators.checks.groups import fold
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from devmap.inventory.mapping import Mismatch, WeightMapping
+from devmap.inventory.stored.mapping import Mismatch, WeightMapping
 
 if TYPE_CHECKING:
     from devmap.inventory.model import Inventory

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from devmap.errors import DevmapError
-from devmap.inventory.checkpoint import Damage
+from devmap.inventory.stored.checkpoint import Damage
 
 if TYPE_CHECKING:
-    from devmap.config.yaml.faults import DocumentPath
     from tests.validators.conftest import ContextOf, FindingsOf
 
 HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (HEAD + "machine: 9x9999\n", [(("machine",), "there is no machine '9x9999'")]),
-    ],
-)
-def test_it_says_what_is_wrong_and_where(
-    text: str, said: list[tuple[DocumentPath, str]], context_of: ContextOf, findings_of: FindingsOf
-) -> None:
-    assert [(finding.path, finding.message) for finding in findings_of(context_of(text), "DM310")] == said
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        HEAD + "machine: {devices: {0: {memory: 4GB}, 1: {memory: 4GB}, cpu: {memory: 16GB}}}\n",
-    ],
-)
-def test_it_is_silent(text: str, context_of: ContextOf, findings_of: FindingsOf) -> None:
-    assert findings_of(context_of(text), "DM310") == ()
 
 
 def test_every_fault_of_a_machine_file_is_said(context_of: ContextOf, findings_of: FindingsOf) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devmap.api.validation import validate
+from devmap.api.checks.validation import validate
 from devmap.checking.settings import Settings
 from tests.validators.wording import as_lines
 

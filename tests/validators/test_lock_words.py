@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from devmap.api.checks.validation import validate
 from devmap.api.resolution import resolve_file
-from devmap.api.validation import validate
 from devmap.plan.lock import lock_path, write_lock
 
 EXAMPLE = Path(__file__).parents[2] / "validators" / "devmap_validators" / "example.manifest.yaml"

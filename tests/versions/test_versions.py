@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from devmap.api.validation import validate_text
+from devmap.api.checks.validation import validate_text
 from devmap.errors import LockError, ManifestError
-from devmap.inventory.manifest import parse_manifest, read_manifest
+from devmap.inventory.manifests.manifest import parse_manifest, read_manifest
 from devmap.plan.lock import parse_lock, read_lock
 
 HERE = Path(__file__).parent

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.inventory.checkpoint import Checkpoint, StoredTensor
     from devmap.inventory.model import Inventory
     from devmap.inventory.quantization import Quantization
+    from devmap.inventory.stored.checkpoint import Checkpoint, StoredTensor
     from devmap.runtime.storage.packing import PackedParameter
 
 __all__ = ["Quantised", "prepare_quantised"]

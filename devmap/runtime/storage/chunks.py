@@ -18,8 +18,8 @@ from devmap.runtime.storage.weights import ALIGNMENT, SlabField, SlabLayout
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devmap.inventory.checkpoint import StoredTensor
-    from devmap.inventory.mapping import Box, Piece
+    from devmap.inventory.stored.checkpoint import StoredTensor
+    from devmap.inventory.stored.mapping import Box, Piece
     from devmap.runtime.storage.weights import Weight
 
 __all__ = ["Chunk", "boxes", "least_part_bytes", "parts_of"]

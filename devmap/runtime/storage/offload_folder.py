@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.errors import LoadError
-from devmap.inventory.checkpoint import StoredTensor
 from devmap.inventory.dtypes import SAFETENSORS_DTYPES
-from devmap.inventory.mapping import Piece
+from devmap.inventory.stored.checkpoint import StoredTensor
+from devmap.inventory.stored.mapping import Piece
 from devmap.runtime.storage.files import memory_of
 from devmap.runtime.storage.weights import flat_bytes
 

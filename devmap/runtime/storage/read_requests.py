@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from devmap.inventory.checkpoint import StoredTensor
-    from devmap.inventory.mapping import Box, Piece
+    from devmap.inventory.stored.checkpoint import StoredTensor
+    from devmap.inventory.stored.mapping import Box, Piece
     from devmap.runtime.storage.weights import Weight
 
 __all__ = [

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from devmap.inventory.checkpoint import StoredTensor
-    from devmap.inventory.mapping import Box
+    from devmap.inventory.stored.checkpoint import StoredTensor
+    from devmap.inventory.stored.mapping import Box
     from devmap.runtime.storage.files import Pages
 
 __all__ = ["PendingRead", "Readers"]

@@ -16,9 +16,9 @@ from devmap.inventory.dtypes import run_dtype
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from devmap.inventory.checkpoint import StoredTensor
-    from devmap.inventory.mapping import Piece
     from devmap.inventory.model import Inventory, TensorKind
+    from devmap.inventory.stored.checkpoint import StoredTensor
+    from devmap.inventory.stored.mapping import Piece
     from devmap.runtime.storage.module_scan import ModuleScan
     from devmap.runtime.storage.packing import PackedParameter
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap_validators.rules import budget, config, devices, file, lock, policy
+from devmap_validators.rules import budget, config, devices, file, lock, model, policy
 from devmap_validators.rules import map as map_rules
 
 if TYPE_CHECKING:
@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL_RULES"]
 
-ALL_RULES: tuple[Rule, ...] = (
-    *file.RULES,
-    *config.RULES,
-    *map_rules.RULES,
-    *devices.RULES,
-    *budget.RULES,
-    *lock.RULES,
-    *policy.RULES,
+_FAMILIES = (file, config, map_rules, model, devices, budget, lock, policy)
+
+ALL_RULES: tuple[Rule, ...] = tuple(
+    sorted((rule for family in _FAMILIES for rule in family.RULES), key=lambda rule: rule.code)
 )

@@ -1,4 +1,4 @@
-"""DM2xx: the config and its map against the model."""
+"""DM2xx: the config and its map against the model: its map."""
 
 from __future__ import annotations
 
@@ -18,17 +18,7 @@ from devmap_validators.rules.map import (
     dm211_unmatched_trainable,
     dm212_training_key_without_training,
     dm213_tied_head_apart,
-    dm214_no_model_source,
-    dm215_sources_disagree,
-    dm216_unreadable_checkpoint,
-    dm217_unreadable_manifest,
-    dm218_path_outside_repository,
-    dm219_factory_needs_code,
-    dm220_unmapped_tensors,
-    dm221_missing_tensors,
-    dm222_incomplete_inventory,
     dm223_profile_without_effect,
-    dm224_misshapen_tensors,
 )
 
 if TYPE_CHECKING:
@@ -50,15 +40,5 @@ RULES: tuple[Rule, ...] = (
     dm211_unmatched_trainable.RULE,
     dm212_training_key_without_training.RULE,
     dm213_tied_head_apart.RULE,
-    dm214_no_model_source.RULE,
-    dm215_sources_disagree.RULE,
-    dm216_unreadable_checkpoint.RULE,
-    dm217_unreadable_manifest.RULE,
-    dm218_path_outside_repository.RULE,
-    dm219_factory_needs_code.RULE,
-    dm220_unmapped_tensors.RULE,
-    dm221_missing_tensors.RULE,
-    dm222_incomplete_inventory.RULE,
     dm223_profile_without_effect.RULE,
-    dm224_misshapen_tensors.RULE,
 )

@@ -1,0 +1,1 @@
+"""Configs checked, mended and watched."""

@@ -1,0 +1,1 @@
+"""Locks written, compared, and looked up in git."""

@@ -1,0 +1,1 @@
+"""Models built, loaded and run by their configs."""

@@ -1,0 +1,146 @@
+"""A model loaded by its config: resolve, read, dispatch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmap.api.gate import INITIALISED, refuse_errors
+from devmap.api.locks.locking import Chosen, choose_plan, say_differences
+from devmap.api.models.building import build, planned_from
+from devmap.api.models.progress import progress_bar
+from devmap.api.resolution import resolve
+from devmap.api.sources import checkpoint_of
+from devmap.config.document import read_config
+from devmap.config.model.placement_config import PlacementConfig
+from devmap.devices.probe import this_machine
+from devmap.inventory.stored.checkpoint import read_headers
+from devmap.runtime.dispatch import dispatch as dispatch_plan
+from devmap.runtime.dispatch import load_model
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import nn
+
+    from devmap.api.models.building import Built
+    from devmap.config.overrides import Overrides
+    from devmap.inventory.stored.checkpoint import Checkpoint
+    from devmap.plan.model import Plan
+    from devmap.runtime.residents import Progress
+
+__all__ = ["dispatch", "load", "load_built", "load_by"]
+
+
+def load(
+    config: str | os.PathLike[str] | PlacementConfig,
+    *,
+    profile: str | None = None,
+    overrides: Overrides = (),
+    plan: Plan | None = None,
+    use_lock: bool = True,
+    model: nn.Module | None = None,
+    allow_code: bool = False,
+    progress: Progress | bool | None = None,
+) -> nn.Module:
+    """Load a model as its config says.
+
+    Take the lock's plan or resolve, read the weights to where they belong, dispatch.
+
+    Args:
+        config: the path of a `*.devmap.yaml`, or a config that was read.
+        profile: one of the config's profiles.
+        overrides: changes such as `max_memory.cpu=64GB`, or a mapping, `{"max_memory.cpu": "64GB"}`. A
+            lock that was made without them is passed over.
+        plan: what to apply, resolved for this config before; nothing is resolved and no lock is read then.
+        use_lock: take the plan of the lock beside the config's file, where there is one; False plans anew.
+        model: the module to load into, on the meta device; left out, it is built from the checkpoint's
+            `config.json` through transformers, or by `model.factory`.
+        allow_code: let `model.factory` run.
+        progress: a callable that gets bytes done and bytes in all; True or False shows or hides a bar on
+            stderr; None shows it on a terminal.
+
+    Returns:
+        The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and
+        `remove()`.
+
+    Raises:
+        LockError: the lock beside the config is stale, edited, of another model, or cannot be read.
+        DeviceError: the config leaves its budgets to the machine, the lock beside it fixes them, and this
+            machine has less.
+        ConfigError, InventoryError, ResolutionError, DeviceMapError, LoadError, DeviceError: each lists all
+        it knows, before
+            the first weight is placed.
+    """
+    path = None if isinstance(config, PlacementConfig) else config
+    if not isinstance(config, PlacementConfig):
+        config = read_config(config, profile, overrides=overrides)
+    checkpoint = read_headers(checkpoint_of(config))
+    if plan is not None:
+        return load_by(config, plan, checkpoint, model=model, allow_code=allow_code, progress=progress)
+    built = build(config, checkpoint, model=model, allow_code=allow_code)
+    counts = path if use_lock else None
+    described = planned_from(config, built, counts, profile=profile, allow_code=allow_code)
+    if counts is None:
+        chosen = Chosen(resolve(config, described))
+    else:
+        chosen = choose_plan(config, described, counts, profile=profile, overridden=bool(overrides))
+    if path is not None:
+        refuse_errors(
+            path,
+            chosen.plan,
+            described,
+            profile=profile,
+            overrides=overrides,
+            allow_code=allow_code,
+            besides=INITIALISED,
+        )
+        if chosen.is_fixed:
+            say_differences(chosen.plan, this_machine(), path)
+    return load_built(config, chosen.plan, built, progress=progress)
+
+
+def load_by(
+    config: PlacementConfig,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    *,
+    model: nn.Module | None = None,
+    allow_code: bool = False,
+    progress: Progress | bool | None = None,
+) -> nn.Module:
+    """Return the last part of `load`: build the model unless it is given, read the weights, dispatch.
+
+    Arguments and errors are those of `load`.
+    """
+    built = build(config, checkpoint, model=model, allow_code=allow_code)
+    return load_built(config, plan, built, progress=progress)
+
+
+def load_built(
+    config: PlacementConfig, plan: Plan, built: Built, *, progress: Progress | bool | None = None
+) -> nn.Module:
+    """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
+    packings = built.quantised.packings if built.quantised is not None else None
+    if callable(progress):
+        model = load_model(built.model, plan, built.inventory, packings=packings, progress=progress)
+    else:
+        name = Path(config.model.checkpoint or "").name
+        with progress_bar(f"loading {name}", shown=progress) as bar:
+            model = load_model(built.model, plan, built.inventory, packings=packings, progress=bar)
+    if built.quantised is not None:
+        built.quantised.finish(model)
+    return model
+
+
+def dispatch(model: nn.Module, plan: Plan) -> nn.Module:
+    """Spread a live module, with its weights, as a plan says. The module is changed in place and returned.
+
+    Args:
+        model: a module whose weights are on any device; their shapes and dtypes stay what they are.
+        plan: what `devmap.resolve` made for `devmap.Inventory.from_module(model)`; its budgets are in bytes.
+
+    Raises:
+        LoadError: the plan does not fit the module; lists every problem. Nothing has moved then.
+    """
+    return dispatch_plan(model, plan)

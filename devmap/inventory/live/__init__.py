@@ -1,0 +1,1 @@
+"""Inventories of live modules, and what they say of a checkpoint."""
