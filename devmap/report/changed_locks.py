@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from devmap.config.values.words import escaped
 from devmap.report.markdown import render_diff_markdown
 from devmap.report.plan_diff import diff_document, render_diff
 
@@ -19,22 +20,22 @@ __all__ = ["render_changed", "render_changed_json", "render_changed_markdown"]
 def render_changed(locks: Sequence[ChangedLock], base: str, *, width: int = 100, color: bool = False) -> str:
     """Return each lock's name and what moves in it, ending in a line end."""
     if not locks:
-        return f"no lock differs from {base}\n"
+        return f"no lock differs from {escaped(base)}\n"
     parts = []
     for lock in locks:
         text = _WORDS[_state(lock)] if lock.diff is None else render_diff(lock.diff, width=width, color=color)
-        parts.append(f"== {lock.file}\n{text}")
+        parts.append(f"== {escaped(lock.file)}\n{text}")
     return "\n".join(parts)
 
 
 def render_changed_markdown(locks: Sequence[ChangedLock], base: str) -> str:
     """Return a section for each lock in GitHub's Markdown, ending in a line end."""
     if not locks:
-        return f"No lock differs from `{base}`.\n"
+        return f"No lock differs from `{escaped(base)}`.\n"
     parts = []
     for lock in locks:
         text = _WORDS[_state(lock)] if lock.diff is None else render_diff_markdown(lock.diff)
-        parts.append(f"### `{lock.file.replace('`', chr(39))}`\n\n{text}")
+        parts.append(f"### `{escaped(lock.file).replace('`', chr(39))}`\n\n{text}")
     return "\n".join(parts)
 
 

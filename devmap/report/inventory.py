@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.config.values.size import format_bytes
+from devmap.report.legible import legible
 from devmap.report.plan import shortened
 from devmap.report.wrapping import wrap_words
 
@@ -35,6 +36,7 @@ def render_inventory(inventory: Inventory, *, depth: int = 3, width: int = 100, 
 
     Then totals, ties and what the reader could not know.
     """
+    inventory = legible(inventory)
     sizes = _subtree_bytes(inventory)
     rows = list(_rows(inventory, sizes, "", depth=depth, indent=0))
     name_width = min(max(2 * row.indent + len(row.label) for row in rows), width - 40)

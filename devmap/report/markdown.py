@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name as plain_name
 from devmap.config.values.size import format_bytes
+from devmap.report.legible import legible
 from devmap.report.plan_bars import KINDS, bytes_by_kind, device_name
 from devmap.report.plan_diff import place_words, ranges
 from devmap.report.plan_runs import runs_of
@@ -27,6 +28,7 @@ _MOST_ROWS = 60
 
 def render_plan_markdown(plan: Plan, inventory: Inventory) -> str:
     """Return the plan in GitHub's Markdown, ending in a line end: a bar per device, the runs, the reasons."""
+    plan, inventory = legible(plan), legible(inventory)
     name = inventory.architecture.class_name if inventory.architecture else "model"
     nbytes = sum(placement.nbytes for placement in plan.placements)
     dtype = plan.dtype or "the dtypes of the checkpoint"
@@ -62,6 +64,7 @@ def render_diff_markdown(diff: PlanDiff) -> str:
 
     Devices before and after, then every move.
     """
+    diff = legible(diff)
     lines = [] if diff.same_model else ["The two are plans of **different models**.", ""]
     for sign, names in (("-", diff.only_before), ("+", diff.only_after)):
         found = list(ranges(names))

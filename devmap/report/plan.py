@@ -13,6 +13,7 @@ from devmap.config.values.device import CPU
 from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
 from devmap.plan.document import plan_document
+from devmap.report.legible import legible
 from devmap.report.plan_bars import device_name, render_bars
 from devmap.report.plan_runs import runs_of
 from devmap.report.wrapping import wrap_words
@@ -42,6 +43,7 @@ def render_plan(
     ANSI colours with `color`; nothing but ASCII with `ascii_only`, for a terminal that has no block
     characters.
     """
+    plan, inventory = legible(plan), legible(inventory)
     width = max(width, NARROWEST)
     runs = list(runs_of(plan, inventory))
     lines = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
 from devmap.config.values.size import format_bytes
+from devmap.report.legible import legible
 from devmap.report.plan import shortened
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def render_diff(diff: PlanDiff, *, width: int = 100, color: bool = False) -> str
 
     Bytes per device before and after. No line is longer than `width`, and no figure is parted from its unit.
     """
+    diff = legible(diff)
     lines = [] if diff.same_model else ["the two are plans of different models"]
     lines += _only(diff.only_before, "-", "before", width)
     lines += _only(diff.only_after, "+", "after", width)

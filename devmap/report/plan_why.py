@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
 from devmap.config.values.size import format_bytes
+from devmap.report.legible import legible
 from devmap.report.plan import NARROWEST, shortened, titled
 from devmap.report.wrapping import wrap_words
 
@@ -21,6 +22,7 @@ __all__ = ["render_explanation", "render_explanation_json"]
 
 def render_explanation(explanation: Explanation, *, width: int = 100, color: bool = False) -> str:
     """Return the text of an explanation, no line longer than `width` (at least 60), ending in a line end."""
+    explanation = legible(explanation)
     width = max(width, NARROWEST)
     lines = [
         titled(shortened(_subject(explanation), width), color=color),

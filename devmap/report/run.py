@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import device_name
 from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
+from devmap.config.values.words import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,9 +33,10 @@ def render_run(run: Run) -> str:
 
 def _origin(run: Run) -> Iterator[str]:
     if run.lock is not None:
-        yield f"plan:      the lock's, {run.lock}"
+        yield f"plan:      the lock's, {escaped(str(run.lock))}"
     elif run.lock_passed_over is not None:
-        yield f"plan:      made anew; what was set for this run differs from {run.lock_passed_over}"
+        passed_over = escaped(str(run.lock_passed_over))
+        yield f"plan:      made anew; what was set for this run differs from {passed_over}"
 
 
 def render_stats(stats: Stats) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from devmap.config.values.words import shown
 from devmap.errors import LoadError
 from devmap.inventory.stored.checkpoint import Checkpoint
 from devmap.runtime.initial_values import fill_computed_buffers, parameters_to_meta
@@ -56,7 +57,7 @@ def build_on_meta(
     model_class = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
     if model_class is None:
         raise LoadError(
-            f"transformers has no class '{names[0] if names else ''}' to build this model with",
+            f"transformers has no class {shown(names[0] if names else '')} to build this model with",
             help="its config.json should name one under 'architectures'; or build the module yourself and "
             "call devmap.dispatch",
         )

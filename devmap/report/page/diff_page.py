@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
 from devmap.config.values.size import format_bytes
+from devmap.config.values.words import escaped
+from devmap.report.legible import legible
 from devmap.report.page.charts import stacked_bar
 from devmap.report.page.frame import color_of, document, section, swatch, table, text
 from devmap.report.plan_diff import place_words, ranges
@@ -23,6 +25,7 @@ def render_diff_page(diff: PlanDiff, before: str, after: str) -> str:
 
     One file without references, as a plan's page.
     """
+    diff, before, after = legible(diff), escaped(before), escaped(after)
     lead = [f"<p>{_summary(diff)}</p>"]
     if not diff.same_model:
         lead.append("<p>The two are plans of different models.</p>")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
+from devmap.config.values.words import escaped
+from devmap.report.formats.results import safe
+from devmap.report.legible import legible
 from devmap.report.page.charts import device_bars, timeline_lanes
 from devmap.report.page.frame import color_of, document, section, swatch, table, text, unbroken
 from devmap.report.page.memory import memory_lanes
@@ -45,6 +49,12 @@ def render_plan_page(shown: ConfigOverview, simulation: Simulation | None = None
     One file without references: style and script stand in it, and it makes no request. `simulation` adds the
     memory of each device over a pass.
     """
+    shown = replace(
+        shown,
+        name=escaped(shown.name),
+        overview=legible(shown.overview),
+        inventory=legible(shown.inventory),
+    )
     plan, inventory = shown.overview.plan, shown.inventory
     nbytes = sum(placement.nbytes for placement in plan.placements)
     streamed = sum(placement.home_bytes for placement in plan.streamed)
@@ -102,7 +112,7 @@ def _findings(findings: tuple[Finding, ...]) -> Iterator[str]:
             text(finding.message)
             + (f'<br><span class="soft">{text(finding.help)}</span>' if finding.help else ""),
         ]
-        for finding in findings
+        for finding in map(safe, findings)
         if finding.suppressed is None
     ]
     yield table(("severity", "rule", "place", "message"), rows) or "<p>No findings.</p>"
