@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from devmap.api.gate import refuse_errors
 from devmap.api.machine import machine_of
 from devmap.api.overview import ConfigOverview
-from devmap.api.sources import build_with_factory, checkpoint_of, inventory_of
+from devmap.api.sources import build_with_factory, headers_of, inventory_of
 from devmap.config.document import read_config
 from devmap.config.model.placement_config import MachineDevice, MachineProfile
 from devmap.config.values.device import Device, Tier
 from devmap.config.values.size import parse_size
 from devmap.errors import UsageError
-from devmap.inventory.stored.checkpoint import read_headers
 from devmap.planning.why.overview import overview
 from devmap.runtime.meta_build import build_on_meta
 from devmap.simulate.fake import Simulation, simulate
@@ -144,5 +143,5 @@ def _on(config: PlacementConfig, devices: str) -> PlacementConfig:
 
 
 def _model(config: PlacementConfig, model_config: str | os.PathLike[str] | None) -> nn.Module:
-    source = read_headers(checkpoint_of(config)) if model_config is None else model_config
+    source = headers_of(config) if model_config is None else model_config
     return build_on_meta(source, dtype=config.model.dtype)

@@ -11,6 +11,7 @@ from devmap.config.repository import without_content
 from devmap.errors import InventoryError, ManifestError, UsageError
 from devmap.inventory.model import Inventory
 from devmap.inventory.reader import read_checkpoint
+from devmap.inventory.stored.checkpoint import read_headers
 from devmap.inventory.stored.hub import find_checkpoint
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.inventory.reader import Library
+    from devmap.inventory.stored.checkpoint import Checkpoint
 
-__all__ = ["build_with_factory", "checkpoint_of", "inventory_of"]
+__all__ = ["build_with_factory", "headers_of", "inventory_of"]
 
 
 def inventory_of(
@@ -50,7 +52,9 @@ def inventory_of(
         except ManifestError as error:
             raise without_content(error, path, config.folder) from None
     if model.checkpoint is not None:
-        return read_checkpoint(checkpoint_of(config), through_transformers=through_transformers)
+        return read_checkpoint(
+            _checkpoint_of(config), through_transformers=through_transformers, variant=model.variant
+        )
     if model.factory is not None:
         return Inventory.from_module(
             build_with_factory(config, allow_code=allow_code) if built is None else built
@@ -60,7 +64,7 @@ def inventory_of(
     )
 
 
-def checkpoint_of(config: PlacementConfig) -> Path:
+def _checkpoint_of(config: PlacementConfig) -> Path:
     """Return the folder or file of the config's checkpoint.
 
     Raises:
@@ -72,6 +76,16 @@ def checkpoint_of(config: PlacementConfig) -> Path:
             "the config names no checkpoint", help="add model.checkpoint: a folder with safetensors files"
         )
     return find_checkpoint(config.model.checkpoint, folder=config.folder)
+
+
+def headers_of(config: PlacementConfig) -> Checkpoint:
+    """Return the config's checkpoint as its headers describe it.
+
+    Raises:
+        CheckpointError: when it is not there, damaged or in another format.
+        InventoryError: when the config names none.
+    """
+    return read_headers(_checkpoint_of(config), variant=config.model.variant)
 
 
 def build_with_factory(config: PlacementConfig, *, allow_code: bool) -> nn.Module:

@@ -47,7 +47,10 @@ Library = Literal["never", "where needed", "always"]
 
 @collector_paused()
 def read_checkpoint(
-    path: str | PathLike[str], *, through_transformers: Library | bool = "never"
+    path: str | PathLike[str],
+    *,
+    through_transformers: Library | bool = "never",
+    variant: str | None = None,
 ) -> Inventory:
     """Describe a checkpoint (folder, file or index), with its files and the mapping to the model's tensors.
 
@@ -60,7 +63,7 @@ def read_checkpoint(
         CheckpointError: when it is absent, damaged or no safetensors.
         InventoryError: when Transformers has to be asked and is absent, or cannot build the model.
     """
-    checkpoint = read_headers(path)
+    checkpoint = read_headers(path, variant=variant)
     quantization = quantization_of(checkpoint.config)
     if quantization is None:
         return _described(checkpoint, through_transformers=through_transformers)

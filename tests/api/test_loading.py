@@ -63,6 +63,23 @@ def test_load_by_path_gives_the_plain_model_s_numbers(checkpoint: Path) -> None:
     assert torch.equal(logits(model), logits(plain))
 
 
+def test_a_variant_s_weights_are_planned_and_loaded(tmp_path: Path) -> None:
+    """As Transformers' own `variant` does, beside whole weights of another dtype."""
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=50
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path, variant="bf16")
+    path = tmp_path / "tiny.devmap.yaml"
+    path.write_text("version: 1\nmodel: {checkpoint: ., variant: bf16}\nmax_memory: {cpu: 1GB}\n")
+    model = devmap.load(path, progress=False)
+    plain = LlamaForCausalLM.from_pretrained(tmp_path, variant="bf16")
+    assert {name: tensor.dtype for name, tensor in model.state_dict().items()} == {
+        name: tensor.dtype for name, tensor in plain.state_dict().items()
+    }
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in plain.state_dict().items())
+
+
 def test_load_by_config_object_with_an_override_streams_over_simulated_devices(checkpoint: Path) -> None:
     plain = LlamaForCausalLM.from_pretrained(checkpoint).eval()
     config = devmap.read_config(

@@ -110,7 +110,14 @@ parts: dict[str, st.SearchStrategy[Any]] = {
     "forbid": by_one_device(st.lists(path, max_size=2)),
 }
 models = st.fixed_dictionaries(
-    {}, optional={"checkpoint": words, "manifest": words, "factory": st.just("pkg.mod:build"), "dtype": dtype}
+    {},
+    optional={
+        "checkpoint": words,
+        "variant": st.sampled_from(["fp16", "non_ema"]),
+        "manifest": words,
+        "factory": st.just("pkg.mod:build"),
+        "dtype": dtype,
+    },
 )
 # A profile may leave the memory of a device to its config: the schema, which sees the profile alone, cannot
 # ask for it.

@@ -67,6 +67,7 @@ KEYS = st.sampled_from(
         "checkpoint",
         "manifest",
         "factory",
+        "variant",
         "dtype",
         "kind",
         "batch_size",

@@ -10,11 +10,10 @@ from devmap.api.locks.locking import Chosen, choose_plan, say_differences
 from devmap.api.models.building import build, planned_from
 from devmap.api.models.progress import progress_bar
 from devmap.api.resolution import resolve
-from devmap.api.sources import checkpoint_of
+from devmap.api.sources import headers_of
 from devmap.config.document import read_config
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.devices.probe import this_machine
-from devmap.inventory.stored.checkpoint import read_headers
 from devmap.runtime.dispatch import dispatch as dispatch_plan
 from devmap.runtime.dispatch import load_model
 
@@ -75,7 +74,7 @@ def load(
     path = None if isinstance(config, PlacementConfig) else config
     if not isinstance(config, PlacementConfig):
         config = read_config(config, profile, overrides=overrides)
-    checkpoint = read_headers(checkpoint_of(config))
+    checkpoint = headers_of(config)
     if plan is not None:
         return load_by(config, plan, checkpoint, model=model, allow_code=allow_code, progress=progress)
     built = build(config, checkpoint, model=model, allow_code=allow_code)

@@ -68,6 +68,10 @@ class ModelSource(Shape):
     """A folder or a file with safetensors weights and `config.json`, or a hub id that is in the local hub
     cache. Nothing is downloaded."""
 
+    variant: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$", examples=["fp16"])
+    """Which of several sets of weights in the checkpoint's folder is read: `fp16` means
+    `model.fp16.safetensors`, or its shards. Left out: the files without such a part in their names."""
+
     manifest: str | None = Field(default=None, examples=["llama-70b.manifest.yaml"])
     """A file that `devmap inspect -o` wrote: the model's tensors without its weights, so that CI needs
     neither."""

@@ -282,7 +282,7 @@ def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
             bound = int(context[key]) if float(context[key]).is_integer() else context[key]
             return "DM107", f"{_BOUNDS[key]} {bound:,}"
         case "string_pattern_mismatch":
-            return "DM107", "a callable written package.module:function"
+            return "DM107", _PATTERNS[str(path[-1])]
         case "finite_number":
             return "DM107", "a finite number"
         case _:
@@ -290,6 +290,11 @@ def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
                 str(path[-1]) if path else "", _TYPES.get(kind, "another kind of value")
             )
 
+
+_PATTERNS = {
+    "factory": "a callable written package.module:function",
+    "variant": "the middle part of a file's name: letters, digits, - and _, such as fp16",
+}
 
 _BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
 
