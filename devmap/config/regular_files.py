@@ -46,9 +46,14 @@ def open_regular(path: str | os.PathLike[str], *, flags: int = 0) -> int:
         if error.errno == errno.ENXIO:  # how a socket, or a FIFO of some systems, refuses to be opened
             raise OSError(errno.EINVAL, "it is not a regular file", name) from None
         raise
-    fault = _kind_fault(os.fstat(descriptor).st_mode)
+    is_regular = False
+    try:
+        fault = _kind_fault(os.fstat(descriptor).st_mode)
+        is_regular = fault is None
+    finally:
+        if not is_regular:
+            os.close(descriptor)
     if fault is not None:
-        os.close(descriptor)
         raise OSError(*fault, name)
     return descriptor
 

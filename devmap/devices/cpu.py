@@ -27,7 +27,7 @@ def pageable(nbytes: int) -> torch.Tensor:
     """
     try:
         return torch.empty(nbytes, dtype=torch.uint8, device="cpu")
-    except RuntimeError as error:  # torch's allocator has no type of its own for this
+    except (RuntimeError, MemoryError) as error:  # torch's allocator has no type of its own for this
         memory = host_memory()
         used = memory.total_bytes - memory.free_bytes
         raise OutOfMemoryError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from devmap.devices.registry import backend_for
-from devmap.errors import LoadError
+from devmap.errors import DevmapError, LoadError
 from devmap.inventory.bulk import collector_paused
 from devmap.runtime.handle import Handle
 from devmap.runtime.hooks import install
@@ -69,8 +69,16 @@ def dispatch(
     """
     if "devmap" in model.__dict__:
         raise LoadError("this model is placed already", help="call model.devmap.remove() first")
-    with collector_paused():
-        return _dispatch(model, plan, inventory, packings or {}, progress or silent)
+    try:
+        with collector_paused():
+            return _dispatch(model, plan, inventory, packings or {}, progress or silent)
+    except MemoryError as error:
+        if isinstance(error, DevmapError):
+            raise
+        raise LoadError(
+            "host memory ran out while the model was loaded",
+            help="lower max_memory for cpu or offload.host_memory, or free memory on this machine",
+        ) from error
 
 
 def _dispatch(

@@ -73,13 +73,16 @@ class Pages:
         Reading mapped bytes past its end would kill the process.
 
         Raises:
-            StreamError: when it was cut short or overwritten.
+            StreamError: when it was cut short or overwritten, or the system cannot tell.
         """
-        size = os.fstat(self.descriptor).st_size
-        if min(size, self.memory.numel()) < end:
-            raise cut_short(self.path, size)
-        if self.original is not None:
-            self.original.require(self.descriptor)
+        try:
+            size = os.fstat(self.descriptor).st_size
+            if min(size, self.memory.numel()) < end:
+                raise cut_short(self.path, size)
+            if self.original is not None:
+                self.original.require(self.descriptor)
+        except OSError as error:
+            raise _unreadable(self.path, 0, end, error) from error
 
     def bring(self, offset: int, nbytes: int, *, again: bool) -> None:
         """Bring pages in, without holding the interpreter's lock; `again` says that they were in before.
@@ -249,8 +252,11 @@ class Files:
                 if not streamed
             ]
         for pages, original in staying:
-            if original is not None:
-                original.require(pages.descriptor)
+            try:
+                if original is not None:
+                    original.require(pages.descriptor)
+            except OSError as error:
+                raise _unreadable(pages.path, 0, pages.memory.numel(), error) from error
 
     def forget_pages(self, path: Path, pages: Pages) -> None:
         """Map the streamed bytes of a file anew at the next use, unless that has happened.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from devmap.devices.cpu import pageable
 from devmap.runtime.storage.chunks import Chunk, parts_of
 from devmap.runtime.storage.read_requests import REQUEST_BYTES, Recipe, recipe_of
 from devmap.runtime.storage.weights import SlabLayout, Weight, assembled, flat_bytes, lay_out, torch_dtype
@@ -212,6 +213,6 @@ def read_weight(readers: Readers, weight: Weight, device: torch.device | None = 
         StreamError: when it cannot be read.
     """
     layout = lay_out([weight])
-    slab = torch.empty(layout.nbytes, dtype=torch.uint8)
+    slab = pageable(layout.nbytes)
     readers.start(recipe_of(layout), slab).wait()
     return layout.view(slab if device is None else slab.to(device), weight.name)

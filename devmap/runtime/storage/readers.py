@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
 
+from devmap.devices.cpu import pageable
+from devmap.errors import DevmapError, StreamError
 from devmap.runtime.storage.files import Files, memory_of
 from devmap.runtime.storage.read_requests import (
     GAP_BYTES,
@@ -20,6 +22,7 @@ from devmap.runtime.storage.read_requests import (
     TensorConversion,
     sides_of,
 )
+from devmap.runtime.storage.threads import started_pool
 from devmap.runtime.storage.weights import flat_bytes, torch_dtype
 
 if TYPE_CHECKING:
@@ -85,7 +88,7 @@ class Readers:
         if direct is None:
             direct = os.environ.get("DEVMAP_DIRECT_READS", "") not in {"", "0"}
         self.files = Files(direct=direct, buffer_bytes=scratch_bytes)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="devmap-reader")
+        self._pool = started_pool(threads, "devmap-reader")
         self._threads = threads
         self._scratch_bytes = scratch_bytes
 
@@ -205,7 +208,7 @@ class Readers:
         for index, size in zip(lead, stored.shape, strict=False):
             before = before * size + index
         before = before * (stored.shape[len(lead)] if stored.shape else 1) + start
-        rows = torch.empty((end - start, *inner), dtype=dtype)
+        rows = pageable((end - start) * row_bytes).view(dtype).view(end - start, *inner)
         self.files.read_into(stored.file, stored.offset + before * row_bytes, [memory_of(flat_bytes(rows))])
         return rows
 
@@ -223,8 +226,16 @@ class _Task:
 
     def __call__(self) -> None:
         arguments, self._arguments = self._arguments, ()
-        with torch.no_grad():
-            self._call(*arguments)
+        try:
+            with torch.no_grad():
+                self._call(*arguments)
+        except MemoryError as error:
+            if isinstance(error, DevmapError):
+                raise
+            raise StreamError(
+                "host memory ran out while weights were read",
+                help="lower offload.host_memory, or free memory on this machine",
+            ) from error
 
 
 def _copy(target: torch.Tensor, source: torch.Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from devmap.runtime.storage.homes import DiskHome, disk_home, host_home, is_mapp
 from devmap.runtime.storage.offload_folder import sweep, write_block
 from devmap.runtime.storage.page_cache import can_populate
 from devmap.runtime.storage.read_requests import REQUEST_BYTES
+from devmap.runtime.storage.threads import started_pool
 from devmap.runtime.storage.weights import lay_out
 from devmap.runtime.streaming.arrange import divided
 from devmap.runtime.streaming.host_budget import RING, charged_for_slots, kept_in_cache, slot_count
@@ -242,9 +242,10 @@ def prepare(engine: Engine, blocks: Mapping[str, StreamedBlock], plan: Plan) -> 
     to_accelerators = [block for block in blocks.values() if block.index >= 0 and block.device.is_accelerator]
     engine.ring = make_ring(to_accelerators, budget, engine.readers)
     lanes = max(1, len({block.device for block in to_accelerators}))
-    engine.lanes = {
-        device: _lane(device, here, engine, plan, budget, lanes) for device, here in by_device.items()
-    }
+    made: dict[Device, Lane | MappedLane] = {}
+    engine.lanes = made  # each is closed with the engine as soon as it is made, should the next one fail
+    for device, here in by_device.items():
+        made[device] = _lane(device, here, engine, plan, budget, lanes)
 
 
 def _watch(engine: Engine, blocks: Iterable[StreamedBlock]) -> None:
@@ -278,10 +279,11 @@ def _lane(
     most = max(1, budget // max(1, largest))
     backend = backend_for(device)
     if device.is_accelerator:
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"devmap-{device}")
+        slots = _slots(device, blocks, engine, plan)  # first: a thread would outlive a refusal of memory
+        thread = started_pool(1, f"devmap-{device}")
         slabs = len(engine.ring.slabs) if engine.ring is not None else 1
         feeder = Feeder(backend, engine.ring, engine.counters, thread, in_flight=min(2, (slabs - 1) // lanes))
-        return Lane(backend, blocks, _slots(device, blocks, engine, plan), engine.counters, feeder=feeder)
+        return Lane(backend, blocks, slots, engine.counters, feeder=feeder)
     fields = [field for block in blocks for field in block.layout.fields]
     if can_populate() and all(is_mappable(field.weight) for field in fields):
         return MappedLane(blocks, engine.readers, engine.counters, most=min(len(blocks), most))

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import torch
-
 from devmap.devices.backend import HostSlab
+from devmap.devices.cpu import pageable
 from devmap.devices.host_memory import host_memory
 from devmap.devices.registry import backend_for
 from devmap.errors import OutOfMemoryError
@@ -28,6 +27,8 @@ from devmap.runtime.streaming.prefetch_order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import torch
 
     from devmap.devices.backend import Backend
     from devmap.runtime.storage.readers import PendingRead, Readers
@@ -278,4 +279,4 @@ def host_slab(backend: Backend, nbytes: int) -> HostSlab:
     try:
         return backend.pinned_allocate(nbytes)
     except OutOfMemoryError:
-        return HostSlab(torch.empty(nbytes, dtype=torch.uint8), is_pinned=backend.pins)
+        return HostSlab(pageable(nbytes), is_pinned=backend.pins)
