@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from devmap.config.atomic_files import write_atomically
 from devmap.config.regular_files import expand_user
 from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
 from devmap.inventory.reader import read_checkpoint
 from devmap.inventory.stored.hub import find_checkpoint
-from devmap.plan.lock import write_atomically
 
 __all__ = ["inspect", "write_manifest"]
 

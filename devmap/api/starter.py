@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.config.atomic_files import write_atomically
 from devmap.config.model.json_schema import config_schema, render_schema
 from devmap.config.model.machines import preset
 from devmap.config.values.size import format_bytes
 from devmap.errors import UsageError
 from devmap.inventory.model import Inventory
 from devmap.inventory.stored.hub import find_checkpoint
-from devmap.plan.lock import write_atomically
 
 if TYPE_CHECKING:
     from devmap.config.model.placement_config import MachineProfile

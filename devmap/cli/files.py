@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from devmap.config.atomic_files import write_atomically
 from devmap.errors import UsageError
-from devmap.plan.lock import write_atomically
 
 __all__ = ["write_page", "write_text"]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from devmap.config.atomic_files import write_atomically
 from devmap.config.regular_files import read_regular
 from devmap.config.values.device import Device, parse_device
 from devmap.config.values.words import shown
@@ -25,6 +25,7 @@ from devmap.plan.fold import covers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from devmap.config.yaml.faults import DocumentPath
     from devmap.config.yaml.reader import ParsedYaml
@@ -39,7 +40,6 @@ __all__ = [
     "parse_lock",
     "read_lock",
     "render_lock",
-    "write_atomically",
     "write_lock",
 ]
 
@@ -158,28 +158,6 @@ def write_lock(plan: Plan, path: Path) -> None:
         raise LockError(
             f"{path}: cannot be written: {error.strerror}", help="name another file with -o"
         ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its final name and move it there.
-
-    A reader sees the old bytes or the new ones, nothing between.
-    """
-    import tempfile  # noqa: PLC0415 - with what it imports 5 ms, and `devmap validate` writes nothing
-
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_lock(path: Path) -> Lock:

@@ -104,7 +104,8 @@ class _Failing:
             is_turn = self.left == 0
         if is_turn:
             self.has_failed = True
-            raise self.kind.error()
+            error = self.kind.error()
+            raise error
         return self.call(*args, **named)
 
 

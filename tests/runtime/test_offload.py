@@ -89,7 +89,7 @@ def test_a_full_disk_is_said_leaves_no_file_and_the_module_as_it_was(
 
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     before = list(model.parameters())
-    monkeypatch.setattr(f"devmap.runtime.storage.offload_folder.os.{call}", full)
+    monkeypatch.setattr(f"devmap.config.atomic_files.os.{call}", full)
     with pytest.raises(LoadError, match="No space left"):
         dispatch(model, plan_of(model, lambda _: ("disk", "cpu"), offload_folder=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from devmap.config import atomic_files
 from devmap.runtime.dispatch import dispatch
 from devmap.runtime.storage import offload_folder as offload
 from devmap.runtime.storage.weights import Weight
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 _HEAD = """
 import os, signal, sys, time
 import torch
-from devmap.runtime.storage.offload_folder import sweep, write_block
+from pathlib import Path
+from devmap.config.atomic_files import sweep
+from devmap.runtime.storage.offload_folder import write_block
 from devmap.runtime.storage.weights import Weight
 
 def weight(number):
@@ -53,7 +56,7 @@ _MANY = (
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(200):
-    sweep(sys.argv[1])
+    sweep(Path(sys.argv[1]))
     write_block([weight(number)], sys.argv[1])
 """
 )
@@ -106,11 +109,11 @@ def test_what_a_living_process_writes_stays_and_is_complete(
 ) -> None:
     running += [_run(_HELD, tmp_path), _run(_HELD, tmp_path)]
     assert len(_temporaries(tmp_path)) == 2
-    offload.sweep(str(tmp_path))
+    atomic_files.sweep(tmp_path)
     assert len(_temporaries(tmp_path)) == 2
     running[0].send_signal(signal.SIGKILL)
     running[0].wait()
-    offload.sweep(str(tmp_path))
+    atomic_files.sweep(tmp_path)
     assert len(_temporaries(tmp_path)) == 1
     assert _end(running[1]) == 0
     assert _temporaries(tmp_path) == []
@@ -129,7 +132,7 @@ def test_processes_that_sweep_and_write_at_once_all_end_well(
         process.stdin.flush()
     deadline = time.monotonic() + 60
     while any(process.poll() is None for process in running) and time.monotonic() < deadline:
-        offload.sweep(str(tmp_path))
+        atomic_files.sweep(tmp_path)
         time.sleep(0.001)
     assert [_end(process) for process in running] == [0, 0]
     assert len(list(tmp_path.iterdir())) == 200
@@ -138,7 +141,7 @@ def test_processes_that_sweep_and_write_at_once_all_end_well(
 def test_a_temporary_that_is_swept_before_it_is_locked_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, first = offload._lock, [True]
+    lock, first = atomic_files._lock, [True]
 
     def swept(descriptor: int, *, wait: bool) -> None:
         if wait and first:
@@ -147,7 +150,7 @@ def test_a_temporary_that_is_swept_before_it_is_locked_is_made_anew(
                 path.unlink()
         lock(descriptor, wait=wait)
 
-    monkeypatch.setattr(offload, "_lock", swept)
+    monkeypatch.setattr(atomic_files, "_lock", swept)
     weight = Weight("w", (3,), torch.float32, "parameter", live=torch.ones(3))
     (written,) = offload.write_block([weight], str(tmp_path))
     assert not first
@@ -157,12 +160,12 @@ def test_a_temporary_that_is_swept_before_it_is_locked_is_made_anew(
 def test_a_folder_that_is_not_there_yet_or_may_not_be_swept_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offload.sweep(str(tmp_path / "nowhere"))
+    atomic_files.sweep(tmp_path / "nowhere")
     (tmp_path / ".devmap-x.tmp").write_text("")
 
     def refused(*_: Any) -> int:
         raise PermissionError
 
     monkeypatch.setattr(os, "open", refused)
-    offload.sweep(str(tmp_path))
+    atomic_files.sweep(tmp_path)
     assert _temporaries(tmp_path) == [".devmap-x.tmp"]

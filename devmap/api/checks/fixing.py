@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from devmap.api.checks.validation import checker, gathered, named, settings_of
 from devmap.checking.discovery import find_configs
 from devmap.checking.fixing import apply_edits, edited_file, fixable, introduces
+from devmap.config.atomic_files import write_atomically
 from devmap.config.regular_files import read_regular, real_path
 from devmap.errors import UsageError
-from devmap.plan.lock import write_atomically
 
 if TYPE_CHECKING:
     import os

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from devmap.api.checks.validation import named, settings_of, validate
 from devmap.checking.discovery import find_configs
 from devmap.checking.fixing import apply_edits
+from devmap.config.atomic_files import write_atomically
 from devmap.config.regular_files import read_regular, real_path
 from devmap.config.yaml.comments import read_suppressions
 from devmap.config.yaml.faults import Edit
 from devmap.config.yaml.reader import read_yaml
 from devmap.config.yaml.source import LineColumn, Position
 from devmap.errors import UsageError
-from devmap.plan.lock import write_atomically
 
 if TYPE_CHECKING:
     import os

@@ -10,10 +10,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devmap.config.atomic_files import write_atomically
 from devmap.errors import InventoryError
 from devmap.inventory.conversions.conversion import ConversionRules, NameConversion
 from devmap.inventory.live.live_match import match_by_rules
@@ -70,9 +70,7 @@ def keep(inventory: Inventory, rules: ConversionRules, checkpoint: Checkpoint) -
     path = _path(checkpoint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            json.dump(entry, file)
-        Path(file.name).replace(path)
+        write_atomically(path, json.dumps(entry).encode())
     except OSError:
         return
 

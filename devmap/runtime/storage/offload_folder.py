@@ -9,16 +9,14 @@ when the folder is used the next time.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import itertools
 import json
-import os
-import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.config.atomic_files import write_parts
 from devmap.errors import LoadError
 from devmap.inventory.dtypes import SAFETENSORS_DTYPES
 from devmap.inventory.stored.checkpoint import StoredTensor
@@ -33,11 +31,10 @@ if TYPE_CHECKING:
 
     from devmap.runtime.storage.weights import Weight
 
-__all__ = ["sweep", "write_block"]
+__all__ = ["write_block"]
 
 _CODES = {name: code for code, name in SAFETENSORS_DTYPES.items()}
 _CHUNK = 8 << 20
-_PREFIX, _SUFFIX = ".devmap-", ".tmp"
 
 
 def write_block(weights: Sequence[Weight], folder: str) -> tuple[Weight, ...]:
@@ -125,81 +122,6 @@ def _is_right(path: Path, name: str) -> bool:
     return f"{digest.hexdigest()[:40]}.safetensors" == name
 
 
-def sweep(folder: str) -> None:
-    """Remove temporary files that a process left behind which died while it wrote.
-
-    Those of living ones stay.
-    """
-    for path in Path(folder).glob(f"{_PREFIX}*{_SUFFIX}"):
-        with contextlib.suppress(
-            OSError
-        ):  # its writer lives, or somebody else was faster, or may do what we may not
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                _lock(descriptor, wait=False)
-                if sys.platform != "win32":
-                    path.unlink()  # under the lock: its writer, if there is one yet, will see that it is gone
-            finally:
-                os.close(descriptor)
-            if sys.platform == "win32":
-                path.unlink()
-
-
-def _temporary(folder: Path) -> tuple[int, Path]:
-    """Return a new file that is ours as long as we live: its lock goes with the process."""
-    while True:
-        descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX, dir=folder)
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                _lock(descriptor, wait=True)
-            if os.fstat(descriptor).st_nlink:  # else it was swept away between its making and its lock
-                return descriptor, Path(name)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
 def _write(path: Path, header: bytes, weights: Sequence[Weight]) -> None:
-    descriptor, temporary = _temporary(path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(header)
-            for weight in weights:
-                flat = _flat(weight)
-                file.write(memory_of(flat))
-            file.flush()
-            os.fsync(file.fileno())
-            if (
-                sys.platform != "win32"
-            ):  # under its lock: a sweeper must not find it complete, unlocked and not renamed yet
-                temporary.replace(path)
-        if sys.platform == "win32":
-            temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-if sys.platform == "win32":
-
-    def _lock(descriptor: int, *, wait: bool) -> None:
-        """Not needed: a file that is open cannot be removed there."""
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int, *, wait: bool) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the new name to the disk; systems that cannot open a folder order this by themselves."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    parts = (memory_of(_flat(weight)) for weight in weights)
+    write_parts(path, itertools.chain([header], parts))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from devmap.config.atomic_files import sweep
 from devmap.config.values.device import DISK
 from devmap.devices.host_memory import host_memory
 from devmap.devices.registry import backend_for
 from devmap.errors import OutOfMemoryError
 from devmap.runtime.storage.homes import DiskHome, disk_home, host_home, is_mappable
-from devmap.runtime.storage.offload_folder import sweep, write_block
+from devmap.runtime.storage.offload_folder import write_block
 from devmap.runtime.storage.page_cache import can_populate
 from devmap.runtime.storage.read_requests import REQUEST_BYTES
 from devmap.runtime.storage.threads import started_pool
@@ -31,7 +33,6 @@ from devmap.runtime.streaming.unblocked_weights import DirectWeights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from devmap.config.values.device import Device
     from devmap.plan.model import Plan
@@ -67,7 +68,7 @@ def make_blocks(
     if plan.offload_folder is not None and any(
         is_prepared(streamed) and streamed.placement.home == DISK for streamed in placements
     ):
-        sweep(plan.offload_folder)
+        sweep(Path(plan.offload_folder))
     kept = _kept_weights(placements, plan)
     blocks: dict[str, StreamedBlock] = {}
     for streamed in placements:
