@@ -11,7 +11,6 @@ import resource
 import struct
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ import pytest
 from devmap.api.checks.validation import validate
 from devmap.errors import UsageError
 from devmap.report.formats.findings import FORMATS, render
+from tests.effort import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +44,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(text: str) -> Sequence[str]:
-    """The codes of what is found in a config, in less than 5 seconds of this process's own time."""
+    """The codes of what is found in a config, at little cost."""
     Path("x.devmap.yaml").write_text(text)
-    before = time.process_time()
-    result = validate(["x.devmap.yaml"])
-    assert time.process_time() - before < 5
+    with at_most(million_steps=150):
+        result = validate(["x.devmap.yaml"])
     return [finding.code for finding in result.findings]
 
 

@@ -6,7 +6,6 @@ And the cost is bounded.
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmap.config.yaml.reader import Limits, read_yaml
+from tests.effort import at_most
 
 if TYPE_CHECKING:
     from devmap.config.yaml.reader import ParsedYaml
@@ -213,11 +213,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_cost_little_and_give_a_fault(name: str) -> None:
-    started = time.process_time()
-    parsed = read(HOSTILE[name])
-    assert parsed.faults
-    assert len(parsed.faults) <= 101
-    assert time.process_time() - started < 3
+    with at_most(million_steps=90):
+        parsed = read(HOSTILE[name])
+        assert parsed.faults
+        assert len(parsed.faults) <= 101
 
 
 def test_limits_can_be_raised() -> None:

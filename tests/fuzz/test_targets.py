@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import resource
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import at_most
 from tests.fuzz.targets import TARGETS, seeds_of
 
 if TYPE_CHECKING:
@@ -98,9 +98,8 @@ _WORDS = [
 def test_mutations_end_in_a_result_or_an_error_of_ours(target: str, data: st.DataObject) -> None:
     seeds = seeds_of(target)
     content = data.draw(mutated(data.draw(st.sampled_from(seeds))))
-    started = time.process_time()
-    TARGETS[target](content)
-    assert time.process_time() - started < 5
+    with at_most(million_steps=60):
+        TARGETS[target](content)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -121,7 +120,7 @@ def test_mutations_end_in_a_result_or_an_error_of_ours(target: str, data: st.Dat
 def test_a_megabyte_of_one_thing_costs_little(target: str, content: bytes) -> None:
     if target == "header":
         content = len(content).to_bytes(8, "little") + content
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    TARGETS[target](content)
-    assert time.process_time() - started < 10
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with at_most(million_steps=60):  # two seconds of a machine that does thirty in one
+        TARGETS[target](content)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from devmap.inventory.fingerprint import fingerprint
 from devmap.inventory.manifests.manifest import parse_manifest, read_manifest
 from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.inventory.model import Inventory, Tensor
+from tests.effort import at_most
 
 from .trees import inventories
 
@@ -178,12 +178,10 @@ def test_an_absent_file_says_how_to_write_one(tmp_path: Path) -> None:
 )
 def test_a_hostile_manifest_is_refused_in_bounded_time_and_memory(text: str) -> None:
     tracemalloc.start()
-    start = time.process_time()
-    with pytest.raises(ManifestError):
+    with at_most(million_steps=600), pytest.raises(ManifestError):  # tracing takes most of it
         parse_manifest(text.encode(), "x")
-    seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 20
     assert peak < 300 << 20
 
 

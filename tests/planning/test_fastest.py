@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ from devmap.planning.fastest.search import Fastest, solve_fastest
 from devmap.planning.problem.model import Overflow
 from devmap.planning.resolve import resolve
 from devmap.planning.result.verify import faults_of
+from tests.effort import at_most
 from tests.planning.fastest_models import RATES, costs, every_placement, machine, posed, runs, tiny
 from tests.planning.planning_models import chain, config, decoder, inventories, memories
 
@@ -149,13 +149,14 @@ def test_a_large_model_is_planned_by_time_in_bounded_time(shape: tuple[int, int]
     layers, each = shape
     profile = machine({0: FAST, 1: SLOW, "cpu": SLOW}, memory=10**7)
     sizes = [size for _ in range(layers) for size in (30, *[10] * each)]
-    started = time.process_time()
-    plan = resolve(
-        config(device_map="fastest", max_memory={0: sum(sizes) // 5, 1: sum(sizes) // 8, "cpu": sum(sizes)}),
-        chain(*sizes),
-        machine=profile,
-    )
-    assert time.process_time() - started < 3
+    with at_most(million_steps=90):
+        plan = resolve(
+            config(
+                device_map="fastest", max_memory={0: sum(sizes) // 5, 1: sum(sizes) // 8, "cpu": sum(sizes)}
+            ),
+            chain(*sizes),
+            machine=profile,
+        )
     assert plan.predicted_seconds is not None
     assert plan.bound_seconds is not None
     assert plan.predicted_seconds < 1.25 * plan.bound_seconds

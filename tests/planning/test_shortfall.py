@@ -5,7 +5,6 @@ Each of them, set by `--set`, resolves.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from devmap.config.yaml.writer import render_yaml
 from devmap.errors import ResolutionError
 from devmap.inventory.model import Inventory, Tensor
 from devmap.planning.resolve import resolve
+from tests.effort import at_most
 from tests.planning.planning_models import chain, config, decoder, inventories, memories
 
 if TYPE_CHECKING:
@@ -256,7 +256,6 @@ def test_an_error_reads_with_its_changes_once() -> None:
 @pytest.mark.parametrize("ties", [(), (("m0.weight", "m19999.weight"),)])
 def test_a_large_model_is_answered_in_bounded_time(ties: tuple[tuple[str, ...], ...]) -> None:
     inventory = chain(*[7] * 20_000, ties=ties)
-    started = time.process_time()
-    error = refusal({"max_memory": dict.fromkeys(range(8), 10_000)}, inventory)
-    assert time.process_time() - started < 3
+    with at_most(million_steps=90):
+        error = refusal({"max_memory": dict.fromkeys(range(8), 10_000)}, inventory)
     assert len(error.changes) == 3

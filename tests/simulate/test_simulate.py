@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ import devmap
 from devmap.config.values.device import CPU, DISK, Device, Tier
 from devmap.plan.model import Charge, DeviceUse, Placement, Plan
 from devmap.simulate.fake import simulate
+from tests.effort import at_most
 
 GPU0, GPU1 = Device(Tier.ACCELERATOR, 0), Device(Tier.ACCELERATOR, 1)
 SMALL = {
@@ -180,11 +180,12 @@ def test_llama_3_70b_on_two_devices_takes_seconds() -> None:
     model = llama(**figures, vocab_size=128256)
     layers = [(f"model.layers.{index}", GPU0 if index < 40 else GPU1) for index in range(80)]
     ends = [("model.norm", GPU1), ("model.rotary_emb", GPU0), ("lm_head", GPU1)]
-    started = time.perf_counter()
-    found = simulate(
-        model, plan_of(("model.embed_tokens", GPU0), *layers, *ends, dtype="bfloat16"), sequence_length=2048
-    )
-    assert time.perf_counter() - started < 30
+    with at_most(million_steps=900):
+        found = simulate(
+            model,
+            plan_of(("model.embed_tokens", GPU0), *layers, *ends, dtype="bfloat16"),
+            sequence_length=2048,
+        )
     total = sum(use.weight_bytes for use in found.devices.values())
     assert 141e9 < total < 142e9
     cache, logits = 40 * 2 * 8 * 128 * 2048 * 2, 128256 * 2048 * 2
