@@ -22,6 +22,7 @@ from devmap.inventory.stored.mapping import Piece, WeightMapping
 from devmap.inventory.table.figures import architecture_of
 from devmap.inventory.table.generic import guess_modules, plain_tensors
 from devmap.inventory.table.instance import Lookup, instantiate, rules_of_tree
+from devmap.inventory.table.libraries import class_of, library_of
 from devmap.inventory.table.skeleton import assemble, family_of
 from devmap.lazy import lazy
 
@@ -55,9 +56,9 @@ def read_checkpoint(
     """Describe a checkpoint (folder, file or index), with its files and the mapping to the model's tensors.
 
     From headers, `config.json` and the built-in table, without torch. Transformers builds the model on the
-    meta device instead, which is exact for every architecture that it has: `"always"` (or True), or
-    `"where needed"`, which is where the table does not settle the model and Transformers is installed. What
-    it found is kept, and taken from there the next time.
+    meta device instead (diffusers and timm those of their own folders), which is exact for every architecture
+    that it has: `"always"` (or True), or `"where needed"`, which is where the table does not settle the model
+    and the library is installed. What it found is kept, and taken from there the next time.
 
     Raises:
         CheckpointError: when it is absent, damaged or no safetensors.
@@ -80,7 +81,8 @@ def _described(checkpoint: Checkpoint, *, through_transformers: Library | bool) 
     known = kept(checkpoint)
     if known is not None:
         return known
-    if through_transformers == "where needed" and checkpoint.config and find_spec("transformers") is not None:
+    library = library_of(checkpoint.config)
+    if through_transformers == "where needed" and checkpoint.config and find_spec(library) is not None:
         try:
             return _ask_transformers(checkpoint)
         except InventoryError:  # of code of its own, or newer than Transformers: what is guessed is said
@@ -108,14 +110,9 @@ def _from_table(checkpoint: Checkpoint) -> Inventory | None:
     if family is None:
         return None
     config = family.completed(checkpoint.config)
-    class_name = _class_name(checkpoint.config) or family.base_class or ""
+    class_name = class_of(checkpoint.config) or family.base_class or ""
     root = assemble(family, class_name, config)
     return None if root is None else _known(checkpoint, root, config)
-
-
-def _class_name(config: Mapping[str, object]) -> str:
-    names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else ""
 
 
 def _known(checkpoint: Checkpoint, root: Module, config: Mapping[str, object]) -> Inventory:
@@ -184,9 +181,12 @@ def _unknown(checkpoint: Checkpoint) -> Inventory:
     config = checkpoint.config if family is None else family.completed(checkpoint.config)
     tensors = plain_tensors(checkpoint.tensors)
     modules, whole = guess_modules(tensors)
-    class_name = _class_name(config)
+    class_name = class_of(config)
     modules[""] = class_name
+    library = library_of(config)
     what = class_name or str(config.get("model_type") or "") or "a model without a config.json"
+    if library != "transformers":
+        what = f"{what} of {library}"
     blocks = f"its repeated blocks are kept whole as {', '.join(whole)}" if whole else "nothing in it repeats"
     return Inventory(
         modules,

@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from devmap.config.values.words import shown
-from devmap.errors import LoadError
+from devmap.errors import InventoryError, LoadError
+from devmap.inventory.live.other_libraries import constructor_of
 from devmap.inventory.stored.checkpoint import Checkpoint
+from devmap.inventory.table.libraries import class_of, library_of
 from devmap.runtime.initial_values import fill_computed_buffers, parameters_to_meta
 from devmap.runtime.storage.weights import torch_dtype
 
@@ -43,8 +45,11 @@ def build_on_meta(
     left out, the config's.
 
     Raises:
-        LoadError: without transformers, or when it does not know the model.
+        LoadError: without the library, or when it does not know the model.
     """
+    content, folder = _read(source)
+    if library_of(content) != "transformers":
+        return _build_with_other_library(content, dtype)
     if find_spec("transformers") is None:
         raise LoadError(
             "building a model from its config needs transformers, which is not installed",
@@ -52,7 +57,6 @@ def build_on_meta(
             "devmap.dispatch",
         )
     transformers = import_module("transformers")
-    content, folder = _read(source)
     names = content.get("architectures") or []
     model_class = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
     if model_class is None:
@@ -90,6 +94,53 @@ def build_on_meta(
     if folder is not None:
         config.name_or_path = str(folder)
     return model
+
+
+def _build_with_other_library(content: Mapping[str, Any], dtype: str | None) -> nn.Module:
+    """The model of diffusers or timm. diffusers computes its buffers in the dtype that is asked for."""
+    before = torch.get_default_dtype()
+    library = library_of(content)
+    try:
+        constructor = constructor_of(content)
+        if dtype is not None and library == "diffusers":
+            torch.set_default_dtype(_dtype(dtype, None))
+        model = build_empty(constructor)
+        assert isinstance(model, nn.Module)
+        _compute_the_rest(model, constructor)
+    except InventoryError as error:
+        raise LoadError(error.message, help=error.help) from error
+    except Exception as error:
+        # Anything may be raised here, as above.
+        reason = (str(error).strip() or "no reason was given").splitlines()[0]
+        raise LoadError(
+            f"{library} cannot build {class_of(content)} from its config.json: "
+            f"{type(error).__name__}: {reason}",
+            help="compare the version that saved the model with the one that is installed; or build the "
+            "module yourself and pass it as devmap.load(config, model=...)",
+        ) from error
+    finally:
+        torch.set_default_dtype(before)
+    return model.eval() if dtype is None else model.eval().to(_dtype(dtype, None))
+
+
+def _compute_the_rest(model: nn.Module, constructor: Callable[[], nn.Module]) -> None:
+    """Take computed buffers that their code made on meta, where its parameters are, from a second module.
+
+    Some classes of timm make masks on the device of a weight. The second module is whole for a moment, in
+    host memory.
+    """
+    lacking = [
+        (path, key)
+        for path, module in model.named_modules()
+        for key in module._non_persistent_buffers_set  # noqa: SLF001 - torch offers no public way to ask
+        if (buffer := module._buffers.get(key)) is not None and buffer.is_meta  # noqa: SLF001 - as above
+    ]
+    if lacking:
+        whole = constructor()
+        for path, key in lacking:
+            model.get_submodule(path).register_buffer(
+                key, whole.get_submodule(path).get_buffer(key), persistent=False
+            )
 
 
 def _config(transformers: Any, model_class: Any, content: Mapping[str, Any], folder: Path | None) -> Any:

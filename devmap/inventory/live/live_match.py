@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from devmap.inventory.conversions.conversion import ConversionRules, NameConversion, convert, mapping_of
+from devmap.inventory.live.other_libraries import rules_of_diffusers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.inventory.stored.checkpoint import Checkpoint
 
-__all__ = ["conversion_row", "conversions_of", "match_by_rules", "match_checkpoint", "rules_of"]
+__all__ = [
+    "conversion_row",
+    "conversions_of",
+    "match_by_rules",
+    "match_checkpoint",
+    "rules_between",
+    "rules_of",
+]
 
 
 def match_checkpoint(
@@ -27,17 +35,21 @@ def match_checkpoint(
 ) -> Inventory:
     """Return the inventory with the checkpoint's files and, for each tensor, the stored pieces that make it.
 
-    With a transformers model its own conversions are followed; any other takes names as they are, and a
-    prefix that all of them lack or have too many of is repaired. What is unmapped, ignored, missing or of
-    another shape stands in `mapping`.
+    With a model of transformers or diffusers its own conversions are followed; any other takes names as
+    they are, and a prefix that all of them lack or have too many of is repaired. What is unmapped, ignored,
+    missing or of another shape stands in `mapping`.
     """
+    return match_by_rules(inventory, checkpoint, rules_between(model, inventory, checkpoint))
+
+
+def rules_between(model: nn.Module | None, inventory: Inventory, checkpoint: Checkpoint) -> ConversionRules:
+    """Return how the model's library reads a checkpoint into it; for a model of none, what the names tell."""
+    if model is not None and hasattr(model, "base_model_prefix"):
+        return rules_of(model)
+    if model is not None and hasattr(model, "_repeated_blocks"):
+        return rules_of_diffusers(model)
     loaded = {name for name, tensor in inventory.tensors.items() if tensor.persistent}
-    rules = (
-        rules_of(model)
-        if model is not None and hasattr(model, "base_model_prefix")
-        else _plain_rules(loaded, checkpoint)
-    )
-    return match_by_rules(inventory, checkpoint, rules)
+    return _plain_rules(loaded, checkpoint)
 
 
 def match_by_rules(inventory: Inventory, checkpoint: Checkpoint, rules: ConversionRules) -> Inventory:

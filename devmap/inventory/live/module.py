@@ -90,9 +90,9 @@ def read_module(model: nn.Module) -> Inventory:
 def _kept_whole(model: nn.Module, modules: Mapping[str, str], asked: set[str]) -> tuple[str, ...]:
     """Return what the code asks for.
 
-    In a model of transformers, whose lists are lists of blocks, these too.
+    In a model of transformers, diffusers or timm, whose lists are lists of blocks, these too.
     """
-    known = hasattr(model, "base_model_prefix")
+    known = any(hasattr(model, mark) for mark in ("base_model_prefix", "_repeated_blocks", "pretrained_cfg"))
     return tuple(sorted(asked.union(repeated_blocks(modules, asked) if known else ())))
 
 
@@ -130,8 +130,13 @@ def is_module(model: object) -> bool:
 
 
 def asked_whole(holder: nn.Module | type) -> Iterable[str]:
-    """Return the names of the classes that a module, or a class of them, asks to be kept whole."""
-    return getattr(holder, "_no_split_modules", None) or ()
+    """Return the names of the classes that a module, or a class of them, asks to be kept whole.
+
+    diffusers names blocks that are compiled once in `_repeated_blocks`; they are what to keep whole, too.
+    """
+    whole = getattr(holder, "_no_split_modules", None) or ()
+    repeated = getattr(holder, "_repeated_blocks", None)
+    return {*whole, *repeated} if repeated else whole
 
 
 def are_tied(tensors: Iterable[torch.Tensor]) -> bool:
@@ -172,6 +177,8 @@ def _identity(tensor: torch.Tensor) -> Hashable:
 
 def _architecture(model: nn.Module) -> Architecture | None:
     config = getattr(model, "config", None)
+    if isinstance(config, dict) and "_class_name" in config:
+        return architecture_of({"_class_name": type(model).__name__}, type(model).__name__)
     to_dict = getattr(config, "to_dict", None)
     if not callable(to_dict):
         return None

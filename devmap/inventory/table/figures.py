@@ -8,6 +8,7 @@ from devmap.errors import InventoryError
 from devmap.inventory.model import Architecture
 from devmap.inventory.quantization import quantization_of
 from devmap.inventory.table.expression import evaluate
+from devmap.inventory.table.libraries import library_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,8 +97,11 @@ _NESTED = ("text_config", "llm_config", "language_config")
 def architecture_of(config: Mapping[str, object], class_name: str) -> Architecture:
     """Return what planning needs of a full config; a nested text config is flattened over the outer one.
 
-    Nulls are left out.
+    Nulls are left out. A config of diffusers or timm gives none: its words mean other things, and nothing in
+    it has a KV cache.
     """
+    if library_of(config) != "transformers":
+        return Architecture("", class_name, {})
     figures: dict[str, int | float | str | bool | list[int | str] | None] = {}
     layers: list[Mapping[str, object]] = [config]
     layers += [nested for key in _NESTED if isinstance(nested := config.get(key), dict)]
