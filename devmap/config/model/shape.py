@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 from devmap.config.model.collisions import colliding_devices
 from devmap.config.model.known_keys import elsewhere, known_keys
 from devmap.config.model.placement_config import PlacementConfig
-from devmap.config.model.straight import straight
 from devmap.config.values.device import DEVICE_PATTERN
 from devmap.config.values.fields import DTYPE_ALIASES, DTYPES
 from devmap.config.values.size import parse_size
@@ -47,16 +46,14 @@ def validate_model(
 ) -> tuple[M | None, tuple[Fault, ...]]:
     """Return the model that `data` describes, or None and every fault that keeps it from being one."""
     faults = list(colliding_devices(model_type, data, positions))
-    model = None if faults else straight(model_type, data)
-    if model is not None:
-        return model, ()
+    model = None
     try:
         model = model_type.model_validate(data)
     except ValidationError as error:
         # `str(error)` would render the whole input, which an alias bomb makes huge.
         details = error.errors(include_url=False, include_input=False)
         wrong_keys = {detail["loc"][:-1] for detail in details if detail["loc"][-1:] == ("[key]",)}
-        # The value of a key that is none is not looked at: nobody knows what it was meant to be.
+        # Skip values whose key is invalid: their type is unknown.
         faults += [
             _fault(detail, data, positions, model_type)
             for detail in details
