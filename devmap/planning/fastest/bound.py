@@ -134,6 +134,8 @@ def relaxation(
     space_scale = max(1.0, float(sum(problem.loads.weight)))
     if not time_scale:
         return Relaxation(0, model.kind_of)
+    # The program is solved for the kinds that weigh most. Any prices give a true bound, and `_dual` counts
+    # every kind, so leaving some out costs sharpness and not truth.
     chosen = sorted(
         range(len(model.counts)), key=lambda kind: -model.counts[kind] * max(map(_size, model.columns[kind]))
     )[:_MOST_KINDS]
@@ -152,6 +154,7 @@ def relaxation(
             for row in range(rows)
         ),
     )
+    # Floating point is not exact: a billionth less, so that the bound stays one.
     return Relaxation(max(0, int(best * (1 - 1e-9))), model.kind_of, shares, optimum[2])
 
 
@@ -264,6 +267,7 @@ def _columns(
         reading = float(costs.disk[at]) if mode.home == DISK and costs.disk is not None else 0.0
         memory = float(costs.host_compute[at] if place == many else costs.host_copy[at] if copied else 0)
         spaces = [0.0] * (many + 2)
+        # Weights lie at home; what the workload keeps, and buffers, lie where the atom is executed.
         if mode.home.is_accelerator:
             spaces[place] = loads.resident(at)
         else:

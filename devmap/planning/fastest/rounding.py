@@ -117,6 +117,8 @@ def judge(
             found = None if time is None else Candidate(Solution(tuple(homes), streaming), time)
             if found is not None and (best is None or found.key(objective) < best.key(objective)):
                 best = found
+        # Without slots their number changes nothing. For a large model two slots that fit are taken as they
+        # are.
         if not streaming.slots or (best is not None and len(homes) > _LARGE):
             break
     return best

@@ -79,6 +79,7 @@ def stages(loads: Sequence[int], devices: Sequence[Stage], objective: Objective)
         return None
     kinds = _kinds(devices)
     sets = prod(len(kind) + 1 for kind in kinds)
+    # 400: some 60 steps of the bisection, with two binary searches in each.
     steps = sets * len(kinds) ** 2 * (len(loads) if objective is Objective.LATENCY else 400)
     is_order_free = steps <= _MOST_STEPS
     search = _StageSearch(
@@ -164,7 +165,12 @@ class _StageSearch:
         costs: list[int],
         parents: list[tuple[tuple[_State, int], int] | None],
     ) -> None:
-        """Take one more run on a device of this class, for every end."""
+        """Take one more run on a device of this class, for every end.
+
+        costs[end] becomes the least of before[start] + cut + time[end] - time[start] over starts whose run
+        fits. time[end] is the same for all of them, so the least `value` wins: a monotone queue holds the
+        starts that can still win, the best in front, and each enters and leaves it once.
+        """
         device, time, nbytes = self.devices[kind], self.time[kind], self.bytes
         infinite = 1 << 200
         excluded = deque(device.excluded)
@@ -174,10 +180,13 @@ class _StageSearch:
             start = end - 1
             if before[start] < infinite:
                 value = before[start] - time[start] + cut
+                # An earlier start that is no better can never win again: its run is longer and it leaves the
+                # window first.
                 while queue and queue[-1][0] >= value:
                     queue.pop()
                 queue.append((value, start))
             while excluded and excluded[0] < end:
+                # A run to here must not hold that unit, so it begins behind it.
                 earliest = excluded.popleft() + 1
             while queue and (queue[0][1] < earliest or nbytes[end] - nbytes[queue[0][1]] > device.limit):
                 queue.popleft()
@@ -209,6 +218,8 @@ class _StageSearch:
 
     def least_longest(self) -> tuple[tuple[int, int], ...] | None:
         """Return the runs with the least longest stage."""
+        # No stage takes longer than the slowest device with everything on it; if not even that fits, bytes
+        # are short.
         high = max(device.base + time[-1] for device, time in zip(self.devices, self.time, strict=True))
         if self._probe(high) is None:
             return None
@@ -231,6 +242,8 @@ class _StageSearch:
                 position, runs = reach[state]
                 for kind, after in self.next_states(state):
                     end = self._furthest(kind, position, longest)
+                    # Reaching further never hurts, so the furthest of all orders of these devices is all
+                    # that is kept.
                     if after not in reach or end > reach[after][0]:
                         reach[after] = (end, (*runs, (kind, end)) if end > position else runs)
                     if end == self.n:

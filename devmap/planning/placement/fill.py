@@ -124,6 +124,8 @@ def _place(rooms: FreeCapacity, members: Sequence[int], strategy: Strategy) -> l
     if strategy in {Strategy.BALANCED, Strategy.BALANCED_LOW_0}:
         runs = _balanced(row, bins, chosen, low_first=strategy is Strategy.BALANCED_LOW_0)
     else:
+        # An even split says how many units each device holds of those the fill chose; any other strategy
+        # keeps the fill, whose runs count places among all members.
         chosen = range(len(members))
     by_device: dict[int, list[int]] = {}
     for d, start, end in runs:
@@ -150,7 +152,13 @@ def _filled(row: LoadRow, bins: Sequence[Bin], whole: Sequence[int]) -> list[tup
 
     A step either goes on to the next device or steps round a unit: O((units stepped round + devices) x log
     units).
+
+    Loads 3 9 2 2 4 over devices that hold 5, 4 and 6: 3 goes to device 0; 9 fits nowhere, even empty, and is
+    stepped round; 2 still fits beside 3; the next 2 goes to device 1; 4 is too much for what is left there
+    and opens device 2. The runs are (0, 0, 1), (0, 2, 3), (1, 3, 4), (2, 4, 5); unit 1 goes down.
     """
+    # rest[d]: one more than the most that device d or a later one holds when nothing but pins lies there, so
+    # that `load < rest[d]` says in one comparison whether any of them could hold a unit.
     rest = [0] * (len(bins) + 1)
     for d in reversed(range(len(bins))):
         rest[d] = max(rest[d + 1], whole[d] + 1)
@@ -170,6 +178,8 @@ def _filled(row: LoadRow, bins: Sequence[Bin], whole: Sequence[int]) -> list[tup
             load <= whole[e] and at not in bins[e].excluded for e in range(d + 1, len(bins))
         )
         here = load <= whole[d] and at not in one.excluded
+        # A unit that a later device holds closes this one: filling never goes back. One that only this device
+        # would hold, were it empty, closes it too, and is stepped round where others follow.
         if later or here:
             d, used = d + 1, 0
         if not later and (not here or d < len(bins)):
@@ -186,6 +196,7 @@ def _balanced(
     """
     kept = row if len(chosen) == len(row) else LoadRow.of([row.sums[i + 1] - row.sums[i] for i in chosen])
     place = {i: k for k, i in enumerate(chosen)} if any(one.excluded for one in bins) else {}
+    # What was stepped round is left out of the row, so places change.
     fitted = [Bin(one.limit, one.base, tuple(place[i] for i in one.excluded if i in place)) for one in bins]
     ends = low_first_split(kept, fitted) if low_first else balanced_split(kept, fitted)
     if ends is None:
@@ -240,6 +251,8 @@ def fill_lower_tiers(
             return plain
     homeless: list[int] = []
     whole = dict(left)
+    # The first open tier is where filling stands. It closes when a unit that it could have held, had it been
+    # empty, had to go further down: from then on nothing goes back, as on the accelerators.
     open_tiers = list(tiers)
     units = problem.units
     for at in below:

@@ -123,6 +123,8 @@ def _cuts(
     *,
     count: int,
 ) -> Iterable[SlotCut]:
+    # Blocks that are not streamed yet, because the slot is too small for them: copied bytes and bytes
+    # beside, by the slot that would hold them. As the size grows they move over to `streamed`.
     waiting: dict[int, list[int]] = {}
     looks = Counter(
         zip(
@@ -137,6 +139,7 @@ def _cuts(
     never = waiting.pop(_NEVER, [0, 0])[0]
     in_place = sum(copied for copied, _ in waiting.values())
     streamed = beside_streamed = 0
+    # Units run[k:] are not resident. k only falls: a larger slot never leaves more room for residents.
     k = len(run)
     for size in sorted({*waiting, *(costs.slot[at] for at in run)} - {_NEVER}):
         copied, beside = waiting.pop(size, (0, 0))
@@ -154,6 +157,7 @@ def _cuts(
                 one = waiting.setdefault(costs.slot[at], [0, 0])
                 one[0] += costs.copied[at]
                 one[1] += costs.beside[at]
+        # Only the first unit is left and still there is no room; larger slots need more.
         if loads[k] + count * size + beside_streamed > room:
             return
         if streamed:
@@ -193,8 +197,11 @@ def fit_slots(problem: PlacementProblem, queue: Sequence[int], room: int) -> Fit
         kept += beside[size]
         for count, weight in _WEIGHTS.items():
             cost = weight * streamed + _IN_PLACE * (whole - streamed)
+            # `<=`: of two that cost the same the larger slot, which streams more blocks.
             if count * size + kept <= room and (best is None or cost <= best[0]):
                 best = (cost, count, size, kept)
+    # What the workload keeps beside streamed blocks drove the larger ones out. Fewer blocks of full size may
+    # be the better choice, which counting by size alone cannot see.
     if kept and (best is None or best[2] < max(by_size)):
         return _fit_a_part(problem, queue, streamable, sorted(by_size), room, whole)
     if best is None:

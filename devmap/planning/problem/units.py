@@ -102,6 +102,10 @@ def contract(
 
     `together` must not join different pins. Linear, but for the near-constant factor of union by the earliest
     member.
+
+    Four atoms, of which 0 and 3 share a tensor, 1 and 2 are to be together, and 3 is pinned to cpu: the units
+    are (0, 3) pinned to cpu, and (1, 2). Is 0 pinned to device 0 as well, the tie cannot hold them together:
+    the units are (0), (1, 2), (3), and atom 3 owns a copy of the tensor.
     """
     together = tuple(together)
     nowhere: frozenset[Device] = frozenset()
@@ -115,6 +119,7 @@ def contract(
                 for at in range(len(atoms))
             ]
         ), ()
+    # A union-find forest. The root of a unit is its earliest atom, since a unit stands in the order there.
     parent = list(range(len(atoms)))
     pin_of: dict[int, Device] = dict(pins)
     for group in together:
@@ -154,6 +159,7 @@ def weigh(
     for copy in copies:
         weight[copy.atom] += copy.nbytes
     question = ("slots of atoms", offload_buffers)
+    # Every attempt to plan (other budgets, relaxed wishes) asks this of the same atoms, hundreds of times.
     known: tuple[Sequence[Atom], Sequence[int], Sequence[int]] | None = inventory.remembered.get(question)
     if known is None or known[0] is not atoms:
         known = inventory.remembered[question] = (
@@ -209,6 +215,8 @@ def _join_ties(
     copied: set[tuple[str, Device]] = set()
     for first, name in apart:
         device = pin_of[_root(parent, home[name])]
+        # Pins that were joined by another tie of the group may have met on one device after all; and one
+        # copy on a device serves all its atoms.
         if device != pin_of[_root(parent, home[first])] and (first, device) not in copied:
             copied.add((first, device))
             copies.append(TieCopy(home[name], name, first, sizes[first]))

@@ -59,6 +59,7 @@ class DiskHome:
 
     def cut(self, part_bytes: int) -> DiskHome:
         """Return the same home in parts of at most `part_bytes`."""
+        # A recipe for parts is made only where a host slab is smaller than the block.
         return (
             self
             if self.layout.nbytes <= part_bytes

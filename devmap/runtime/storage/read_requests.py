@@ -156,6 +156,8 @@ def element_range(shape: Sequence[int], box: Box | None) -> tuple[int, int] | No
     for size, (start, end) in zip(
         shape, box if box is not None else [(0, size) for size in shape], strict=True
     ):
+        # Behind the first dimension with more than one index, every inner one must be whole, or the elements
+        # lie apart.
         if is_long and (start, end) != (0, size):
             return None
         is_long = is_long or end - start != 1
@@ -169,6 +171,7 @@ def merge(
     """Requests of up to `request_bytes` that read every range once, in the order of the files."""
     current: Request | None = None
     for piece in _cut(sorted(ranges, key=lambda each: (str(each.path), each.offset)), request_bytes):
+        # A gap is read into a place that nobody looks at: a few bytes more cost less than another call.
         gap = piece.offset - (current.offset + current.nbytes) if current is not None else 0
         if (
             current is None
