@@ -67,7 +67,7 @@ class FlatIndex:
             first.append(at)
         if at < count:
             raise InventoryError(
-                f"'{names[at]}' does not stand with its module, or the inventory has no such module",
+                f"'{names[at]}' is listed apart from its module, or the inventory has no such module",
                 help="an inventory has every module with a tensor at or below it, depth first, and "
                 "tensors in the order of their modules",
             )

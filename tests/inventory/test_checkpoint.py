@@ -93,7 +93,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path, content: bytes
     [
         (b'{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 4]}}', 4, "NaN"),
         (b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}', 4, "Infinity"),
-        (b'{"a": {}, "a": {}}', 0, "'a' stands twice"),
+        (b'{"a": {}, "a": {}}', 0, "'a' appears twice"),
         ({"a": {"dtype": "F32"}}, 0, "has no dtype, shape and data_offsets"),
         ({"a": []}, 0, "has no dtype, shape and data_offsets"),
         ({"a": entry("F33", [1], 0, 4)}, 4, "'F33', which safetensors does not know"),

@@ -153,7 +153,7 @@ def _figure(figures: Mapping[str, object], key: str) -> int:
         value = each.get(key)
         if isinstance(value, int):
             return value
-    raise AssemblyError(f"config.json says nothing of {key}")
+    raise AssemblyError(f"config.json has no '{key}'")
 
 
 def _interleave(values: _Values, names: list[str], options: tuple[Any, ...], _: Setting) -> _Result:

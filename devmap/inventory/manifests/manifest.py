@@ -154,9 +154,7 @@ class _ManifestReader:
         for key, value in tensors.items():
             self._tensor(key, value, nodes)
         for path in (path for node in nodes.values() for path in node.overlaps()):
-            self._fault(
-                path, f"{shown(path[-1])} stands for a child that another entry stands for too", at_key=True
-            )
+            self._fault(path, f"{shown(path[-1])} names a child that another entry names too", at_key=True)
         self._refuse_too_many(nodes)
         return None if self.faults else nodes[""].fold()
 

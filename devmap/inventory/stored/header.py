@@ -97,7 +97,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the name {shown(twice)} stands twice")
+        raise ValueError(f"the name {shown(twice)} appears twice")
     return found
 
 
