@@ -88,7 +88,9 @@ class ConfigError(DevmapError):
 
 
 class InventoryError(DevmapError):
-    """A model cannot be described."""
+    """A model cannot be described; `component` names it where a config has several."""
+
+    component: str = ""
 
 
 class CheckpointError(InventoryError):

@@ -96,6 +96,11 @@ def simulated_overview(
         UsageError, DevmapError: as `simulate_config`.
     """
     config = read_config(path, profile, overrides=overrides)
+    if config.components:
+        raise UsageError(
+            "a config with components has no one pass to simulate",
+            help="simulate a config of one of them; `devmap plan` shows where all of them go",
+        )
     if devices is not None:
         config = _on(config, devices)
     built = None if config.model.factory is None else build_with_factory(config, allow_code=allow_code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from devmap.config.regular_files import real_path
 from devmap.config.repository import without_content
 from devmap.errors import InventoryError, ManifestError, UsageError
+from devmap.inventory.components import joined
 from devmap.inventory.model import Inventory
 from devmap.inventory.reader import read_checkpoint
 from devmap.inventory.stored.checkpoint import read_headers
@@ -35,7 +36,8 @@ def inventory_of(
 ) -> Inventory:
     """Return what the config's model is made of.
 
-    The manifest if there is one, else the checkpoint's headers, else its factory.
+    The manifest if there is one, else the checkpoint's headers, else its factory; with components, all of
+    theirs, each below its name.
 
     `built` is what the factory has made, where that is known already; `through_transformers` says when
     Transformers is asked what the headers do not tell.
@@ -44,6 +46,18 @@ def inventory_of(
         InventoryError: when the source is absent or wrong, or the config names none.
         UsageError: when only a factory is named and code is not allowed.
     """
+    if config.components:
+        parts = {}
+        for name in config.components:
+            alone = config.of_component(name)
+            try:
+                parts[name] = inventory_of(
+                    alone, allow_code=allow_code, through_transformers=through_transformers
+                )
+            except InventoryError as error:
+                error.component = error.component or name
+                raise
+        return joined(parts, {name: source.dtype for name, source in config.components.items()})
     model = config.model
     if model.manifest is not None:
         path = config.folder / model.manifest

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from devmap.config.model.shape import validate_shape
 from devmap.config.regular_files import expand_user, is_there, read_regular, real_path
@@ -263,13 +263,8 @@ def rebased(config: dict[str, Plain], parent: Path, child: Path) -> dict[str, Pl
         return os.path.relpath(parent / value, child)
 
     result = dict(config)
-    model, offload, policies = config.get("model"), config.get("offload"), config.get("policies")
-    if isinstance(model, dict):
-        names = {"checkpoint": True, "manifest": False}
-        result["model"] = {
-            key: moved(value, may_be_name=names[key]) if key in names else value
-            for key, value in model.items()
-        }
+    offload, policies = config.get("offload"), config.get("policies")
+    result |= {key: _sources(config[key], moved) for key in config.keys() & {"model", "components"}}
     if isinstance(offload, dict) and "folder" in offload:
         result["offload"] = {**offload, "folder": moved(offload["folder"], may_be_name=False)}
     if isinstance(policies, list):
@@ -283,3 +278,25 @@ def rebased(config: dict[str, Plain], parent: Path, child: Path) -> dict[str, Pl
             for name, part in profiles.items()
         }
     return result
+
+
+def _sources(model: Plain, moved: _Moved) -> Plain:
+    """Return where a model, or each of several by its name, comes from, with its paths moved."""
+    if not isinstance(model, dict):
+        return model
+    names = {"checkpoint": True, "manifest": False}
+    return {
+        key: _sources(value, moved)
+        if isinstance(value, dict)
+        else moved(value, may_be_name=names[key])
+        if key in names
+        else value
+        for key, value in model.items()
+    }
+
+
+class _Moved(Protocol):
+    """Turns a path of a config so that it starts from another folder."""
+
+    def __call__(self, value: Plain, *, may_be_name: bool) -> Plain:
+        """Return the path as seen from there; what is no text as it is."""

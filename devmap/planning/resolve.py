@@ -74,9 +74,12 @@ def resolved(
     Raises:
         ResolutionError, DeviceMapError: as `resolve`.
     """
-    if config.model.dtype is not None and config.model.dtype.startswith(("int", "uint")):
+    integers = [
+        each.dtype for each in config.sources if each.dtype and each.dtype.startswith(("int", "uint"))
+    ]
+    if integers:
         raise ResolutionError(
-            f"weights cannot be converted to {config.model.dtype} by a cast",
+            f"weights cannot be converted to {integers[0]} by a cast",
             help="leave model.dtype out: a quantised checkpoint keeps its own dtypes; or use bfloat16",
         )
     question = problem_of(config, inventory, machine)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from devmap.devices.registry import backend_for
 from devmap.errors import DevmapError, LoadError
 from devmap.inventory.bulk import collector_paused
+from devmap.runtime.components import Components
 from devmap.runtime.handle import Handle
-from devmap.runtime.hooks import install
+from devmap.runtime.hooks import Hooks, install
 from devmap.runtime.preflight import disagreements, shortages
 from devmap.runtime.residents import Progress, Resident, bind_residents, load_residents, silent
 from devmap.runtime.storage.module_scan import ModuleScan, scan_module
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from devmap.runtime.streaming.streamed_block import StreamedBlock
 
 __all__ = ["dispatch", "load_model"]
+
+T = TypeVar("T")
 
 _BUFFER_BYTES = 64 << 20
 """Of host memory that resident weights pass through."""
@@ -198,18 +201,41 @@ def _finish(
             for binding in block.bindings:
                 name = binding.location.owner
                 values[name] = _value(engine, block, name)
-        handle.hooks = install(
-            model,
-            engine,
-            blocks={path: block for path, block in blocks.items() if block.index >= 0},
-            regions={path: torch_device[device] for path, device in arrangement.regions.items()},
-            spanning={path: torch_device[device] for path, device in arrangement.spanning.items()},
-            executes={path: torch_device[device] for path, device in executing.items()},
-            values=values,
-        )
+        handle.hooks = Hooks()
+        for prefix, part in _roots(model).items():
+            hooks = install(
+                part,
+                engine,
+                blocks=_below(prefix, {path: block for path, block in blocks.items() if block.index >= 0}),
+                regions=_below(
+                    prefix, {path: torch_device[device] for path, device in arrangement.regions.items()}
+                ),
+                spanning=_below(
+                    prefix, {path: torch_device[device] for path, device in arrangement.spanning.items()}
+                ),
+                executes=_below(prefix, {path: torch_device[device] for path, device in executing.items()}),
+                values=_below(prefix, values),
+            )
+            handle.hooks.handles += hooks.handles
+            handle.hooks.attributes += hooks.attributes
         weakref.finalize(model, engine.close).atexit = False
         engine.read_ahead()
-    model.__dict__["devmap"] = handle
+    for part in (model, *_roots(model).values()):
+        part.__dict__["devmap"] = handle
+
+
+def _roots(model: nn.Module) -> Mapping[str, nn.Module]:
+    """Return what callers call, by what stands before the paths inside: the model, or its components."""
+    if not isinstance(model, Components):
+        return {"": model}
+    return {f"{name}.": part for name, part in model.items()}
+
+
+def _below(prefix: str, table: Mapping[str, T]) -> dict[str, T]:
+    """Return what a table has below a component, by the paths inside it."""
+    if not prefix:
+        return dict(table)
+    return {path[len(prefix) :]: value for path, value in table.items() if f"{path}.".startswith(prefix)}
 
 
 def _value(engine: Engine, block: StreamedBlock, name: str) -> Callable[[], torch.Tensor]:

@@ -122,7 +122,9 @@ class Handle:
             if self.engine is not None:
                 self.engine.close()
         self.hooks, self.engine, self.blocks = None, None, ()
-        self.model.__dict__.pop("devmap", None)
+        for module in (self.model, *self.model.children()):
+            if module.__dict__.get("devmap") is self:
+                del module.__dict__["devmap"]
         return self.model
 
     def _true_values(self) -> list[tuple[TensorLocation, torch.Tensor]]:

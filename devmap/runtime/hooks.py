@@ -7,6 +7,7 @@ A model that is wholly on one device gets none of them.
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from devmap.errors import UsageError
 from devmap.runtime.alignment import align_operands, generate_on
 from devmap.runtime.call_guard import Pass, Passes, guard
+from devmap.runtime.components import entries_of, with_moved_parts
 from devmap.runtime.inputs import CACHES, Moves, first_device
 from devmap.runtime.streaming.streamed_weight import StreamedWeight
 
@@ -70,6 +72,7 @@ def install(
     passes = Passes()
     moves = Moves(CACHES | set(getattr(model, "_skip_keys_device_placement", None) or ()), passes)
     _hook_root(model, engine, moves, passes, hooks)
+    _hook_entries(model, engine, moves, passes, hooks)
     for path, device in {**spanning, **regions}.items():
         hooks.handles.append(modules[path].register_forward_pre_hook(_mover(moves, device), with_kwargs=True))
     for path, block in blocks.items():
@@ -108,6 +111,36 @@ def _hook_root(model: nn.Module, engine: Engine, moves: Moves, passes: Passes, h
 
     hooks.handles.append(model.register_forward_pre_hook(begin, prepend=True, with_kwargs=True))
     hooks.handles.append(model.register_forward_hook(end, always_call=True))
+
+
+def _hook_entries(model: nn.Module, engine: Engine, moves: Moves, passes: Passes, hooks: Hooks) -> None:
+    """Let a call of `encode` or `decode` be a pass as one of the forward is: inputs move, outputs go back."""
+    device = next(model.parameters()).device
+
+    def entry(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            came_from = first_device(args, kwargs)
+            engine.read_ahead()
+            passes.begin(Pass(time.perf_counter(), came_from))
+            depth = passes.depth
+            try:
+                args, kwargs = moves.arguments(device, args, kwargs) or (args, kwargs)
+                output = call(*args, **kwargs)
+                if came_from is not None:
+                    output = with_moved_parts(moves.output(output, came_from), came_from)
+            finally:
+                passes.unwind(depth)
+                ended = passes.end()
+            if ended is not None:
+                engine.counters.end_pass(time.perf_counter() - ended.started)
+            return output
+
+        return run
+
+    for name in entries_of(model):
+        model.__dict__[name] = entry(getattr(model, name))
+        hooks.attributes.append((model, name))
 
 
 def _mover(moves: Moves, device: torch.device) -> Callable[..., Any]:

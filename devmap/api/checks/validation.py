@@ -240,8 +240,15 @@ class _Sources:
 
     def inventory(self, config: PlacementConfig) -> Inventory | InventoryError:
         """Return the inventory of a config, or why there is none."""
-        model = config.model
-        key = (str(real_path(config.folder)), str(model.manifest), str(model.checkpoint), str(model.factory))
+        key = (
+            str(real_path(config.folder)),
+            *config.components,
+            *(
+                f"{model.manifest} {model.checkpoint} {model.variant} {model.factory}"
+                for model in config.sources
+            ),
+            *(str(model.dtype) for model in config.components.values()),
+        )
         if key not in self._known:
             try:
                 self._known[key] = inventory_of(
@@ -273,7 +280,9 @@ def _context(document: Document, sources: _Sources, *, profile: str | None, lock
     config = document.config
     if config is None:
         return context
-    if config.model.factory is None or sources.allow_code or config.model.manifest or config.model.checkpoint:
+    if sources.allow_code or not any(
+        model.factory and not (model.manifest or model.checkpoint) for model in config.sources
+    ):
         found = sources.inventory(config)
         context = dataclasses.replace(
             context,

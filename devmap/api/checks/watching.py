@@ -75,12 +75,13 @@ def _around(config: Path) -> Iterator[Path]:
 def _named(document: Document) -> Iterator[str]:
     """Paths that the config names, from its folder."""
     data = document.data or {}
-    model = data.get("model")
-    for key in ("manifest", "checkpoint") if isinstance(model, dict) else ():
-        path = model.get(key) if isinstance(model, dict) else None
-        if isinstance(path, str):
-            yield path
-            yield from (f"{path}/{name}" for name in _OF_A_CHECKPOINT)
+    components = data.get("components")
+    for model in (data.get("model"), *(components.values() if isinstance(components, dict) else ())):
+        for key in ("manifest", "checkpoint") if isinstance(model, dict) else ():
+            path = model.get(key) if isinstance(model, dict) else None
+            if isinstance(path, str):
+                yield path
+                yield from (f"{path}/{name}" for name in _OF_A_CHECKPOINT)
     policies, machine, profiles = data.get("policies"), data.get("machine"), data.get("profiles")
     yield from (each for each in policies if isinstance(each, str)) if isinstance(policies, list) else ()
     if isinstance(machine, str):

@@ -7,11 +7,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.sources import build_with_factory, inventory_of
-from devmap.errors import LoadError
+from devmap.api.sources import build_with_factory, headers_of, inventory_of
+from devmap.errors import InventoryError, LoadError, UsageError
+from devmap.inventory.components import joined
 from devmap.inventory.live.through_transformers import describe_built
 from devmap.inventory.quantization import quantization_of, restore, split
+from devmap.inventory.table.libraries import library_of
 from devmap.plan.lock import lock_path
+from devmap.runtime.components import Components, PackedBelow
 from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, initialise_missing
 from devmap.runtime.meta_build import build_on_meta
 from devmap.runtime.quantized.quantizer import prepare_quantised
@@ -20,6 +23,7 @@ from devmap.runtime.untying import untie_what_differs
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from torch import nn
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from devmap.inventory.quantization import Quantization
     from devmap.inventory.stored.checkpoint import Checkpoint
     from devmap.runtime.quantized.quantizer import Quantised
+    from devmap.runtime.storage.packing import PackedParameter
 
 __all__ = ["Built", "build", "planned_from"]
 
@@ -42,25 +47,59 @@ class Built:
     """Tensors that the checkpoint does not have and the model's own code gave values."""
     quantised: Quantised | None = None
     """What Transformers' quantizer prepared, where the checkpoint is quantised."""
+    quantised_parts: Mapping[str, Quantised] = dataclasses.field(default_factory=dict)
+    """The same of components, by their names."""
+
+    @property
+    def packings(self) -> dict[str, PackedParameter]:
+        """How the parts of quantised parameters make them, by the parameters' names."""
+        found = dict(self.quantised.packings) if self.quantised is not None else {}
+        for name, part in self.quantised_parts.items():
+            found |= {f"{name}.{owner}": PackedBelow(name, each) for owner, each in part.packings.items()}
+        return found
+
+    def finish(self, model: nn.Module) -> None:
+        """Let the quantizers have the last word on the loaded modules."""
+        if self.quantised is not None:
+            self.quantised.finish(model)
+        for name, part in self.quantised_parts.items():
+            part.finish(model.get_submodule(name))
 
 
 def build(
     config: PlacementConfig,
-    checkpoint: Checkpoint,
     *,
     model: nn.Module | None = None,
     allow_code: bool = False,
 ) -> Built:
     """Build the config's module, or take the one that is given, and match the checkpoint with it.
 
+    With components it is one module that holds them by name.
+
     Whatever the checkpoint stores is on meta afterwards. What it lacks is initialised by the code of a
     transformers model; a warning names it.
 
     Raises:
+        CheckpointError: when the checkpoint is not there, damaged or in another format.
         LoadError: when transformers cannot build the model.
-        UsageError: when a factory is named and code is not allowed, or it makes no module.
+        UsageError: when a factory is named and code is not allowed, or it makes no module; when a module is
+            given for a config of several.
     """
+    if config.components:
+        if model is not None:
+            raise UsageError(
+                "a module was given for a config with components",
+                help="leave the module out, or name one model under 'model'",
+            )
+        return _build_components(config, allow_code=allow_code)
+    checkpoint = headers_of(config)
     quantization = quantization_of(checkpoint.config)
+    if quantization is not None and library_of(checkpoint.config) != "transformers":
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}) by {library_of(checkpoint.config)}, "
+            "which devmap does not load",
+            help="give devmap the checkpoint that is not quantised",
+        )
     if quantization is not None:
         return _build_quantised(config, checkpoint, quantization, model)
     if model is not None:
@@ -75,6 +114,23 @@ def build(
         inventory = describe_built(model, checkpoint)
     inventory = convert_the_rest(model, inventory)
     return _filled(model, inventory, None)
+
+
+def _build_components(config: PlacementConfig, *, allow_code: bool) -> Built:
+    parts: dict[str, Built] = {}
+    for name in config.components:
+        try:
+            parts[name] = build(config.of_component(name), allow_code=allow_code)
+        except InventoryError as error:
+            error.component = error.component or name
+            raise
+    dtypes = {name: source.dtype for name, source in config.components.items()}
+    return Built(
+        Components({name: part.model for name, part in parts.items()}).eval(),
+        joined({name: part.inventory for name, part in parts.items()}, dtypes),
+        tuple(f"{name}.{tensor}" for name, part in parts.items() for tensor in part.initialised),
+        quantised_parts={name: part.quantised for name, part in parts.items() if part.quantised is not None},
+    )
 
 
 def _build_quantised(
@@ -125,6 +181,6 @@ def planned_from(
     counts.
     """
     has_lock = path is not None and lock_path(Path(path), profile).exists()
-    if built is not None and config.model.manifest is None and not has_lock:
+    if built is not None and not has_lock and all(source.manifest is None for source in config.sources):
         return built.inventory
     return inventory_of(config, allow_code=allow_code)

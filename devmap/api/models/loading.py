@@ -10,7 +10,6 @@ from devmap.api.locks.locking import Chosen, choose_plan, say_differences
 from devmap.api.models.building import build, planned_from
 from devmap.api.models.progress import progress_bar
 from devmap.api.resolution import resolve
-from devmap.api.sources import headers_of
 from devmap.config.document import read_config
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.devices.probe import this_machine
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from devmap.api.models.building import Built
     from devmap.config.overrides import Overrides
-    from devmap.inventory.stored.checkpoint import Checkpoint
     from devmap.plan.model import Plan
     from devmap.runtime.residents import Progress
 
@@ -61,7 +59,8 @@ def load(
 
     Returns:
         The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and
-        `remove()`.
+        `remove()`. Of a config with components a `torch.nn.ModuleDict` of them by name, which a pipeline
+        takes as `**models`; `devmap` of each is that of all.
 
     Raises:
         LockError: the lock beside the config is stale, edited, of another model, or cannot be read.
@@ -74,10 +73,9 @@ def load(
     path = None if isinstance(config, PlacementConfig) else config
     if not isinstance(config, PlacementConfig):
         config = read_config(config, profile, overrides=overrides)
-    checkpoint = headers_of(config)
     if plan is not None:
-        return load_by(config, plan, checkpoint, model=model, allow_code=allow_code, progress=progress)
-    built = build(config, checkpoint, model=model, allow_code=allow_code)
+        return load_by(config, plan, model=model, allow_code=allow_code, progress=progress)
+    built = build(config, model=model, allow_code=allow_code)
     counts = path if use_lock else None
     described = planned_from(config, built, counts, profile=profile, allow_code=allow_code)
     if counts is None:
@@ -102,7 +100,6 @@ def load(
 def load_by(
     config: PlacementConfig,
     plan: Plan,
-    checkpoint: Checkpoint,
     *,
     model: nn.Module | None = None,
     allow_code: bool = False,
@@ -112,7 +109,7 @@ def load_by(
 
     Arguments and errors are those of `load`.
     """
-    built = build(config, checkpoint, model=model, allow_code=allow_code)
+    built = build(config, model=model, allow_code=allow_code)
     return load_built(config, plan, built, progress=progress)
 
 
@@ -120,15 +117,14 @@ def load_built(
     config: PlacementConfig, plan: Plan, built: Built, *, progress: Progress | bool | None = None
 ) -> nn.Module:
     """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
-    packings = built.quantised.packings if built.quantised is not None else None
+    packings = built.packings
     if callable(progress):
         model = load_model(built.model, plan, built.inventory, packings=packings, progress=progress)
     else:
-        name = Path(config.model.checkpoint or "").name
+        name = ", ".join(config.components) or Path(config.model.checkpoint or "").name
         with progress_bar(f"loading {name}", shown=progress) as bar:
             model = load_model(built.model, plan, built.inventory, packings=packings, progress=bar)
-    if built.quantised is not None:
-        built.quantised.finish(model)
+    built.finish(model)
     return model
 
 

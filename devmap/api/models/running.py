@@ -14,11 +14,10 @@ from devmap.api.locks.locking import Chosen, choose_plan, say_differences
 from devmap.api.models.building import build, planned_from
 from devmap.api.models.loading import load_built
 from devmap.api.resolution import resolve
-from devmap.api.sources import headers_of
 from devmap.config.document import read_config
 from devmap.devices.probe import this_machine
 from devmap.devices.registry import backend_for
-from devmap.errors import DeviceError
+from devmap.errors import DeviceError, UsageError
 from devmap.runtime.handle import Handle
 from devmap.simulate.inputs import made_up_inputs
 from devmap.testing import simulated_devices
@@ -91,7 +90,12 @@ def run(
     """
     config = read_config(path, profile, overrides=overrides)
     started = time.perf_counter()
-    built = build(config, headers_of(config), allow_code=allow_code)
+    if config.components:
+        raise UsageError(
+            "a config with components has no one pass to run",
+            help="load them in a program: devmap.load(CONFIG)",
+        )
+    built = build(config, allow_code=allow_code)
     build_seconds = time.perf_counter() - started
     counts = path if use_lock else None
     inventory = planned_from(config, built, counts, profile=profile, allow_code=allow_code)

@@ -39,7 +39,13 @@ def config_schema() -> Node:
     for node in _nodes(schema):
         _tidy(node)
     device = schema["$defs"]["MachineDevice"]
-    needed = {"required": schema.pop("required")}
+    needed: Node = {
+        "required": [name for name in schema.pop("required") if name != "model"],
+        "oneOf": [
+            {"required": ["model"]},
+            {"required": ["components"], "properties": {"components": {"minProperties": 1}}},
+        ],
+    }
     if "required" in device:
         memory = {"properties": {"devices": {"additionalProperties": {"required": device.pop("required")}}}}
         needed["properties"] = {"machine": memory}

@@ -9,7 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
 
 from devmap.config.values.fields import (
@@ -221,6 +231,9 @@ DeviceMapField = Annotated[
 ]
 
 
+ComponentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
 class PlacementConfig(Shape):
     """Where the modules of a PyTorch model live: on accelerators, in CPU memory, on disk."""
 
@@ -229,6 +242,15 @@ class PlacementConfig(Shape):
 
     model: ModelSource
     """Where the model's description and weights come from."""
+
+    components: dict[ComponentName, ModelSource] = Field(
+        default_factory=dict,
+        examples=[
+            {"text_encoder": {"checkpoint": "./flux/text_encoder"}, "vae": {"checkpoint": "./flux/vae"}}
+        ],
+    )
+    """Several models in place of `model`, each with a source of its own, in the order in which they run. They
+    are placed together: a path begins with the name of its component (`vae.decoder`)."""
 
     device_map: DeviceMapField = Field(default_factory=_all_by_auto)
     """A strategy (`auto`, `sequential`, `balanced`, `balanced_low_0`, `fastest`), or a mapping from module
@@ -296,6 +318,18 @@ class PlacementConfig(Shape):
 
     _folder: Path = PrivateAttr(default_factory=Path)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_model_beside_components(cls, values: object) -> object:
+        """Let components stand without a model: an empty one takes its place."""
+        if not isinstance(values, dict) or not values.get("components"):
+            return values
+        if "model" in values:
+            raise PydanticCustomError(
+                "DM101", "{reason}", {"reason": "'model' is not a key of a config with 'components'"}
+            )
+        return {**values, "model": {}}
+
     @property
     def folder(self) -> Path:
         """The folder that relative paths of this config start from."""
@@ -306,3 +340,12 @@ class PlacementConfig(Shape):
         copy = self.model_copy()
         copy._folder = folder  # noqa: SLF001 - our own private attribute on a copy
         return copy
+
+    def of_component(self, name: str) -> PlacementConfig:
+        """Return the config of one of its components alone, with the same budgets."""
+        return self.model_copy(update={"model": self.components[name], "components": {}})
+
+    @property
+    def sources(self) -> tuple[ModelSource, ...]:
+        """The sources of its components, or that of its one model."""
+        return tuple(self.components.values()) or (self.model,)

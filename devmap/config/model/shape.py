@@ -279,7 +279,7 @@ def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
             bound = int(context[key]) if float(context[key]).is_integer() else context[key]
             return "DM107", f"{_BOUNDS[key]} {bound:,}"
         case "string_pattern_mismatch":
-            return "DM107", _PATTERNS[str(path[-1])]
+            return "DM107", _PATTERNS.get(str(path[-1])) or _PATTERNS[str(path[0])]
         case "finite_number":
             return "DM107", "a finite number"
         case _:
@@ -290,6 +290,7 @@ def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
 
 _PATTERNS = {
     "factory": "a callable written package.module:function",
+    "components": "names of letters, digits and _, such as text_encoder",
     "variant": "the middle part of a file's name: letters, digits, - and _, such as fp16",
 }
 

@@ -153,7 +153,7 @@ def _pipeline(folder: Path) -> CheckpointError:
     listed = f": {', '.join(parts)}" if parts else ""
     return CheckpointError(
         f"'{folder}' is a diffusers pipeline of several models{kind}",
-        help=f"name the folder of one of them as model.checkpoint{listed}",
+        help=f"name each of them under components, or the folder of one as model.checkpoint{listed}",
     )
 
 

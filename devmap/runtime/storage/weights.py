@@ -203,12 +203,17 @@ class Weights(dict[str, Weight]):
             if tensor.is_meta
             else ()
         )
-        own = torch_dtype(stored[0][0].dtype) if stored else tensor.dtype
+        own = torch_dtype(self._dtype_of(owner, stored[0][0])) if stored else tensor.dtype
         runs_in = tensor.dtype if own is None else runs_as(own, self._dtype, kind)
         made = self[owner] = Weight(
             owner, tuple(tensor.shape), runs_in, kind, stored, None if tensor.is_meta else tensor
         )
         return made
+
+    def _dtype_of(self, owner: str, stored: StoredTensor) -> str:
+        """Return what a tensor runs in where the plan has no dtype: components may have one each."""
+        known = self._inventory.tensors.get(owner) if self._inventory is not None else None
+        return stored.dtype if known is None else known.dtype
 
     def packing(self, owner: str) -> PackedParameter | None:
         """Return how the parts of a quantised parameter make it; None for any other tensor."""

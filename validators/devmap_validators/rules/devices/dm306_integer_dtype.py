@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.sources import placed_sources
 from devmap_validators.checks.stored import stored_dtypes
 
 if TYPE_CHECKING:
@@ -18,16 +19,19 @@ __all__ = ["RULE"]
 
 def _check(context: Context) -> Iterator[Report]:
     config = context.document.config
-    if config is None or config.model.dtype is None:
-        return
-    asked = config.model.dtype
-    if asked.startswith(("int", "uint")):
-        hint = "leave dtype out: a quantised checkpoint keeps its own dtypes; or write bfloat16 or float16"
-        yield Report(f"weights cannot be converted to {asked} by a cast", ("model", "dtype"), help=hint)
-    elif asked.startswith("float8") and not _is_stored(asked, context.inventory):
-        hint = "use a checkpoint that was quantised with scales, or bfloat16"
-        message = f"a cast to {asked} loses most digits, and few kernels compute in it"
-        yield Report(message, ("model", "dtype"), help=hint, severity=Severity.WARNING)
+    for path, model in placed_sources(config) if config is not None else ():
+        asked = model.dtype
+        if asked is None:
+            continue
+        if asked.startswith(("int", "uint")):
+            hint = (
+                "leave dtype out: a quantised checkpoint keeps its own dtypes; or write bfloat16 or float16"
+            )
+            yield Report(f"weights cannot be converted to {asked} by a cast", (*path, "dtype"), help=hint)
+        elif asked.startswith("float8") and not _is_stored(asked, context.inventory):
+            hint = "use a checkpoint that was quantised with scales, or bfloat16"
+            message = f"a cast to {asked} loses most digits, and few kernels compute in it"
+            yield Report(message, (*path, "dtype"), help=hint, severity=Severity.WARNING)
 
 
 def _is_stored(dtype: str, inventory: Inventory | None) -> bool:

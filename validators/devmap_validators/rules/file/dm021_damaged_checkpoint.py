@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.sources import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,11 +16,12 @@ __all__ = ["RULE"]
 
 
 def _check(context: Context) -> Iterator[Report]:
-    for problem in context.inventory_error.problems if context.inventory_error is not None else ():
-        if problem.code == RULE.code:
+    error = context.inventory_error
+    for problem in error.problems if error is not None else ():
+        if problem.code == RULE.code and error is not None:
             yield Report(
                 problem.message,
-                ("model", "checkpoint"),
+                (*place_of(error), "checkpoint"),
                 help="fetch the file again, and compare its size with the source's",
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.sources import placed_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,12 +19,15 @@ def _check(context: Context) -> Iterator[Report]:
     config = context.document.config
     if config is None:
         return
-    model = config.model
-    if model.checkpoint is None and model.manifest is None and model.factory is None:
-        hint = "add 'manifest:' (devmap inspect -o writes one), 'checkpoint:' or 'factory:'"
-        yield Report(
-            "'model' names neither checkpoint, manifest nor factory", ("model",), on_key=True, help=hint
-        )
+    for path, model in placed_sources(config):
+        if model.checkpoint is None and model.manifest is None and model.factory is None:
+            hint = "add 'manifest:' (devmap inspect -o writes one), 'checkpoint:' or 'factory:'"
+            yield Report(
+                f"'{'.'.join(map(str, path))}' names neither checkpoint, manifest nor factory",
+                path,
+                on_key=True,
+                help=hint,
+            )
 
 
 RULE = Rule(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.errors import CheckpointError
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.sources import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ def _check(context: Context) -> Iterator[Report]:
             or "give a folder with safetensors files, or check in a manifest (devmap inspect -o) for "
             "machines without it"
         )
-        yield Report(error.message, ("model", "checkpoint"), help=hint)
+        yield Report(error.message, (*place_of(error), "checkpoint"), help=hint)
 
 
 RULE = Rule(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.errors import CheckpointError
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.sources import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,12 +20,13 @@ def _check(context: Context) -> Iterator[Report]:
     error, config = context.inventory_error, context.document.config
     if error is None or isinstance(error, CheckpointError) or config is None:
         return
-    if config.model.manifest is None and config.model.factory is None:
+    model = config.components[error.component] if error.component else config.model
+    if model.manifest is None and model.factory is None:
         return  # DM214 says that the config names no model
-    key = "manifest" if config.model.manifest is not None else "factory"
+    key = "manifest" if model.manifest is not None else "factory"
     yield Report(
         error.message,
-        ("model", key),
+        (*place_of(error), key),
         help=error.help or "write it anew: devmap inspect CHECKPOINT -o MANIFEST",
     )
 

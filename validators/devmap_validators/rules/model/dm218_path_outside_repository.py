@@ -41,8 +41,13 @@ def _paths(context: Context) -> Iterator[tuple[str, DocumentPath]]:
     document = context.document.data or {}
     model = document.get("model")
     named: list[tuple[object, DocumentPath]] = [(document.get("extends"), ("extends",))]
-    if isinstance(model, dict):
-        named.append((model.get("manifest"), ("model", "manifest")))
+    components = document.get("components")
+    placed: list[tuple[object, DocumentPath]] = [(model, ("model",))]
+    if isinstance(components, dict):
+        placed += [(source, ("components", name)) for name, source in components.items()]
+    named += [
+        (source.get("manifest"), (*path, "manifest")) for source, path in placed if isinstance(source, dict)
+    ]
     policies = document.get("policies")
     if isinstance(policies, list):
         named += [(policy, ("policies", place)) for place, policy in enumerate(policies)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.words import shown
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.sources import placed_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,14 +20,14 @@ def _check(context: Context) -> Iterator[Report]:
     config = context.document.config
     if config is None or context.allow_code:
         return
-    model = config.model
-    if model.factory is not None and model.manifest is None and model.checkpoint is None:
-        message = f"the factory {shown(model.factory)} was not run, so nothing is known of the model"
-        yield Report(
-            message,
-            ("model", "factory"),
-            help="add a manifest (devmap inspect -o), or pass --allow-code if you trust the code",
-        )
+    for path, model in placed_sources(config):
+        if model.factory is not None and model.manifest is None and model.checkpoint is None:
+            message = f"the factory {shown(model.factory)} was not run, so nothing is known of the model"
+            yield Report(
+                message,
+                (*path, "factory"),
+                help="add a manifest (devmap inspect -o), or pass --allow-code if you trust the code",
+            )
 
 
 RULE = Rule(

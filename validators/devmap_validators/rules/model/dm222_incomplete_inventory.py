@@ -9,6 +9,7 @@ from devmap.findings.model import Report, Rule, Severity
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
 
 __all__ = ["RULE"]
@@ -17,13 +18,17 @@ __all__ = ["RULE"]
 def _check(context: Context) -> Iterator[Report]:
     if context.inventory is None or context.document.config is None:
         return
-    key = "manifest" if context.document.config.model.manifest is not None else "checkpoint"
     hint = (
         "`devmap validate --through-transformers` asks Transformers once; or name the blocks in "
         "no_split_module_classes, or write a manifest from the live model (devmap inspect)"
     )
+    config = context.document.config
     for note in context.inventory.notes:
-        yield Report(note, ("model", key), help=hint)
+        # Notes of components begin with their names.
+        name = note.partition(": ")[0]
+        path: DocumentPath = ("components", name) if name in config.components else ("model",)
+        source = config.components.get(name, config.model)
+        yield Report(note, (*path, "manifest" if source.manifest is not None else "checkpoint"), help=hint)
 
 
 RULE = Rule(
