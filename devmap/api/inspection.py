@@ -15,13 +15,17 @@ from devmap.inventory.stored.hub import find_checkpoint
 __all__ = ["inspect", "write_manifest"]
 
 
-def inspect(source: str | os.PathLike[str], *, through_transformers: bool = False) -> Inventory:
+def inspect(
+    source: str | os.PathLike[str], *, through_transformers: bool = False, dequantize: bool = False
+) -> Inventory:
     """Return the inventory of a checkpoint or of a manifest file.
 
     A checkpoint is a folder, a file, an index or a hub id in the local cache.
 
     Where the headers do not settle the model, Transformers is asked if it is installed; it always is with
     `through_transformers`.
+
+    With `dequantize` quantised weights are described whole, as a config with `model.dequantize` loads them.
 
     Raises:
         InventoryError: when it is absent or damaged.
@@ -32,6 +36,7 @@ def inspect(source: str | os.PathLike[str], *, through_transformers: bool = Fals
     return read_checkpoint(
         find_checkpoint(str(source), folder=Path()),
         through_transformers="always" if through_transformers else "where needed",
+        dequantize=dequantize,
     )
 
 

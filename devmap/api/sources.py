@@ -67,7 +67,10 @@ def inventory_of(
             raise without_content(error, path, config.folder) from None
     if model.checkpoint is not None:
         return read_checkpoint(
-            _checkpoint_of(config), through_transformers=through_transformers, variant=model.variant
+            _checkpoint_of(config),
+            through_transformers=through_transformers,
+            variant=model.variant,
+            dequantize=model.dequantize,
         )
     if model.factory is not None:
         return Inventory.from_module(

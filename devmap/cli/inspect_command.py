@@ -31,10 +31,22 @@ __all__ = ["command"]
     is_flag=True,
     help="Learn the modules from transformers (imports torch) instead of the built-in table.",
 )
+@click.option(
+    "--dequantize",
+    is_flag=True,
+    help="Describe quantised weights whole, as a config with model.dequantize loads them.",
+)
 @options.color
 @options.quiet
 def command(
-    checkpoint: str, *, output: str | None, depth: int, through_transformers: bool, color: str, quiet: bool
+    checkpoint: str,
+    *,
+    output: str | None,
+    depth: int,
+    through_transformers: bool,
+    dequantize: bool,
+    color: str,
+    quiet: bool,
 ) -> int:
     """Show what CHECKPOINT is made of.
 
@@ -42,7 +54,7 @@ def command(
 
     Reads headers only, never weights.
     """
-    inventory = inspect(checkpoint, through_transformers=through_transformers)
+    inventory = inspect(checkpoint, through_transformers=through_transformers, dequantize=dequantize)
     if output is not None:
         size = write_manifest(inventory, Path(output))
         if not quiet:

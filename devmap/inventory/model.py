@@ -110,16 +110,17 @@ class Inventory:
     maps to."""
 
     @classmethod
-    def from_checkpoint(cls, path: str | PathLike[str]) -> Inventory:
+    def from_checkpoint(cls, path: str | PathLike[str], *, dequantize: bool = False) -> Inventory:
         """Describe a safetensors checkpoint from its headers and `config.json`, without torch.
 
-        A checkpoint is a folder, a file or an index.
+        A checkpoint is a folder, a file or an index. Quantised weights are described as they are stored, or,
+        with `dequantize`, whole.
 
         Raises:
             CheckpointError: when it is absent, damaged or no safetensors.
         """
         # The readers build this class, so they import this module and it may not import them.
-        inventory: Inventory = lazy("devmap.inventory.reader", "read_checkpoint")(path)
+        inventory: Inventory = lazy("devmap.inventory.reader", "read_checkpoint")(path, dequantize=dequantize)
         return inventory
 
     @classmethod

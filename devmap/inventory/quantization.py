@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from devmap.inventory.stored.checkpoint import Checkpoint
     from devmap.inventory.stored.header import StoredTensor
 
-__all__ = ["Parts", "Quantization", "quantization_of", "restore", "split"]
+__all__ = [
+    "Parts",
+    "Quantization",
+    "as_whole",
+    "quantization_of",
+    "restore",
+    "split",
+    "with_whole_weights",
+]
 
 
 @dataclass(frozen=True)
@@ -332,6 +340,57 @@ def restore(inventory: Inventory, checkpoint: Checkpoint, parts: Parts) -> Inven
         ties=tuple(_left(inventory.ties, tensors)),
         checkpoint=checkpoint,
         mapping=dataclasses.replace(mapping, pieces=pieces, unmapped=unmapped, mismatched=mismatched),
+    )
+
+
+def with_whole_weights(
+    checkpoint: Checkpoint, quantization: Quantization
+) -> tuple[Checkpoint, frozenset[str]]:
+    """Return the checkpoint as if it stored its weights whole, and the names of those that it does not.
+
+    They have the dtype that `config.json` names for the model, else bfloat16. Linear in the tensors.
+    """
+    whole, parts = split(checkpoint, quantization)
+    dtype = _model_dtype(checkpoint.config)
+    tensors = {
+        name: dataclasses.replace(tensor, dtype=dtype, nbytes=0) if name in parts.by_weight else tensor
+        for name, tensor in whole.tensors.items()
+    }
+    return dataclasses.replace(whole, tensors=tensors), frozenset(parts.by_weight)
+
+
+def _model_dtype(config: Mapping[str, Any]) -> str:
+    for holder in (config, config.get("text_config")):
+        found = holder.get("dtype", holder.get("torch_dtype")) if isinstance(holder, Mapping) else None
+        if isinstance(found, str) and found not in {"auto", ""}:
+            return found.removeprefix("torch.")
+    return "bfloat16"
+
+
+def as_whole(
+    inventory: Inventory, checkpoint: Checkpoint, dequantized: frozenset[str], quantization: Quantization
+) -> Inventory:
+    """Return an inventory of whole weights with the checkpoint that stores some of them quantised.
+
+    `dequantized` are those. No piece of a file is one of them, so that the mapping has none; what makes them
+    is Transformers' code (`devmap.runtime.quantized.dequantized`).
+    """
+    mapping, architecture = inventory.mapping, inventory.architecture
+    assert mapping is not None
+    pieces = {
+        name: each
+        for name, each in mapping.pieces.items()
+        if not any(piece.stored in dequantized for piece in each)
+    }
+    if architecture is not None:
+        label = f"{quantization.label}, dequantised while it is loaded"
+        figures = {**architecture.figures, "quantization": label}
+        architecture = dataclasses.replace(architecture, figures=figures)
+    return dataclasses.replace(
+        inventory,
+        architecture=architecture,
+        checkpoint=checkpoint,
+        mapping=dataclasses.replace(mapping, pieces=pieces),
     )
 
 

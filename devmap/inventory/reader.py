@@ -15,7 +15,7 @@ from devmap.inventory.bulk import collector_paused
 from devmap.inventory.conversions.conversion import convert, mapping_of
 from devmap.inventory.live.cache import kept
 from devmap.inventory.model import Inventory
-from devmap.inventory.quantization import quantization_of, restore, split
+from devmap.inventory.quantization import as_whole, quantization_of, restore, split, with_whole_weights
 from devmap.inventory.repeated_blocks import repeated_blocks
 from devmap.inventory.stored.checkpoint import read_headers
 from devmap.inventory.stored.mapping import Piece, WeightMapping
@@ -52,6 +52,7 @@ def read_checkpoint(
     *,
     through_transformers: Library | bool = "never",
     variant: str | None = None,
+    dequantize: bool = False,
 ) -> Inventory:
     """Describe a checkpoint (folder, file or index), with its files and the mapping to the model's tensors.
 
@@ -59,6 +60,8 @@ def read_checkpoint(
     meta device instead (diffusers and timm those of their own folders), which is exact for every architecture
     that it has: `"always"` (or True), or `"where needed"`, which is where the table does not settle the model
     and the library is installed. What it found is kept, and taken from there the next time.
+
+    Quantised weights are described as they are stored, or, with `dequantize`, whole in the model's dtype.
 
     Raises:
         CheckpointError: when it is absent, damaged or no safetensors.
@@ -68,6 +71,10 @@ def read_checkpoint(
     quantization = quantization_of(checkpoint.config)
     if quantization is None:
         return _described(checkpoint, through_transformers=through_transformers)
+    if dequantize:
+        whole, names = with_whole_weights(checkpoint, quantization)
+        found = _described(whole, through_transformers=through_transformers)
+        return as_whole(found, checkpoint, names, quantization)
     whole, parts = split(checkpoint, quantization)
     return restore(_described(whole, through_transformers=through_transformers), checkpoint, parts)
 

@@ -49,6 +49,7 @@ def dispatch(
     *,
     inventory: Inventory | None = None,
     packings: Mapping[str, PackedParameter] | None = None,
+    makers: Mapping[str, Callable[[], torch.Tensor]] | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
     """Place a module's weights as a plan says, and hook it so that it runs that way.
@@ -62,6 +63,7 @@ def dispatch(
         plan: for this model: its placements cover every tensor.
         inventory: with `checkpoint` and `mapping`, where weights are on meta.
         packings: how the parts of quantised parameters make them, by the parameters' names.
+        makers: what computes weights that no piece of the checkpoint is, by name.
         progress: called with bytes done and bytes in total.
 
     Raises:
@@ -74,7 +76,7 @@ def dispatch(
         raise LoadError("this model is placed already", help="call model.devmap.remove() first")
     try:
         with collector_paused():
-            return _dispatch(model, plan, inventory, packings or {}, progress or silent)
+            return _dispatch(model, plan, inventory, packings or {}, makers or {}, progress or silent)
     except MemoryError as error:
         if isinstance(error, DevmapError):
             raise
@@ -89,11 +91,12 @@ def _dispatch(
     plan: Plan,
     inventory: Inventory | None,
     packings: Mapping[str, PackedParameter],
+    makers: Mapping[str, Callable[[], torch.Tensor]],
     progress: Progress,
 ) -> nn.Module:
     found = scan_module(model)
     covering = cover(found, plan)
-    weights = Weights(found, inventory, plan.dtype, packings)
+    weights = Weights(found, inventory, plan.dtype, packings, makers)
     problems = disagreements(found, covering, weights, plan, inventory)
     if not any(problem.code in {"uncovered", "device"} for problem in problems):
         arrangement = arrange(found, covering, weights, plan)
@@ -248,6 +251,7 @@ def load_model(
     inventory: Inventory,
     *,
     packings: Mapping[str, PackedParameter] | None = None,
+    makers: Mapping[str, Callable[[], torch.Tensor]] | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
     """Read a checkpoint's weights to where the plan wants them.
@@ -259,6 +263,7 @@ def load_model(
         plan: resolved for this model.
         inventory: with the checkpoint's files and the mapping of its tensors to the model's.
         packings: how the parts of quantised parameters make them, by the parameters' names.
+        makers: what computes weights that no piece of the checkpoint is, by name.
         progress: called with bytes done and bytes in total.
 
     Raises:
@@ -271,4 +276,6 @@ def load_model(
             "this inventory has no checkpoint behind it",
             help="read it with devmap.Inventory.from_checkpoint(path)",
         )
-    return dispatch(model_on_meta, plan, inventory=inventory, packings=packings, progress=progress)
+    return dispatch(
+        model_on_meta, plan, inventory=inventory, packings=packings, makers=makers, progress=progress
+    )

@@ -95,6 +95,8 @@ def _of_weights(
 ) -> Iterator[LoadProblem]:
     for weight in absent:
         name = weight.name
+        if weight.maker is not None:
+            continue
         if not weight.stored:
             if any(location.persistent for location in found.locations if location.owner == name):
                 where = (
@@ -211,7 +213,7 @@ def shortages(arrangement: Arrangement, weights: Mapping[str, Weight], plan: Pla
     """
     problems = []
     for block in arrangement.streamed:
-        live = [part.name for weight in block.weights for part in weight.plain if part.live is not None]
+        live = [part.name for weight in block.weights for part in weight.plain if part.has_value]
         if block.placement.home == DISK and live and plan.offload_folder is None:
             problems.append(
                 LoadProblem(
@@ -269,7 +271,7 @@ def at_once_bytes(block: StreamedPlacement) -> int:
     if block.placement.executes_on.is_accelerator:
         return max(uncut_bytes(weight) for weight in block.weights)
     plain = [part for weight in block.weights for part in weight.plain]
-    if can_populate() and all(part.live is not None or is_mappable(part) for part in plain):
+    if can_populate() and all(part.has_value or is_mappable(part) for part in plain):
         return 0
     return max(part.nbytes for part in divided(block, 0))
 

@@ -87,16 +87,16 @@ def load_residents(
         ready = _in_place(weight, backend, readers)
         if ready is not None:
             placed[key] = ready
-            if weight.live is None:
+            if not weight.has_value:
                 on_pages.append(weight)
             else:
                 report(weight.nbytes)
             continue
-        on_host = weight.live is None and not device.is_accelerator
+        on_host = not weight.has_value and not device.is_accelerator
         flat = pageable(weight.nbytes) if on_host else backend.allocate(weight.nbytes)
         placed[key] = flat.view(weight.dtype).view(weight.shape)
-        if weight.live is not None:
-            backend.copy(flat, flat_bytes(weight.live.detach().to("cpu", weight.dtype)))
+        if weight.has_value:
+            backend.copy(flat, flat_bytes(weight.value()))
             report(weight.nbytes)
         elif on_host:
             to_host.append((weight, flat))
@@ -174,7 +174,7 @@ def _in_place(weight: Weight, backend: Backend, readers: Readers) -> torch.Tenso
     live = weight.live
     if live is not None:
         return live if live.device == backend.torch_device and live.dtype == weight.dtype else None
-    return None if backend.device.is_accelerator else mapped(weight, readers.files)
+    return None if weight.has_value or backend.device.is_accelerator else mapped(weight, readers.files)
 
 
 def _steps(waiting: Sequence[tuple[Weight, torch.Tensor]], buffer_bytes: int) -> Iterator[_Step]:

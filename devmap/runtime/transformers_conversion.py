@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from devmap.errors import LoadError
+from devmap.errors import LoadError, StreamError
 from devmap.runtime.initial_values import replace_tensors
 from devmap.runtime.storage.weights import torch_dtype
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.inventory.stored.header import StoredTensor
 
-__all__ = ["convert_the_rest"]
+__all__ = ["convert_the_rest", "read_stored", "transforms_of"]
 
 
 def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
@@ -47,12 +47,12 @@ def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
         return inventory
     made: dict[str, torch.Tensor] = {}
     used: set[str] = set()
-    for first, (transform, sources) in _groups(model, checkpoint.tensors).items():
+    for first, (transform, sources) in transforms_of(model, checkpoint.tensors).items():
         targets = _targets(first, transform)
         if wanted.isdisjoint(targets):
             continue
         for name, pattern in sources:
-            transform.add_tensor(first, name, pattern, _read(checkpoint.tensors[name]))
+            transform.add_tensor(first, name, pattern, read_stored(checkpoint.tensors[name]))
         try:
             found: Mapping[str, Any] = transform.convert(
                 first, model=model, config=getattr(model, "config", None)
@@ -69,15 +69,17 @@ def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
     return _without(inventory, made, used)
 
 
-def _groups(
-    model: nn.Module, held: Mapping[str, StoredTensor]
+def transforms_of(
+    model: nn.Module, held: Mapping[str, StoredTensor], quantizer: object = None
 ) -> dict[str, tuple[Any, list[tuple[str, str]]]]:
     """Return each transform with its stored names and the patterns that they match.
 
-    By the first name it makes.
+    By the first name it makes. `quantizer` is Transformers' own, which adds what its method does.
     """
     loading: Any = import_module("transformers.core_model_loading")
-    conversions = import_module("transformers.conversion_mapping").get_model_conversion_mapping(model)
+    conversions = import_module("transformers.conversion_mapping").get_model_conversion_mapping(
+        model, hf_quantizer=quantizer
+    )
     renamings = [each for each in conversions if isinstance(each, loading.WeightRenaming)]
     converters = [each for each in conversions if isinstance(each, loading.WeightConverter)]
     by_pattern = {pattern: each for each in converters for pattern in each.source_patterns}
@@ -106,13 +108,25 @@ def _targets(first: str, transform: Any) -> set[str]:
     return {first, *(first.replace(patterns[0], pattern, 1) for pattern in patterns)}
 
 
-def _read(stored: StoredTensor) -> torch.Tensor:
+def read_stored(stored: StoredTensor) -> torch.Tensor:
+    """Return a stored tensor in fresh host memory.
+
+    Raises:
+        LoadError: when torch does not have its dtype.
+        StreamError: when it cannot be read.
+    """
     dtype = torch_dtype(stored.dtype)
     if dtype is None:
         raise LoadError(f"'{stored.name}' is stored as {stored.dtype}, which torch does not have")
-    with stored.file.open("rb") as file:
-        file.seek(stored.offset)
-        content = bytearray(file.read(stored.nbytes))
+    try:
+        with stored.file.open("rb") as file:
+            file.seek(stored.offset)
+            content = bytearray(file.read(stored.nbytes))
+    except OSError as error:
+        raise StreamError(
+            f"{stored.file}: could not read '{stored.name}': {error.strerror or error}",
+            help="once the file can be read again, load the model again",
+        ) from error
     flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
     return flat.view(stored.shape)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from devmap.errors import LoadError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _WRITE = """
 import os, signal, sys
 import torch
+from safetensors.torch import load_file
 from devmap.runtime.storage.offload_folder import write_block
 from devmap.runtime.storage.weights import Weight
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
@@ -116,3 +118,12 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(
                 ),
             )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_converted_on_their_way_are_written_as_they_run(tmp_path: Path) -> None:
+    values = torch.arange(200_000.0)
+    weights = [Weight(f"w{at}", (200_000,), torch.bfloat16, "parameter", live=values + at) for at in range(3)]
+    for weight in offload.write_block(weights, str(tmp_path)):
+        (stored, _), at = weight.stored[0], int(weight.name[1:])
+        content = load_file(stored.file)[weight.name]
+        assert torch.equal(content, (values + at).to(torch.bfloat16))

@@ -11,20 +11,22 @@ from devmap.api.sources import build_with_factory, headers_of, inventory_of
 from devmap.errors import InventoryError, LoadError, UsageError
 from devmap.inventory.components import joined
 from devmap.inventory.live.through_transformers import describe_built
-from devmap.inventory.quantization import quantization_of, restore, split
+from devmap.inventory.quantization import as_whole, quantization_of, restore, split, with_whole_weights
 from devmap.inventory.table.libraries import library_of
 from devmap.plan.lock import lock_path
 from devmap.runtime.components import Components, PackedBelow
 from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, initialise_missing
 from devmap.runtime.meta_build import build_on_meta
+from devmap.runtime.quantized.dequantized import dequantized_weights
 from devmap.runtime.quantized.quantizer import prepare_quantised
 from devmap.runtime.transformers_conversion import convert_the_rest
 from devmap.runtime.untying import untie_what_differs
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    import torch
     from torch import nn
 
     from devmap.config.model.placement_config import PlacementConfig
@@ -49,6 +51,8 @@ class Built:
     """What Transformers' quantizer prepared, where the checkpoint is quantised."""
     quantised_parts: Mapping[str, Quantised] = dataclasses.field(default_factory=dict)
     """The same of components, by their names."""
+    makers: Mapping[str, Callable[[], torch.Tensor]] = dataclasses.field(default_factory=dict)
+    """What computes the weights that are dequantised while they are loaded, by name."""
 
     @property
     def packings(self) -> dict[str, PackedParameter]:
@@ -130,6 +134,9 @@ def _build_components(config: PlacementConfig, *, allow_code: bool) -> Built:
         joined({name: part.inventory for name, part in parts.items()}, dtypes),
         tuple(f"{name}.{tensor}" for name, part in parts.items() for tensor in part.initialised),
         quantised_parts={name: part.quantised for name, part in parts.items() if part.quantised is not None},
+        makers={
+            f"{name}.{weight}": maker for name, part in parts.items() for weight, maker in part.makers.items()
+        },
     )
 
 
@@ -146,6 +153,11 @@ def _build_quantised(
             "the checkpoint that is not quantised",
         )
     model = build_on_meta(checkpoint, dtype=config.model.dtype)
+    if config.model.dequantize:
+        whole, names = with_whole_weights(checkpoint, quantization)
+        inventory = as_whole(describe_built(model, whole), checkpoint, names, quantization)
+        makers = dequantized_weights(model, checkpoint, quantization)
+        return dataclasses.replace(_filled(model, inventory, None), makers=makers)
     whole, parts = split(checkpoint, quantization)
     inventory = restore(describe_built(model, whole), checkpoint, parts)
     quantised = prepare_quantised(model, checkpoint, inventory, quantization)

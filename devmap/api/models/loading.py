@@ -119,11 +119,15 @@ def load_built(
     """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
     packings = built.packings
     if callable(progress):
-        model = load_model(built.model, plan, built.inventory, packings=packings, progress=progress)
+        model = load_model(
+            built.model, plan, built.inventory, packings=packings, makers=built.makers, progress=progress
+        )
     else:
         name = ", ".join(config.components) or Path(config.model.checkpoint or "").name
         with progress_bar(f"loading {name}", shown=progress) as bar:
-            model = load_model(built.model, plan, built.inventory, packings=packings, progress=bar)
+            model = load_model(
+                built.model, plan, built.inventory, packings=packings, makers=built.makers, progress=bar
+            )
     built.finish(model)
     return model
 

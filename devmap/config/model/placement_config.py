@@ -97,6 +97,10 @@ class ModelSource(Shape):
     dtype: DtypeName | None = None
     """The dtype that the model runs in. Left out: the dtype of each tensor in the checkpoint."""
 
+    dequantize: bool = False
+    """Whether quantised weights are loaded whole, in the model's dtype, and planned at that size: for methods
+    whose kernels the machine lacks (FP8, MXFP4, compressed-tensors)."""
+
 
 class Workload(Shape):
     """What the model will do, so that room is kept for it beside the weights."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devmap.inventory.stored.checkpoint import Checkpoint, StoredTensor
     from devmap.runtime.storage.packing import PackedParameter
 
-__all__ = ["Quantised", "prepare_quantised"]
+__all__ = ["Quantised", "prepare_quantised", "quantizer_of"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def prepare_quantised(
         LoadError: when the method is not known to Transformers, lacks a package or cannot run here, or stores
             a part that no module takes.
     """
-    quantizer = _quantizer(model, quantization)
+    quantizer = quantizer_of(model, quantization)
     _refuse_other_ways(quantizer, quantization)
     try:
         with _quiet():
@@ -76,11 +76,22 @@ def prepare_quantised(
     return Quantised(quantizer, packings)
 
 
-def _quantizer(model: nn.Module, quantization: Quantization) -> Any:
+def quantizer_of(model: nn.Module, quantization: Quantization, *, dequantize: bool = False) -> Any:
+    """Return Transformers' quantizer for a quantised checkpoint, with the environment checked.
+
+    `dequantize` asks it for whole weights.
+
+    Raises:
+        LoadError: when the method is not known to Transformers, lacks a package or cannot run here.
+    """
     quantizers = import_module("transformers.quantizers")
     try:
         with _quiet():
-            quantizer = quantizers.AutoHfQuantizer.from_config(_settings_of(model), pre_quantized=True)
+            settings = _settings_of(model)
+            if dequantize:
+                given = settings if isinstance(settings, dict) else settings.to_dict()
+                settings = {**given, "dequantize": True}
+            quantizer = quantizers.AutoHfQuantizer.from_config(settings, pre_quantized=True)
             quantizer.validate_environment(device_map=None, weights_only=True)
     except Exception as error:
         # ImportError, ValueError and RuntimeError of some thirty methods, and what their libraries raise.
@@ -118,8 +129,20 @@ def _refuse_other_ways(quantizer: Any, quantization: Quantization) -> None:
     if getattr(quantizer.quantization_config, "dequantize", False):
         raise LoadError(
             f"this checkpoint is quantised ({quantization.label}), and no device here has kernels for it",
-            help="set model.dequantize: true, which loads its weights whole and plans their size",
+            help=_WHOLE,
         )
+    if quantization.method == "compressed-tensors":
+        # Its modules unpack themselves for good at the first forward: a plan for packed weights would be
+        # short.
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}), and its "
+            "library unpacks every weight when the "
+            f"model runs",
+            help=_WHOLE,
+        )
+
+
+_WHOLE = "set model.dequantize: true, which loads its weights whole and plans their size"
 
 
 def _packings(

@@ -177,8 +177,8 @@ def _follows(part: tuple[int, torch.Tensor], offset: int, flat: torch.Tensor) ->
 
 
 def _in_host_memory(weight: Weight, readers: Readers) -> torch.Tensor:
-    if weight.live is not None:
-        return weight.live.detach().to("cpu", weight.dtype)
+    if weight.has_value:
+        return weight.value()
     view = mapped(weight, readers.files)
     return read_weight(readers, weight) if view is None else view
 

@@ -10,7 +10,6 @@ when the folder is used the next time.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from devmap.runtime.storage.files import memory_of
 from devmap.runtime.storage.weights import flat_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
 
@@ -61,6 +60,7 @@ def write_block(weights: Sequence[Weight], folder: str) -> tuple[Weight, ...]:
         replace(
             weight,
             live=None,
+            maker=None,
             stored=((_stored(weight, path, len(header) + offset), Piece(weight.name)),),
         )
         for weight, offset in zip(weights, offsets, strict=True)
@@ -99,8 +99,7 @@ def _header(weights: Sequence[Weight]) -> tuple[bytes, list[int]]:
 
 
 def _flat(weight: Weight) -> torch.Tensor:
-    assert weight.live is not None
-    return flat_bytes(weight.live.detach().to("cpu", weight.dtype))
+    return flat_bytes(weight.value())
 
 
 def _digest(header: bytes, weights: Sequence[Weight]) -> str:
@@ -123,5 +122,11 @@ def _is_right(path: Path, name: str) -> bool:
 
 
 def _write(path: Path, header: bytes, weights: Sequence[Weight]) -> None:
-    parts = (memory_of(_flat(weight)) for weight in weights)
-    write_parts(path, itertools.chain([header], parts))
+    write_parts(path, _content(header, weights))
+
+
+def _content(header: bytes, weights: Sequence[Weight]) -> Iterator[bytes | memoryview]:
+    yield header
+    for weight in weights:
+        flat = _flat(weight)  # has a name, so that it lives until its bytes are written
+        yield memory_of(flat)

@@ -14,7 +14,7 @@ import torch
 from devmap.inventory.dtypes import run_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from devmap.inventory.model import Inventory, TensorKind
     from devmap.inventory.stored.checkpoint import StoredTensor
@@ -52,6 +52,8 @@ class Weight:
     """The stored tensors that make it, where a checkpoint is behind it."""
     live: torch.Tensor | None = None
     """The tensor itself, where it came with the module."""
+    maker: Callable[[], torch.Tensor] | None = None
+    """What computes it in host memory from stored tensors, where no piece of a file is it."""
     packing: PackedParameter | None = None
     """How the parts make it, where it is a quantised parameter."""
     parts: tuple[Weight, ...] = ()
@@ -61,6 +63,21 @@ class Weight:
     def plain(self) -> tuple[Weight, ...]:
         """The tensors that have its bytes: its parts, or itself."""
         return self.parts or (self,)
+
+    @property
+    def has_value(self) -> bool:
+        """Whether there is no file to read it from: it is live, or has to be made."""
+        return self.live is not None or self.maker is not None
+
+    def value(self) -> torch.Tensor:
+        """Return a weight without a file in host memory, at the run dtype; it is made anew where it is made.
+
+        Raises:
+            StreamError: when what it is made from cannot be read.
+        """
+        found = self.live if self.live is not None else self.maker() if self.maker is not None else None
+        assert found is not None
+        return found.detach().to("cpu", self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -184,13 +201,18 @@ class Weights(dict[str, Weight]):
         inventory: Inventory | None,
         dtype: str | None,
         packings: Mapping[str, PackedParameter] | None = None,
+        makers: Mapping[str, Callable[[], torch.Tensor]] | None = None,
     ) -> None:
-        """`dtype` is the plan's run dtype; `packings` are by the names of quantised parameters."""
+        """`dtype` is the plan's run dtype; `packings` are by the names of quantised parameters.
+
+        `makers` compute what no piece of a file is, by name.
+        """
         super().__init__()
         self._found = found
         self._inventory = inventory
         self._dtype = dtype
         self._packings = packings or {}
+        self._makers = makers or {}
 
     def __missing__(self, owner: str) -> Weight:
         packing = self._packings.get(owner)
@@ -205,9 +227,9 @@ class Weights(dict[str, Weight]):
         )
         own = torch_dtype(self._dtype_of(owner, stored[0][0])) if stored else tensor.dtype
         runs_in = tensor.dtype if own is None else runs_as(own, self._dtype, kind)
-        made = self[owner] = Weight(
-            owner, tuple(tensor.shape), runs_in, kind, stored, None if tensor.is_meta else tensor
-        )
+        live = None if tensor.is_meta else tensor
+        maker = self._makers.get(owner) if tensor.is_meta and not stored else None
+        made = self[owner] = Weight(owner, tuple(tensor.shape), runs_in, kind, stored, live, maker)
         return made
 
     def _dtype_of(self, owner: str, stored: StoredTensor) -> str:

@@ -48,7 +48,7 @@ __all__ = ["is_prepared", "make_blocks", "prepare"]
 def is_prepared(streamed: StreamedPlacement) -> bool:
     """Return whether loading has to move its bytes: not where it stays in the user's own files."""
     return streamed.placement.home != DISK or any(
-        part.live is not None for weight in streamed.weights for part in weight.plain
+        part.has_value for weight in streamed.weights for part in weight.plain
     )
 
 
@@ -131,7 +131,7 @@ class _Making:
         if streamed.placement.home != DISK:
             return host_home(lay_out(weights), readers, self._in_host_memory)
         plain = [part for weight in weights for part in weight.plain]
-        live = [weight for weight in plain if weight.live is not None and weight.name not in self._written]
+        live = [weight for weight in plain if weight.has_value and weight.name not in self._written]
         if live:
             assert self._plan.offload_folder is not None
             self._written.update(
