@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
 
-__all__ = ["INITIALISED", "refuse_errors"]
+__all__ = ["SEEN_TO", "refuse_errors"]
 
-INITIALISED = ("DM221",)
-"""Of loading: what a checkpoint lacks, the model's own code initialises, and a warning names it."""
+SEEN_TO = ("DM220", "DM221")
+"""Of loading: what a checkpoint lacks, the model's own code initialises; what it holds beyond the live model
+stays unread. A warning names both."""
 
 
 def refuse_errors(

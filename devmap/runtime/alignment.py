@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["align_operands", "generate_on"]
+__all__ = ["Depth", "align_operands", "generate_on"]
 
 _MIXES = {torch.Tensor.to, torch.Tensor.copy_, torch.Tensor.type_as, torch.Tensor.is_set_to}
 """What takes tensors of several devices as it is."""
@@ -89,20 +89,19 @@ def _moved(value: Any, device: torch.device) -> Any:
     return value
 
 
-class _Depth(threading.local):
+class Depth(threading.local):
     """Whether a forward under alignment is under way in this thread, directly."""
 
     aligned: bool = False
 
 
 def align_operands(
-    modules: Mapping[str, nn.Module], spanning: Iterable[str], parts: Iterable[str]
+    modules: Mapping[str, nn.Module], spanning: Iterable[str], parts: Iterable[str], depth: Depth
 ) -> list[tuple[nn.Module, str]]:
     """Align in the forwards of the modules of `spanning`, and not in those of `parts`, by path.
 
     Returns the attributes that were set, as pairs of module and name.
     """
-    depth = _Depth()
     changed = []
     for path, wrap in [*((path, _aligned) for path in spanning), *((path, _plain) for path in parts)]:
         module = modules[path]
@@ -111,7 +110,7 @@ def align_operands(
     return changed
 
 
-def _aligned(forward: Callable[..., Any], depth: _Depth) -> Callable[..., Any]:
+def _aligned(forward: Callable[..., Any], depth: Depth) -> Callable[..., Any]:
     mode = _Alignment()
 
     @functools.wraps(forward)
@@ -128,7 +127,7 @@ def _aligned(forward: Callable[..., Any], depth: _Depth) -> Callable[..., Any]:
     return run
 
 
-def _plain(forward: Callable[..., Any], depth: _Depth) -> Callable[..., Any]:
+def _plain(forward: Callable[..., Any], depth: Depth) -> Callable[..., Any]:
     @functools.wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
         if not depth.aligned or torch.compiler.is_compiling():
@@ -164,22 +163,24 @@ class _without_alignment:  # noqa: N801 - a context manager, called like a funct
             torch._C._push_on_torch_function_stack(mode)  # noqa: SLF001 - as above
 
 
-def generate_on(model: nn.Module, device: torch.device) -> list[tuple[nn.Module, str]]:
+def generate_on(model: nn.Module, device: torch.device, depth: Depth | None) -> list[tuple[nn.Module, str]]:
     """Let `model.generate` work on the device that the model says it is on.
 
     And give tokens back where they came from.
 
-    It makes tokens and masks of its own there, and holds them against the caller's. Returns as
+    It makes tokens and masks of its own there, and holds them against the caller's. Its own operations are
+    aligned too, unless `depth` is None: some classes join what a forward gave with what they made. Returns as
     `align_operands`.
     """
     generate = getattr(model, "generate", None)
     if generate is None:
         return []
+    own = generate if depth is None else _aligned(generate, depth)
 
     @functools.wraps(generate)
     def run(*args: Any, **kwargs: Any) -> Any:
         given = next(_tensors((*args, *kwargs.values())), None)
-        found = generate(
+        found = own(
             *[_moved(value, device) for value in args],
             **{key: _moved(value, device) for key, value in kwargs.items()},
         )

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from devmap.errors import UsageError
-from devmap.runtime.alignment import align_operands, generate_on
+from devmap.runtime.alignment import Depth, align_operands, generate_on
 from devmap.runtime.call_guard import Pass, Passes, guard
 from devmap.runtime.components import entries_of, with_moved_parts
 from devmap.runtime.inputs import CACHES, Moves, first_device
@@ -87,8 +87,9 @@ def install(
             modules[path].__dict__["_call_impl"] = guard(modules[path], engine, passes)
             hooks.attributes.append((modules[path], "_call_impl"))
         hooks.handles.append(model.register_load_state_dict_pre_hook(_no_state))  # type: ignore[no-untyped-call]
-    hooks.attributes += align_operands(modules, spanning, regions)
-    hooks.attributes += generate_on(model, next(model.parameters()).device)
+    depth = Depth()
+    hooks.attributes += align_operands(modules, spanning, regions, depth)
+    hooks.attributes += generate_on(model, next(model.parameters()).device, depth if spanning else None)
     _refuse(model, modules, [*regions, *blocks], hooks, streams=bool(values))
     _tell(model, executes, hooks)
     return hooks

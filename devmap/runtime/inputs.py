@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CACHES", "Moves", "first_device"]
 
-CACHES = frozenset(
-    {"past_key_values", "past_key_value", "layer_past", "cache_params", "past_buckets_states", "mems"}
-)
+CACHES = frozenset({"past_key_values", "past_key_value", "layer_past", "cache_params", "past_buckets_states"})
 """Keywords of caches that a model changes in place: moving one would give the caller's copy no update."""
 
 

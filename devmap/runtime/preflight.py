@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.inventory.stored.checkpoint import StoredTensor
-    from devmap.inventory.stored.mapping import Box, Piece
+    from devmap.inventory.stored.mapping import Box, Piece, WeightMapping
     from devmap.plan.model import Placement, Plan
     from devmap.runtime.storage.module_scan import ModuleScan
     from devmap.runtime.storage.weights import Weight
@@ -114,8 +114,24 @@ def _of_weights(
         else:
             yield from _of_pieces(weight)
     if inventory is not None and inventory.mapping is not None:
-        for name in inventory.mapping.unmapped:
-            yield LoadProblem("unexpected", f"the checkpoint has '{name}', which this model has no place for")
+        yield from _of_surplus(inventory, inventory.mapping)
+
+
+def _of_surplus(inventory: Inventory, mapping: WeightMapping) -> Iterator[LoadProblem]:
+    """Yield stored tensors that would fit a place which nothing stored fills: a name was not followed.
+
+    Any other is left unread, as Transformers leaves it.
+    """
+    held = inventory.checkpoint.tensors if inventory.checkpoint is not None else {}
+    empty = {inventory.tensors[name].shape: name for name in mapping.missing if name in inventory.tensors}
+    for name in mapping.unmapped:
+        place = empty.get(held[name].shape) if name in held else None
+        if place is not None:
+            yield LoadProblem(
+                "unexpected",
+                f"the checkpoint has '{name}', which this model has no place for, and nothing for '{place}' "
+                "of the same shape",
+            )
 
 
 def _of_pieces(weight: Weight) -> Iterator[LoadProblem]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -78,6 +78,32 @@ def test_a_variant_s_weights_are_planned_and_loaded(tmp_path: Path) -> None:
         name: tensor.dtype for name, tensor in plain.state_dict().items()
     }
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in plain.state_dict().items())
+
+
+def test_what_a_checkpoint_holds_beyond_the_model_stays_unread_with_a_warning(tmp_path: Path) -> None:
+    """As Transformers has it; `validate`, which has headers alone, still calls it an error."""
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=50
+    )
+    plain = LlamaForCausalLM(config).eval()
+    plain.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    save_file({**stored, "value_head.weight": torch.ones(1, 32)}, tmp_path / "model.safetensors")
+    path = config_beside(tmp_path)
+    assert "DM220" in {finding.code for finding in devmap.validate(path).findings}
+    with pytest.warns(UserWarning, match=r"no place for 'value_head\.weight'.*not read"):
+        model = devmap.load(path, progress=False)
+    assert torch.equal(logits(model), logits(plain))
+    # One that would fit a place which nothing fills was most likely renamed, and is no surplus.
+    norm = stored.pop("model.norm.weight")
+    save_file({**stored, "model.final_layernorm.weight": norm}, tmp_path / "model.safetensors")
+    with (
+        pytest.warns(UserWarning, match="initialised by the model's own code|not read"),
+        pytest.raises(devmap.LoadError) as caught,
+    ):
+        devmap.load(path, progress=False)
+    assert [problem.code for problem in caught.value.problems] == ["unexpected"]
+    assert "nothing for 'model.norm.weight'" in caught.value.problems[0].message
 
 
 def test_load_by_config_object_with_an_override_streams_over_simulated_devices(checkpoint: Path) -> None:

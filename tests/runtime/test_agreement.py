@@ -46,7 +46,8 @@ def _by_name(inventory: Inventory) -> Inventory:
     tensors = inventory.checkpoint.tensors
     pieces = {name: (Piece(name),) for name in inventory.tensors if name in tensors}
     unmapped = tuple(name for name in tensors if name not in inventory.tensors)
-    return dataclasses.replace(inventory, mapping=WeightMapping(pieces, unmapped))
+    missing = tuple(name for name in inventory.tensors if name not in tensors)
+    return dataclasses.replace(inventory, mapping=WeightMapping(pieces, unmapped, missing=missing))
 
 
 def test_missing_unexpected_misshapen_uncovered_and_unknown_are_all_listed_at_once(
@@ -56,7 +57,7 @@ def test_missing_unexpected_misshapen_uncovered_and_unknown_are_all_listed_at_on
         "0.weight": torch.zeros(3, 4),
         "0.bias": torch.zeros(2),
         "1.weight": torch.zeros(2, 3),
-        "stray": torch.zeros(1),
+        "stray": torch.zeros(2),
     }
     model = _on_meta()
     inventory = _by_name(_matched(model, tmp_path, stored))

@@ -191,5 +191,6 @@ def _generates(model: Any, built: Built) -> str:
 def as_row(built: Built, found: dict[str, str]) -> dict[str, Any]:
     """A specimen's result as one JSON object."""
     values = dataclasses.asdict(built)
-    del values["folder"]
+    # Under one name stand the ways in which a model generates, and whether it gave the right tokens.
+    del values["folder"], values["generates"]
     return {**values, **found}

@@ -24,7 +24,7 @@ from devmap.runtime.untying import untie_what_differs
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -170,12 +170,19 @@ def _filled(model: nn.Module, inventory: Inventory, quantised: Quantised | None)
     empty_stored(model, inventory.mapping.pieces)
     initialised = initialise_missing(model, inventory.mapping.missing)
     if initialised:
-        listed = ", ".join(f"'{name}'" for name in initialised[:3])
-        more = f" and {len(initialised) - 3} more" if len(initialised) > 3 else ""
-        warnings.warn(
-            f"the checkpoint has no {listed}{more}: initialised by the model's own code", stacklevel=4
+        message = f"the checkpoint has no {_listed(initialised)}: initialised by the model's own code"
+        warnings.warn(message, stacklevel=4)
+    if inventory.mapping.unmapped:
+        message = (
+            f"this model has no place for {_listed(inventory.mapping.unmapped)} of the checkpoint: not read"
         )
+        warnings.warn(message, stacklevel=4)
     return Built(model, inventory, initialised, quantised)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"'{name}'" for name in names[:3]) + more
 
 
 def planned_from(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.gate import INITIALISED, refuse_errors
+from devmap.api.gate import SEEN_TO, refuse_errors
 from devmap.api.locks.locking import Chosen, choose_plan, say_differences
 from devmap.api.models.building import build, planned_from
 from devmap.api.models.progress import progress_bar
@@ -90,7 +90,7 @@ def load(
             profile=profile,
             overrides=overrides,
             allow_code=allow_code,
-            besides=INITIALISED,
+            besides=SEEN_TO,
         )
         if chosen.is_fixed:
             say_differences(chosen.plan, this_machine(), path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.api.gate import INITIALISED, refuse_errors
+from devmap.api.gate import SEEN_TO, refuse_errors
 from devmap.api.locks.locking import Chosen, choose_plan, say_differences
 from devmap.api.models.building import build, planned_from
 from devmap.api.models.loading import load_built
@@ -111,7 +111,7 @@ def run(
         profile=profile,
         overrides=overrides,
         allow_code=allow_code,
-        besides=INITIALISED,
+        besides=SEEN_TO,
     )
     with ExitStack() as stack:
         budgets = {
