@@ -5,7 +5,6 @@ With the buffers that are computed rather than loaded filled in.
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,6 +20,7 @@ from devmap.config.values.words import shown
 from devmap.errors import InventoryError, LoadError
 from devmap.inventory.live.other_libraries import constructor_of
 from devmap.inventory.stored.checkpoint import Checkpoint
+from devmap.inventory.stored.json_files import read_json
 from devmap.inventory.table.libraries import class_of, library_of
 from devmap.runtime.initial_values import fill_computed_buffers, parameters_to_meta
 from devmap.runtime.storage.weights import torch_dtype
@@ -90,7 +90,7 @@ def build_on_meta(
         and (folder / "generation_config.json").is_file()
         and getattr(model, "can_generate", bool)()
     ):
-        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+        model.generation_config = _generation_config(transformers, folder)
     if folder is not None:
         config.name_or_path = str(folder)
     return model
@@ -157,6 +157,18 @@ def _config(transformers: Any, model_class: Any, content: Mapping[str, Any], fol
     return config_class(**known)
 
 
+def _generation_config(transformers: Any, folder: Path) -> Any:
+    try:
+        return transformers.GenerationConfig.from_pretrained(folder)
+    except Exception as error:
+        # Transformers raises what json, its own checks and the values themselves raise.
+        reason = (str(error).strip() or "no reason was given").splitlines()[0]
+        raise LoadError(
+            f"'{folder / 'generation_config.json'}' cannot be used: {type(error).__name__}: {reason}",
+            help="fetch the file again, correct it, or remove it: generation then begins from config.json",
+        ) from error
+
+
 def _creation_on_meta() -> AbstractContextManager[object]:
     """Return what transformers itself enters beside the meta device, in versions that have it."""
     initialization = import_module("transformers.initialization")
@@ -173,12 +185,12 @@ def _read(source: Checkpoint | str | PathLike[str] | Mapping[str, Any]) -> tuple
         return dict(source), None
     path = Path(source)
     path = path / "config.json" if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    damage: list[str] = []
+    content = read_json(path, damage)
+    if damage:
         raise LoadError(
-            f"{path}: {error}", help="the checkpoint's folder should have a config.json"
-        ) from error
+            f"'{path.parent}': {damage[0]}", help="the checkpoint's folder should have a config.json"
+        )
     return content, path.parent
 
 

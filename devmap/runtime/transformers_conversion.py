@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from devmap.errors import LoadError, StreamError
+from devmap.errors import LoadError
 from devmap.runtime.initial_values import replace_tensors
+from devmap.runtime.storage.files import read_once
 from devmap.runtime.storage.weights import torch_dtype
 
 if TYPE_CHECKING:
@@ -118,15 +119,7 @@ def read_stored(stored: StoredTensor) -> torch.Tensor:
     dtype = torch_dtype(stored.dtype)
     if dtype is None:
         raise LoadError(f"'{stored.name}' is stored as {stored.dtype}, which torch does not have")
-    try:
-        with stored.file.open("rb") as file:
-            file.seek(stored.offset)
-            content = bytearray(file.read(stored.nbytes))
-    except OSError as error:
-        raise StreamError(
-            f"{stored.file}: could not read '{stored.name}': {error.strerror or error}",
-            help="once the file can be read again, load the model again",
-        ) from error
+    content = read_once(stored.file, stored.offset, stored.nbytes)
     flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
     return flat.view(stored.shape)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.runtime.initial_values import twin_of
+from devmap.runtime.storage.files import read_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,13 +57,6 @@ def _same_bytes(one: StoredTensor, two: StoredTensor) -> bool:
     return all(a == b for a, b in zip(*map(_chunks, (one, two)), strict=True))
 
 
-def _chunks(tensor: StoredTensor) -> Iterator[bytes]:
-    with tensor.file.open("rb") as file:
-        file.seek(tensor.offset)
-        left = tensor.nbytes
-        while left > 0:
-            part = file.read(min(left, _CHUNK_BYTES))
-            if not part:
-                return
-            left -= len(part)
-            yield part
+def _chunks(tensor: StoredTensor) -> Iterator[bytearray]:
+    for start in range(0, tensor.nbytes, _CHUNK_BYTES):
+        yield read_once(tensor.file, tensor.offset + start, min(_CHUNK_BYTES, tensor.nbytes - start))

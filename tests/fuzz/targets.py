@@ -9,6 +9,7 @@ fuzz`.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import unicodedata
@@ -116,6 +117,31 @@ def _index(content: bytes) -> None:
     read_headers(folder)
 
 
+def _pipeline(content: bytes) -> None:
+    folder = _folder() / "pipeline"
+    (folder / "unet").mkdir(parents=True, exist_ok=True)
+    (folder / "model_index.json").write_bytes(content)
+    shutil.copy(SEEDS / "header" / "llama.safetensors", folder / "unet" / "model.safetensors")
+    read_headers(folder)
+
+
+def _file_names(content: bytes) -> None:
+    """Read a folder with one small file for each line."""
+    folder = Path(tempfile.mkdtemp(prefix="names-", dir=_folder()))
+    try:
+        for name in content.split(b"\n")[:_MOST_FILES]:
+            with contextlib.suppress(OSError, ValueError):  # no file can have this name
+                if b"/" not in name:
+                    Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(_EMPTY)  # noqa: PTH118 - of bytes
+        read_headers(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+_MOST_FILES = 40
+_EMPTY = (2).to_bytes(8, "little") + b"{}"
+
+
 def _model_config(content: bytes) -> None:
     from devmap.inventory.reader import read_checkpoint  # noqa: PLC0415 - reads its tables
 
@@ -151,6 +177,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         "settings": _settings,
         "header": _header,
         "index": _index,
+        "pipeline": _pipeline,
+        "file_names": _file_names,
         "model_config": _model_config,
         "pattern": _pattern,
     }.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -388,3 +389,29 @@ def test_the_command_for_a_pickle_of_transformers_keeps_the_head(tmp_path: Path)
     command = caught.value.help.removeprefix("convert it once: ").replace("python", sys.executable, 1)
     subprocess.run(command, shell=True, check=True, capture_output=True)
     assert "lm_head.weight" in read_headers(f"{folder}-safetensors").tensors
+
+
+@pytest.mark.parametrize("total", ["99999999999999999999", "9" * 200])
+def test_a_file_that_says_it_is_one_of_any_number_costs_nothing(tmp_path: Path, total: str) -> None:
+    write(tmp_path, {f"m-00001-of-{total}.safetensors": A})
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        read_headers(tmp_path)
+    assert len(caught.value.problems) == 100
+
+
+@pytest.mark.parametrize("part", ["a" * 5000, "a\0b", "/", "..", "../outside", "\ud800", ""])
+def test_a_pipeline_may_name_its_parts_by_what_no_folder_beside_it_has(tmp_path: Path, part: str) -> None:
+    write(tmp_path, {"outside/model.safetensors": A, "model.safetensors": A})
+    inside = {"unet/model.safetensors": A, "model_index.json": {part: ["x", "X"], "unet": ["y", "Y"]}}
+    with pytest.raises(CheckpointError, match="diffusers pipeline") as caught:
+        read_headers(write(tmp_path / "pipe", inside))
+    assert caught.value.help.endswith(f"model.checkpoint: '{tmp_path / 'pipe' / 'unet'}' (Y)")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refused)
+    with pytest.raises(CheckpointError, match=r"cannot be listed: Permission denied"):
+        read_headers(tmp_path)

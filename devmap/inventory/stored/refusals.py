@@ -53,7 +53,7 @@ def refuse_folder(folder: Path) -> None:
         return
     if names or is_file(folder / _ADAPTER_CONFIG):
         raise _adapter(folder)
-    paths = sorted(folder.iterdir())
+    paths = _entries(folder)
     for suffixes, made in (((*_PICKLES, ".bin.index.json"), _pickle), ((".gguf",), _gguf)):
         found = [path for path in paths if path.name.endswith(suffixes) and is_file(path)]
         if found:
@@ -144,10 +144,12 @@ def _adapter(folder: Path) -> CheckpointError:
 def _pipeline(folder: Path) -> CheckpointError:
     index = read_json(folder / "model_index.json", [])
     name = index.get("_class_name")
+    # Looked up among the names that are there: the index may hold what no path can, or one outside.
+    beside = {path.name for path in _with_weights(folder)}
     parts = [
         f"'{folder / part}' ({classes[1]})"
         for part, classes in index.items()
-        if isinstance(classes, list) and len(classes) == 2 and any((folder / part).glob("*.safetensors"))
+        if isinstance(classes, list) and len(classes) == 2 and part in beside
     ]
     kind = f" ({name})" if isinstance(name, str) else ""
     listed = f": {', '.join(parts)}" if parts else ""
@@ -159,9 +161,27 @@ def _pipeline(folder: Path) -> CheckpointError:
 
 def _where_else(folder: Path) -> str:
     """Return what to do about a folder without weights: name the one below it that has some."""
-    below = sorted(path for path in folder.iterdir() if is_folder(path) and any(path.glob("*.safetensors")))
+    below = _with_weights(folder)
     if is_file(folder / "modules.json") and below:
         return f"sentence-transformers keeps its model in a folder below: name '{below[0]}'"
     if below:
         return f"there are some in '{below[0]}'; name the folder that config.json and the weights are in"
     return "name the folder that config.json and the weights are in"
+
+
+def _with_weights(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if is_folder(path) and any(path.glob("*.safetensors"))]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, in the order of names.
+
+    Raises:
+        CheckpointError: when it cannot be listed.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(
+            f"'{folder}' cannot be listed: {error.strerror or error}", help="make the folder readable"
+        ) from error

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from devmap.config.regular_files import is_folder
@@ -192,11 +193,11 @@ def _shards(files: list[Path], damage: list[str]) -> list[Path]:
         )
     (((stem, total, end), shards),) = sets.items()
     width = len(total)
+    absent = (number for number in range(1, int(total) + 1) if number not in shards)
     damage += [
         f"{shown(f'{stem}-{number:0{width}}-of-{total}{end}')} is not there, and no index says what it holds"
-        for number in range(1, int(total) + 1)
-        if number not in shards
-    ][:_MOST_SHOWN]
+        for number in islice(absent, _MOST_SHOWN)
+    ]
     return [shards[number] for number in sorted(shards)]
 
 

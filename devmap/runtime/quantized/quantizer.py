@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from devmap.errors import LoadError
 from devmap.runtime.quantized.bitsandbytes import FourBit, Int8
 from devmap.runtime.quantized.torchao import Subclass, settings_in
+from devmap.runtime.storage.files import read_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -205,12 +206,10 @@ _SETTINGS = "quant_state."
 
 def _json(stored: StoredTensor) -> Mapping[str, Any]:
     """Return the settings that bitsandbytes stores as the bytes of a tensor."""
-    with stored.file.open("rb") as file:
-        file.seek(stored.offset)
-        content = file.read(stored.nbytes)
+    content = read_once(stored.file, stored.offset, stored.nbytes)
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LoadError(f"'{stored.name}' does not hold the settings of bitsandbytes: {error}") from error
     if not isinstance(found, dict):
         raise LoadError(f"'{stored.name}' does not hold the settings of bitsandbytes")

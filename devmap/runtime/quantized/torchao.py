@@ -62,7 +62,7 @@ def settings_in(metadata: Mapping[str, str], name: str) -> Mapping[str, Any] | N
         return None
     try:
         found = json.loads(metadata[name])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LoadError(f"torchao's metadata of '{name}' cannot be read: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("_tensor_data_names"), list):
         return None

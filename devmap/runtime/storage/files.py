@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Files", "Pages", "memory_of"]
+__all__ = ["Files", "Pages", "memory_of", "read_once"]
 
 _HAS_PREADV = hasattr(os, "preadv")
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -334,6 +334,21 @@ class Files:
             descriptor = self._descriptors.pop(path, None)
             if descriptor is not None:
                 self._stale[path] = descriptor
+
+
+def read_once(path: Path, offset: int, nbytes: int) -> bytearray:
+    """Return a part of a file that is opened for this alone.
+
+    Raises:
+        StreamError: when it cannot be read, or the file ends before.
+    """
+    content = bytearray(nbytes)
+    files = Files()
+    try:
+        files.read_into(path, offset, [memoryview(content)])
+    finally:
+        files.close()
+    return content
 
 
 def _unreadable(path: Path, offset: int, nbytes: int, error: OSError) -> StreamError:
