@@ -80,8 +80,10 @@ def infer_auto_device_map(  # noqa: PLR0917 - Accelerate's signature
             devices. `cpu` and `disk` are used only if they stand here.
         no_split_module_classes: names of classes that are kept whole; left out, what the model's own code
             says.
-        dtype: the dtype that the model runs in; its own where left out.
-        special_dtypes: dtypes of single tensors by name.
+        dtype: the dtype that the model runs in; its own where left out. Accelerate's `CustomDtype` (FP8,
+        INT4,
+            INT2) counts so many bits for each element of a floating parameter.
+        special_dtypes: dtypes of single tensors by name, which `dtype` does not change.
         verbose: log the plan's reasons.
         clean_result: fold whole subtrees into one key; otherwise one key a module that was placed.
         offload_buffers: whether buffers follow their module to cpu or disk.

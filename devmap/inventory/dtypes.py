@@ -49,9 +49,12 @@ _BITS = {
     "float4_e2m1fn": 4,
     "float6_e2m3fn": 6,
     "float6_e3m2fn": 6,
+    "packed_int4": 4,
+    "packed_int2": 2,
 }
 """Bits that one element takes in memory. torch stores its sub-byte dtypes in whole bytes
-(`torch.int4.itemsize` is 1); the last row is of safetensors alone, which packs them."""
+(`torch.int4.itemsize` is 1); the rows with fewer bits are of safetensors alone, which packs them, and, the
+last two, of plans for weights that somebody will quantise."""
 
 SAFETENSORS_DTYPES = {
     "F64": "float64",

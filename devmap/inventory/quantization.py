@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from devmap.inventory.stored.header import StoredTensor
 
 __all__ = [
+    "KNOWN_METHODS",
+    "LOADED_METHODS",
+    "WHOLE_METHODS",
     "Parts",
     "Quantization",
     "as_whole",
@@ -70,6 +73,13 @@ _NAMES = {
     "spqr": "SpQR",
     "vptq": "VPTQ",
 }
+LOADED_METHODS = frozenset({"bitsandbytes", "torchao"})
+"""What `devmap.load` runs packed."""
+WHOLE_METHODS = frozenset({"fp8", "mxfp4", "compressed-tensors"})
+"""What it loads whole, with `model.dequantize`."""
+KNOWN_METHODS: frozenset[str] = frozenset(_NAMES)
+"""What is named, and whose parts are known in the headers."""
+
 _KEPT_KEYS = (
     "modules_to_not_convert",
     "llm_int8_skip_modules",
@@ -385,6 +395,7 @@ def as_whole(
     if architecture is not None:
         label = f"{quantization.label}, dequantised while it is loaded"
         figures = {**architecture.figures, "quantization": label}
+        figures.pop("quantization_method", None)  # nothing is left of it in the running model
         architecture = dataclasses.replace(architecture, figures=figures)
     return dataclasses.replace(
         inventory,

@@ -13,7 +13,9 @@ from devmap.config.model.placement_config import ModelSource, OffloadSettings, P
 from devmap.config.values.device import Device, parse_device
 from devmap.config.values.size import Bytes, Percent, parse_size
 from devmap.config.values.strategy import Strategy
-from devmap.errors import ResolutionError, UsageError
+from devmap.config.values.words import shown
+from devmap.errors import InventoryError, ResolutionError, UsageError
+from devmap.inventory.dtypes import element_bits, run_dtype
 from devmap.plan.fold import covers
 from devmap.planning.resolve import resolve
 
@@ -124,10 +126,14 @@ def _devices(machine: MachineProfile | None) -> dict[Device, MachineDevice]:
 
 def _described(request: MapRequest) -> Inventory:
     inventory = request.inventory
-    if request.special_dtypes:
-        names = {name: _dtype(dtype) for name, dtype in request.special_dtypes.items()}
+    special = {name: _dtype(dtype) for name, dtype in (request.special_dtypes or {}).items()}
+    unknown = [name for name in special if name not in inventory.tensors]
+    if unknown:
+        raise UsageError(f"special_dtypes: the model has no tensor {shown(unknown[0])}")
+    if _is_applied_here(request):
+        asked = None if request.dtype is None else _dtype(request.dtype)
         tensors = {
-            name: tensor._replace(dtype=names[name]) if name in names else tensor
+            name: tensor._replace(dtype=special.get(name) or run_dtype(tensor.dtype, asked, kind=tensor.kind))
             for name, tensor in inventory.tensors.items()
         }
         inventory = dataclasses.replace(inventory, tensors=tensors)
@@ -144,6 +150,24 @@ def _described(request: MapRequest) -> Inventory:
     return inventory
 
 
+def _is_applied_here(request: MapRequest) -> bool:
+    """Return whether dtypes change the inventory rather than the config.
+
+    Single tensors have dtypes that no run dtype changes; and no weight runs packed, so that no config has
+    such a run dtype.
+    """
+    return bool(request.special_dtypes) or _dtype(request.dtype or "float32") in _NARROW.values()
+
+
+_NARROW = {
+    "CustomDtype.FP8": "float8_e4m3fn",
+    "CustomDtype.INT4": "packed_int4",
+    "CustomDtype.INT2": "packed_int2",
+}
+"""Accelerate's names of what a quantiser will make of the weights; each has bits of its own, and is no dtype
+of torch."""
+
+
 def class_names(asked: Sequence[str] | str | None) -> Sequence[str] | None:
     """Return what a caller gives for `no_split_module_classes`: names, or one name as text."""
     return [asked] if isinstance(asked, str) else asked
@@ -153,7 +177,9 @@ def _config(request: MapRequest, strategy: Strategy) -> PlacementConfig:
     whole = class_names(request.no_split_module_classes)
     return PlacementConfig(
         version=1,
-        model=ModelSource(dtype=None if request.dtype is None else _dtype(request.dtype)),
+        model=ModelSource(
+            dtype=None if request.dtype is None or _is_applied_here(request) else _dtype(request.dtype)
+        ),
         device_map={"": strategy},
         max_memory=None if request.max_memory is None else _budgets(request.max_memory),
         no_split_module_classes=None if whole is None else list(whole),
@@ -162,7 +188,18 @@ def _config(request: MapRequest, strategy: Strategy) -> PlacementConfig:
 
 
 def _dtype(dtype: object) -> str:
-    return str(dtype).removeprefix("torch.")
+    """Return a dtype's name from torch's, a text, or Accelerate's `CustomDtype`.
+
+    Raises:
+        UsageError: when there is none of that name.
+    """
+    text = str(dtype).removeprefix("torch.")
+    text = _NARROW.get(text, text)
+    try:
+        element_bits(text)
+    except InventoryError as error:
+        raise UsageError(f"{error.message}", help=error.help) from None
+    return text
 
 
 def _budgets(max_memory: Mapping[int | str, int | str]) -> dict[Device, Bytes | Percent]:

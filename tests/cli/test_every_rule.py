@@ -187,6 +187,38 @@ def policy_broken() -> None:
     write(BY_MANIFEST + "max_memory: {0: 2GB, disk: 100GB}\npolicies: [production]\n")
 
 
+def quantized(method: str = "gptq", text: str = BY_CHECKPOINT) -> None:
+    """Store the linear layers as GPTQ does."""
+
+    def pack(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if name.endswith(("proj.weight", "lm_head.weight"))]:
+            outputs, inputs = tensors.pop(name).shape
+            stem = name.removesuffix(".weight")
+            tensors[f"{stem}.qweight"] = torch.zeros(inputs // 8, outputs, dtype=torch.int32)
+            tensors[f"{stem}.qzeros"] = torch.zeros(1, outputs // 8, dtype=torch.int32)
+            tensors[f"{stem}.scales"] = torch.ones(1, outputs, dtype=torch.float16)
+
+    write(text)
+    stored(pack)
+    path = Path("tiny/config.json")
+    settings = {"quant_method": method, "bits": 4, "group_size": 128}
+    config = json.loads(path.read_text(encoding="utf-8")) | {"quantization_config": settings}
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def unknown_method() -> None:
+    quantized("sesame")
+
+
+def another_dtype() -> None:
+    quantized(text=BY_CHECKPOINT.replace("./tiny", "./tiny, dtype: float16"))
+
+
+def parted() -> None:
+    keys = "device_map: {model.layers.0.mlp.up_proj.scales: 1, '': 0}\nno_split_module_classes: []\n"
+    quantized(text=BY_CHECKPOINT.replace("{0: 2GB}", "{0: 2GB, 1: 2GB}") + keys)
+
+
 CASES: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "DM001": (large, ()),
     "DM021": (damaged, ()),
@@ -198,6 +230,10 @@ CASES: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "DM220": (surplus, ()),
     "DM221": (lacking, ()),
     "DM222": (unknown, ()),
+    "DM225": (unknown_method, ()),
+    "DM226": (another_dtype, ()),
+    "DM227": (parted, ()),
+    "DM228": (quantized, ()),
     "DM501": (stale, ()),
     "DM502": (edited, ()),
     "DM503": (foreign, ()),

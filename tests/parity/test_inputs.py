@@ -10,9 +10,11 @@ from typing import Any
 import accelerate.utils
 import pytest
 import torch
+from accelerate.utils import CustomDtype
 from torch import nn
 
 import devmap
+from devmap.errors import ResolutionError, UsageError
 from tests.parity.parity_models import Block, Leaf, chain, homes
 
 SIZES = ["1KB", "1kB", "1KiB", "1 KiB", "2MB", "1GB", "20GiB", 0, 1000]
@@ -104,3 +106,31 @@ def test_an_unclean_map_says_the_same_with_a_key_a_module() -> None:
     unclean = devmap.infer_auto_device_map(model, {0: 10, 1: 5}, clean_result=False)
     assert list(unclean) == ["m0", "m1", "m2"]
     assert homes(model, clean) == homes(model, unclean)
+
+
+@pytest.mark.parametrize("special", [None, {"0.weight": torch.float32}, {"0.weight": CustomDtype.INT2}])
+@pytest.mark.parametrize(
+    "dtype", [None, torch.float16, "bfloat16", CustomDtype.FP8, CustomDtype.INT4, CustomDtype.INT2]
+)
+def test_dtypes_count_as_in_accelerate(dtype: Any, special: dict[str, Any] | None) -> None:
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 16, bias=False), nn.Linear(16, 8))
+    sizes = accelerate.utils.compute_module_sizes(model, dtype=dtype, special_dtypes=special)
+    found = devmap.get_balanced_memory(model, {0: 10**6}, dtype=dtype, special_dtypes=special)
+    assert found == {0: sizes[""]}
+    keys = {"dtype": dtype, "special_dtypes": special}
+    assert devmap.infer_auto_device_map(model, {0: sizes[""]}, **keys) == {"": 0}
+    with pytest.raises(ResolutionError):
+        devmap.infer_auto_device_map(model, {0: sizes[""] - 1}, **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"dtype": "bfloat17"}, "'bfloat17' is not a torch dtype"),
+        ({"special_dtypes": {"0.weight": "int9"}}, "'int9' is not"),
+        ({"special_dtypes": {"0.wait": torch.float32}}, "no tensor '0.wait'"),
+    ],
+)
+def test_a_dtype_or_name_that_is_not_there_is_refused_by_name(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        devmap.infer_auto_device_map(nn.Sequential(nn.Linear(2, 2)), {0: 1000}, **keys)

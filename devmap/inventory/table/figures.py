@@ -117,6 +117,7 @@ def architecture_of(config: Mapping[str, object], class_name: str) -> Architectu
     quantization = quantization_of(config)
     if quantization is not None:
         figures["quantization"] = quantization.label
+        figures["quantization_method"] = quantization.method
     return Architecture(str(config.get("model_type") or ""), class_name, figures)
 
 

@@ -15,6 +15,10 @@ from devmap_validators.rules.model import (
     dm221_missing_tensors,
     dm222_incomplete_inventory,
     dm224_misshapen_tensors,
+    dm225_unknown_quantization,
+    dm226_dtype_of_quantized,
+    dm227_parted_weight,
+    dm228_unloadable_quantization,
 )
 
 if TYPE_CHECKING:
@@ -33,4 +37,8 @@ RULES: tuple[Rule, ...] = (
     dm221_missing_tensors.RULE,
     dm222_incomplete_inventory.RULE,
     dm224_misshapen_tensors.RULE,
+    dm225_unknown_quantization.RULE,
+    dm226_dtype_of_quantized.RULE,
+    dm227_parted_weight.RULE,
+    dm228_unloadable_quantization.RULE,
 )
