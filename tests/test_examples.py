@@ -25,7 +25,9 @@ MODELS = {
     "mixtral-8x7b",
     "bloom-176b",
     "gpt-j-6b",
+    "gpt-oss-120b",
     "gpt2-xl",
+    "llama-3-70b-awq",
     "t5-11b",
     "whisper-large-v3",
 }
