@@ -25,8 +25,9 @@ def config_fingerprint(config: PlacementConfig) -> str:
     """
     plain = {name: as_plain(value) for name, value in config if name not in _NOT_FOR_PLANNING}
     plain["model"] = {"dtype": plain["model"]["dtype"]}
-    components = plain.pop("components")
+    components, residency = plain.pop("components"), plain.pop("residency")
     if components:
+        plain["residency"] = residency
         plain["components"] = [[name, source["dtype"]] for name, source in components.items()]
     plain["device_map"] = list(plain["device_map"].items())
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)

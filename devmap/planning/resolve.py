@@ -11,6 +11,8 @@ from devmap.errors import DevmapError, ResolutionError
 from devmap.inventory.atoms import atoms as atoms_of
 from devmap.inventory.atoms import tensor_sizes
 from devmap.inventory.bulk import collector_paused
+from devmap.inventory.fingerprint import fingerprint
+from devmap.plan.fingerprint import config_fingerprint
 from devmap.planning.placement.solve import solve
 from devmap.planning.problem.budgets import budgets_of
 from devmap.planning.problem.constraints import constraints_of
@@ -19,6 +21,7 @@ from devmap.planning.problem.units import AtomLoads, contract, weigh
 from devmap.planning.problem.workload import WorkloadCharges, charges
 from devmap.planning.result.assembly import plan_of
 from devmap.planning.result.verify import prove
+from devmap.planning.turns import joined_plan, turn_of
 
 if TYPE_CHECKING:
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
@@ -62,7 +65,21 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
         ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit, each tried.
         DeviceMapError: a manual map does not fit the model; lists every problem.
     """
-    return resolved(config, inventory, machine=machine).plan
+    if not config.takes_turns:
+        return resolved(config, inventory, machine=machine).plan
+    plans = {}
+    for name in config.components:
+        alone, part = turn_of(config, inventory, name)
+        try:
+            plans[name] = resolved(alone, part, machine=machine).plan
+        except ResolutionError as error:
+            error.message = f"{name}: {error.message}"
+            raise
+    return joined_plan(
+        plans,
+        inventory_fingerprint=fingerprint(inventory),
+        config_fingerprint=config_fingerprint(config),
+    )
 
 
 @collector_paused()

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import diffusers
 import pytest
 import torch
+from click.testing import CliRunner
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 import devmap
+from devmap.cli.main import cli
 from devmap.config.document import parse_document
 from devmap.errors import CheckpointError, UsageError
 
@@ -133,6 +135,67 @@ def test_a_pipeline_of_components_paints_the_plain_pipelines_image(
         assert "devmap" not in models["vae"].__dict__
     if len(memory) > 1:  # wholly on one device they stay there
         assert abs(image(pipeline_of(folder, models)) - want).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "shares", [{0: 0.45, 1: 0.45}, {0: 0.4, "cpu": 0.3, "disk": 100.0}], ids=["two devices", "streamed"]
+)
+def test_components_that_take_turns_need_room_for_one(
+    saved: tuple[Path, int, np.ndarray[Any, Any]], shares: dict[int | str, float]
+) -> None:
+    folder, total, want = saved
+    memory = {key: int(share * total) for key, share in shares.items()}
+    path = write(folder, memory, residency="by turns")
+    accelerators = {key: size for key, size in memory.items() if isinstance(key, int)}
+    assert [each for each in devmap.validate(path).findings if each.severity == "error"] == []
+    if "disk" not in memory:
+        with pytest.raises(devmap.ResolutionError):
+            devmap.resolve(devmap.read_config(path, overrides=["residency=together"]))
+    with devmap.testing.simulated_devices(accelerators, activations=False):
+        models: Any = devmap.load(path, progress=False)
+        assert models.devmap.active is None
+        assert models.devmap.stats() is None
+        pipeline = pipeline_of(folder, models)
+        for _ in range(2):
+            assert abs(image(pipeline) - want).max() < 1e-5
+        assert models["vae"].devmap.active == "vae"
+        assert isinstance(models["vae"], diffusers.AutoencoderKL)
+        assert models["transformer"].proj_out.weight.is_meta, "it waits in its files"
+        assert models.devmap.stats() is not None
+        models.devmap.remove()
+        assert "devmap" not in models["vae"].__dict__
+        assert type(models["vae"]) is diffusers.AutoencoderKL
+    assert abs(image(pipeline_of(folder, models)) - want).max() < 1e-5
+
+
+def test_a_plan_of_turns_can_be_locked_shown_and_explained(
+    saved: tuple[Path, int, np.ndarray[Any, Any]],
+) -> None:
+    folder, total, want = saved
+    budget = int(total * 0.8)
+    keys = {"transformer": 1, "text_encoder.text_model": 1, "": "auto"}
+    path = write(folder, {0: budget, 1: budget}, residency="by turns", device_map=keys)
+    plan = devmap.resolve(devmap.read_config(path))
+    first = next(use for use in plan.devices if use.device.plain == 1)
+    whole = sum(each.nbytes for each in plan.placements if each.path.startswith("transformer"))
+    assert first.weight_bytes == whole, "of the turn that takes most of it"
+    runner = CliRunner()
+    shown = runner.invoke(cli, ["plan", str(path)])
+    assert (shown.exit_code, "take turns" in shown.output) == (0, True)
+    because = runner.invoke(cli, ["plan", str(path), "--why", "vae.decoder"])
+    assert (because.exit_code, "vae.decoder" in because.output) == (0, True)
+    assert runner.invoke(cli, ["resolve", str(path), "--lock"]).exit_code == 0
+    try:
+        with devmap.testing.simulated_devices({0: budget, 1: budget}, activations=False):
+            models: Any = devmap.load(path, progress=False)
+            assert models.devmap.plan.device_map == plan.device_map
+            assert abs(image(pipeline_of(folder, models)) - want).max() < 1e-5
+            models.devmap.remove()
+    finally:
+        path.with_name("x.devmap.lock.yaml").unlink()
+    misspelt = devmap.read_config(path, overrides=["device_map.transfomer=1"])
+    with pytest.raises(devmap.DeviceMapError):
+        devmap.resolve(misspelt)
 
 
 def test_an_encoding_autoencoder_gives_its_distribution_back_where_its_input_is(

@@ -102,6 +102,7 @@ parts: dict[str, st.SearchStrategy[Any]] = {
         {}, optional={"folder": words, "buffers": st.booleans(), "host_memory": size}
     ),
     "policies": st.lists(words, max_size=2),
+    "residency": st.sampled_from(["together", "by turns"]),
     "objective": st.sampled_from(["latency", "throughput"]),
     "machine": st.none()
     | st.just("2x4090")

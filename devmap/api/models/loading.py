@@ -13,8 +13,11 @@ from devmap.api.resolution import resolve
 from devmap.config.document import read_config
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.devices.probe import this_machine
+from devmap.errors import LoadError
+from devmap.runtime.components import Components
 from devmap.runtime.dispatch import dispatch as dispatch_plan
 from devmap.runtime.dispatch import load_model
+from devmap.runtime.turns import take_turns
 
 if TYPE_CHECKING:
     import os
@@ -117,6 +120,8 @@ def load_built(
     config: PlacementConfig, plan: Plan, built: Built, *, progress: Progress | bool | None = None
 ) -> nn.Module:
     """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
+    if config.takes_turns:
+        return _take_turns(plan, built)
     packings = built.packings
     if callable(progress):
         model = load_model(
@@ -130,6 +135,16 @@ def load_built(
             )
     built.finish(model)
     return model
+
+
+def _take_turns(plan: Plan, built: Built) -> nn.Module:
+    if built.packings or built.makers:
+        raise LoadError(
+            "components that are quantised cannot take turns",
+            help="write residency: together; or give devmap the checkpoints that are not quantised",
+        )
+    assert isinstance(built.model, Components)
+    return take_turns(built.model, plan, built.inventory)
 
 
 def dispatch(model: nn.Module, plan: Plan) -> nn.Module:

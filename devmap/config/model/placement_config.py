@@ -35,7 +35,7 @@ from devmap.config.values.fields import (
     Target,
 )
 from devmap.config.values.size import Bytes, Percent
-from devmap.config.values.strategy import Objective, Optimizer, Strategy, WorkloadKind
+from devmap.config.values.strategy import Objective, Optimizer, Residency, Strategy, WorkloadKind
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -256,6 +256,11 @@ class PlacementConfig(Shape):
     """Several models in place of `model`, each with a source of its own, in the order in which they run. They
     are placed together: a path begins with the name of its component (`vae.decoder`)."""
 
+    residency: Annotated[Residency, Field(strict=False)] = Residency.TOGETHER
+    """Whether components are placed `together`, or share the devices `by turns`: the one that is called is
+    loaded, and the one before it makes room. Each then has all of `max_memory`; those that wait are in their
+    files."""
+
     device_map: DeviceMapField = Field(default_factory=_all_by_auto)
     """A strategy (`auto`, `sequential`, `balanced`, `balanced_low_0`, `fastest`), or a mapping from module
     paths, ranges (`model.layers[0-39]`) and globs (`model.layers.*.mlp`) to an accelerator's index, `cpu`,
@@ -348,6 +353,11 @@ class PlacementConfig(Shape):
     def of_component(self, name: str) -> PlacementConfig:
         """Return the config of one of its components alone, with the same budgets."""
         return self.model_copy(update={"model": self.components[name], "components": {}})
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether it has components that share the devices by turns."""
+        return bool(self.components) and self.residency is Residency.BY_TURNS
 
     @property
     def sources(self) -> tuple[ModelSource, ...]:

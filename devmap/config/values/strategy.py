@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MEANINGS", "Objective", "Optimizer", "Strategy", "WorkloadKind"]
+__all__ = ["MEANINGS", "Objective", "Optimizer", "Residency", "Strategy", "WorkloadKind"]
 
 
 class Strategy(enum.StrEnum):
@@ -35,6 +35,13 @@ class WorkloadKind(enum.StrEnum):
     INFERENCE = "inference"
     TRAINING = "training"
     SERVER = "server"
+
+
+class Residency(enum.StrEnum):
+    """Whether components are on their devices all the time, or one after another."""
+
+    TOGETHER = "together"
+    BY_TURNS = "by turns"
 
 
 class Optimizer(enum.StrEnum):

@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devmap.planning.resolve import resolved
+from devmap.planning.resolve import resolve, resolved
 from devmap.planning.why.deciding_factors import SolvedCapacity, deciding_factors, left_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
-    from devmap.plan.model import Plan
+    from devmap.plan.model import Placement, Plan
     from devmap.planning.fastest.timeline import Timeline
     from devmap.planning.resolve import Resolved
     from devmap.planning.why.deciding_factors import BytesLeft, DecidingFactor
@@ -62,6 +62,10 @@ def overview(
     Raises:
         ResolutionError, DeviceMapError: as `resolve`.
     """
+    if config.takes_turns:
+        plan = resolve(config, inventory, machine=machine)
+        runs = [ExplainedRun(*run) for run in _alike(plan.placements)]
+        return PlanOverview(plan, tuple(runs), None)
     found = resolved(config, inventory, machine=machine)
     pass_timeline = None
     if found.costs is not None:
@@ -72,9 +76,19 @@ def overview(
 
 
 def _runs(found: Resolved) -> Iterator[ExplainedRun]:
-    placements = found.plan.placements
     rooms = SolvedCapacity.of(found.question.problem, found.plan)
-    start = count = 0
+    for count, run in enumerate(_alike(found.plan.placements)):
+        explained = count < _MOST_EXPLAINED
+        yield ExplainedRun(
+            *run,
+            left_before(rooms, run[0]) if explained else (),
+            tuple(deciding_factors(found.question, found.plan, rooms, run[0])) if explained else (),
+        )
+
+
+def _alike(placements: Sequence[Placement]) -> Iterator[tuple[int, int, Device, Device]]:
+    """Yield neighbours that live and run alike: their first, the first after them, and the two devices."""
+    start = 0
     for end in range(1, len(placements) + 1):
         first = placements[start]
         if end < len(placements) and (placements[end].home, placements[end].executes_on) == (
@@ -82,13 +96,5 @@ def _runs(found: Resolved) -> Iterator[ExplainedRun]:
             first.executes_on,
         ):
             continue
-        explained = count < _MOST_EXPLAINED
-        yield ExplainedRun(
-            start,
-            end,
-            first.home,
-            first.executes_on,
-            left_before(rooms, start) if explained else (),
-            tuple(deciding_factors(found.question, found.plan, rooms, start)) if explained else (),
-        )
-        start, count = end, count + 1
+        yield start, end, first.home, first.executes_on
+        start = end

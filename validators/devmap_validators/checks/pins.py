@@ -33,7 +33,7 @@ class OverfullDevice:
 def pins_over_budget(context: Context) -> Iterator[OverfullDevice]:
     """Yield the devices whose pinned weights are more than their budget, in tier order."""
     config = context.document.config
-    if config is None:
+    if config is None or config.takes_turns:  # what is pinned is not there at once
         return
     for device, used in sorted(pinned_bytes(context).items()):
         total = capacity(context, device)
