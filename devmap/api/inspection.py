@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from devmap.config.atomic_files import write_atomically
+from devmap.config.atomic_files import write_named
 from devmap.config.regular_files import expand_user
 from devmap.inventory.manifests.manifest_text import render_manifest
 from devmap.inventory.model import Inventory
@@ -41,7 +41,11 @@ def inspect(
 
 
 def write_manifest(inventory: Inventory, path: Path) -> int:
-    """Write the manifest of an inventory, whole or not at all, and return its size in bytes."""
+    """Write the manifest of an inventory, whole or not at all, and return its size in bytes.
+
+    Raises:
+        UsageError: when it cannot be written.
+    """
     content = render_manifest(inventory).encode()
-    write_atomically(path, content)
+    write_named(path, content)
     return len(content)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.atomic_files import write_atomically
+from devmap.config.atomic_files import write_named
 from devmap.config.model.json_schema import config_schema, render_schema
 from devmap.config.model.machines import preset
 from devmap.config.values.size import format_bytes
@@ -39,12 +39,12 @@ def write_starter(path: Path, text: str, *, force: bool = False) -> None:
     And the JSON Schema that its first lines name for editors beside it, each whole or not at all.
 
     Raises:
-        UsageError: when the file exists and `force` is not set.
+        UsageError: when the file exists and `force` is not set, or one of them cannot be written.
     """
     if path.exists() and not force:
         raise UsageError(f"{path} exists", help="pass --force to replace it, or -o for another name")
-    write_atomically(path.with_name(SCHEMA_NAME), render_schema(config_schema()).encode())
-    write_atomically(path, text.encode())
+    write_named(path.with_name(SCHEMA_NAME), render_schema(config_schema()).encode())
+    write_named(path, text.encode())
 
 
 def starter_config(checkpoint: str, *, folder: Path, machine_name: str | None = None) -> Starter:

@@ -46,7 +46,7 @@ def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`devmap rules | head`); python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return OK
     except DevmapError as error:
         _show(error)
@@ -60,9 +60,26 @@ def guarded(command: Callable[[], object]) -> int:  # noqa: PLR0911
         return UNABLE
     # The boundary: what gets here is a bug of ours, and is reported as one.
     except Exception as error:  # noqa: BLE001
-        _report_bug(error)
+        if isinstance(error, OSError) and _is_of_output(error):
+            _drop_output()
+            _say(f"error: the output cannot be written: {error.strerror or error}")
+        else:
+            _report_bug(error)
         return UNABLE
     return status if isinstance(status, int) else OK
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Return whether click raised it, which writes all output: a full disk behind it, for one."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith("click.")
+
+
+def _drop_output() -> None:
+    """Send what is left of standard output nowhere, else Python would complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(error: DevmapError) -> None:

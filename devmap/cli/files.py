@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from devmap.config.atomic_files import write_atomically
-from devmap.errors import UsageError
+from devmap.config.atomic_files import write_named
+from devmap.config.values.words import escaped
 
 __all__ = ["write_page", "write_text"]
 
@@ -18,12 +18,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UsageError: when it cannot be written.
     """
-    try:
-        write_atomically(path, text.encode(errors="replace"))
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written: {error.strerror or error}", help="name another file"
-        ) from None
+    write_named(path, text.encode(errors="replace"))
 
 
 def write_page(name: str, page: str) -> None:
@@ -36,4 +31,4 @@ def write_page(name: str, page: str) -> None:
         click.echo(page, nl=False)
         return
     write_text(Path(name), page)
-    click.echo(f"wrote {name}", err=True)
+    click.echo(f"wrote {escaped(name)}", err=True)

@@ -50,7 +50,10 @@ def command(checkpoint: str, *, output: str | None, machine: str | None, force: 
     if not quiet:
         click.echo(escaped(f"found {starter.model}"), err=True)
         click.echo(
-            f"wrote {path} and {path.with_name(SCHEMA_NAME).name} for editors; next: devmap validate {path}",
+            escaped(
+                f"wrote {path} and {path.with_name(SCHEMA_NAME).name} for editors; "
+                f"next: devmap validate {path}"
+            ),
             err=True,
         )
     return 0

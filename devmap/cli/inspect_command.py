@@ -10,6 +10,7 @@ from devmap.api.inspection import inspect, write_manifest
 from devmap.cli import options
 from devmap.cli.completion import complete_paths
 from devmap.cli.terminal import use_color, width
+from devmap.config.values.words import escaped
 from devmap.report.inventory import render_inventory
 
 __all__ = ["command"]
@@ -58,7 +59,7 @@ def command(
     if output is not None:
         size = write_manifest(inventory, Path(output))
         if not quiet:
-            click.echo(f"wrote {output} ({size:,} bytes)", err=True)
+            click.echo(f"wrote {escaped(output)} ({size:,} bytes)", err=True)
         return 0
     click.echo(
         render_inventory(inventory, depth=depth, width=width(), color=use_color(color)), nl=False, color=True

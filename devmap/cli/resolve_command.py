@@ -84,7 +84,7 @@ def command(
     if output is not None:
         write_lock(plan, Path(output))
         if not quiet:
-            click.echo(f"wrote {output}", err=True)
+            click.echo(f"wrote {escaped(output)}", err=True)
         return 0
     device_map = dict(plan.device_map)
     click.echo(

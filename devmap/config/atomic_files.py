@@ -13,23 +13,47 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.config.regular_files import require_regular
+from devmap.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["sweep", "write_atomically", "write_parts"]
+__all__ = ["sweep", "write_atomically", "write_named", "write_parts"]
 
 _PREFIX, _SUFFIX = ".devmap-", ".tmp"
+_DEVICES = Path("/dev")
+
+
+def write_named(path: Path, content: bytes) -> None:
+    """Write what the user asked for to the file that the user named, whole or not at all.
+
+    What lies in `/dev`, as `/dev/stdout` does, is written to and never replaced.
+
+    Raises:
+        UsageError: when it cannot be written.
+    """
+    try:
+        if path.is_absolute() and _DEVICES in path.parents:
+            path.write_bytes(content)
+        else:
+            write_atomically(path, content)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot be written: {reason}", help="name another file") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that others may read; it keeps the permissions of the one that it replaces.
 
     A reader sees the old bytes or the new ones, nothing between. What killed processes left in the folder is
-    removed.
+    removed. A link is replaced, not followed.
 
     Raises:
-        OSError: when it cannot be written; the old file is as it was then.
+        OSError: when it cannot be written, or the name is that of a folder, a device or a FIFO; what is there
+            is as it was then.
     """
+    require_regular(path)
     sweep(path.parent)
     mask = os.umask(0)
     os.umask(mask)

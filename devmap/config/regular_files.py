@@ -14,7 +14,16 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["expand_user", "is_file", "is_folder", "is_there", "open_regular", "read_regular", "real_path"]
+__all__ = [
+    "expand_user",
+    "is_file",
+    "is_folder",
+    "is_there",
+    "open_regular",
+    "read_regular",
+    "real_path",
+    "require_regular",
+]
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -56,6 +65,22 @@ def open_regular(path: str | os.PathLike[str], *, flags: int = 0) -> int:
     if fault is not None:
         raise OSError(*fault, name)
     return descriptor
+
+
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Make sure that what has a name, after links, is a regular file, or that nothing has it.
+
+    Raises:
+        OSError: when it is something else, or its name is none that a file can have.
+    """
+    try:
+        fault = _kind_fault(os.stat(path).st_mode)  # noqa: PTH116 - of what an open would find
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"this cannot be a file name: {error}", os.fspath(path)) from None
+    if fault is not None:
+        raise OSError(*fault, os.fspath(path))
 
 
 def read_regular(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:

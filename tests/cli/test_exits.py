@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
@@ -62,3 +68,25 @@ def test_a_bug_shows_its_traceback_when_asked(
     monkeypatch.setenv("DEVMAP_DEBUG", "1")
     guarded(lambda: raising(RuntimeError("boom")))
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["rules"], ["--help"], ["schema"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_the_output_is_said(command: list[str], unbuffered: str) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "devmap", *command],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"error: the output cannot be written: No space left on device\n",
+    )
+
+
+def test_a_failing_file_that_is_no_output_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    guarded(lambda: raising(OSError(errno.ENOSPC, "No space left on device")))
+    assert "this is a bug in devmap: OSError" in capsys.readouterr().err

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devmap.config.atomic_files import sweep, write_atomically, write_parts
+from devmap.config.atomic_files import sweep, write_atomically, write_named, write_parts
+from devmap.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,3 +114,50 @@ def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:
 
     write_parts(tmp_path / "x", parts())
     assert (tmp_path / "x").read_bytes() == OLD + NEW
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link to a FIFO", "link to a device"])
+def test_what_is_no_regular_file_is_never_replaced(kind: str, tmp_path: Path) -> None:
+    path, other = tmp_path / "x.lock", tmp_path / "other"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "link to a FIFO":
+        os.mkfifo(other)
+        path.symlink_to(other)
+    else:
+        path.symlink_to("/dev/null")
+    before = path.lstat()
+    with pytest.raises(OSError, match=r"it is a (folder|FIFO|device)"):
+        write_atomically(path, NEW)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    with pytest.raises(UsageError, match=r"cannot be written: it is a (folder|FIFO|device)"):
+        write_named(path, NEW)
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(OLD)
+    for name, target in (("link", "other"), ("to nothing", "nowhere")):
+        (tmp_path / name).symlink_to(target)
+        write_atomically(tmp_path / name, NEW)
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_bytes() == NEW
+    assert (tmp_path / "other").read_bytes() == OLD
+
+
+def test_a_device_that_the_user_names_is_written_to(capfd: pytest.CaptureFixture[str]) -> None:
+    write_named(Path("/dev/stdout"), b"words")
+    assert capfd.readouterr().out == "words"
+    write_named(Path("/dev/null"), b"words")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(UsageError, match="No space left on device"):
+        write_named(Path("/dev/full"), b"words")
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize("name", ["nowhere/x", "x" * 300, "a\0b", ""])
+def test_a_name_that_cannot_be_written_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_named(Path(f"{tmp_path}/{name}"), NEW)
+    assert list(tmp_path.iterdir()) == []
