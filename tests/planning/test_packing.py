@@ -5,6 +5,7 @@ Against brute force over all homes, with ties, whole classes, pins and `forbid`.
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,27 @@ def test_a_config_is_refused_if_and_only_if_brute_force_finds_no_placement(
     assert isinstance(found, Overflow) is not some_placement_fits(problem)
     if not isinstance(found, Overflow):
         assert list(faults_of(resolve(asked, inventory), inventory, asked)) == []
+
+
+def dealt(chance: random.Random) -> tuple[Inventory, dict[int, int]]:
+    """Blocks in an order of their own, and budgets that some deal of them fills to the byte or nearly so."""
+    hands = [
+        [chance.randint(1, 12) for _ in range(chance.randint(1, 3))] for _ in range(chance.randint(2, 3))
+    ]
+    sizes = [size for hand in hands for size in hand]
+    chance.shuffle(sizes)
+    return chain(*sizes), {at: sum(hand) + chance.randint(0, 1) for at, hand in enumerate(hands)}
+
+
+def test_blocks_that_were_dealt_out_of_order_find_a_place_and_most_of_them_by_packing() -> None:
+    chance, packed, cases = random.Random(7), 0, 300
+    for _ in range(cases):
+        inventory, memory = dealt(chance)
+        asked = config(max_memory=memory)
+        plan = resolve(asked, inventory)
+        assert list(faults_of(plan, inventory, asked)) == []
+        packed += any("packed out of order" in reason for reason in plan.reasons)
+    assert packed > cases // 2  # the others fit in the model's order
 
 
 @pytest.mark.parametrize("strategy", ["auto", "balanced", "balanced_low_0", "sequential"])
