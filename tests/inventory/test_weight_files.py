@@ -415,3 +415,22 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(type(tmp_path), "iterdir", refused)
     with pytest.raises(CheckpointError, match=r"cannot be listed: Permission denied"):
         read_headers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("model.safetensors.index (1).json", "holds no"),
+        ("model.safetensors.indexes.json", "holds no"),
+        ("model.fp16.safetensors.index.json", "damaged"),
+        ("model.safetensors.index.fp16.json", "damaged"),
+        ("consolidated.safetensors.index.json", "damaged"),
+    ],
+)
+@pytest.mark.parametrize("beside", [[], ["adapter_model.safetensors"]])
+def test_an_index_without_its_files_is_an_error_of_ours(
+    index: str, message: str, beside: list[str], tmp_path: Path
+) -> None:
+    write(tmp_path, {index: index_of(SHARDS), **dict.fromkeys(beside, A)})
+    with pytest.raises(CheckpointError, match="PEFT" if beside and message == "holds no" else message):
+        read_headers(tmp_path)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["refuse_consolidated", "refuse_file", "refuse_folder"]
+__all__ = ["INDEX", "refuse_consolidated", "refuse_file", "refuse_folder"]
 
+INDEX = re.compile(r".*\.safetensors\.index(?:\.[\w-]+)?\.json\Z")
+"""Names of the files that say which tensor stands in which file."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _ADAPTER_CONFIG = "adapter_config.json"
 
@@ -48,7 +50,7 @@ def refuse_folder(folder: Path) -> None:
         raise _pipeline(folder)
     names = [path.name for path in folder.glob("*.safetensors")]
     if any(not name.startswith("adapter_model") for name in names) or any(
-        folder.glob("*.safetensors.index*.json")
+        INDEX.match(path.name) for path in folder.glob("*.json")
     ):
         return
     if names or is_file(folder / _ADAPTER_CONFIG):

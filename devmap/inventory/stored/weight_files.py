@@ -23,7 +23,7 @@ from devmap.config.regular_files import is_folder
 from devmap.config.values.words import shown
 from devmap.errors import CheckpointError
 from devmap.inventory.stored.json_files import read_index
-from devmap.inventory.stored.refusals import refuse_file, refuse_folder
+from devmap.inventory.stored.refusals import INDEX, refuse_file, refuse_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,7 +48,6 @@ _VARIANT_INDEX = re.compile(
     rf"{_STEM}(?:\.(?P<before>[\w-]+))?\.safetensors\.index(?:\.(?P<after>[\w-]+))?\.json\Z"
 )
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<total>\d+)(?P<end>(?:\.[\w-]+)?\.safetensors)\Z")
-_INDEX = re.compile(r".*\.safetensors\.index(?:\.[\w-]+)?\.json\Z")
 
 
 def choose_files(path: Path, damage: list[str], *, variant: str | None = None) -> WeightFiles:
@@ -71,7 +70,7 @@ def choose_files(path: Path, damage: list[str], *, variant: str | None = None) -
             f"'{path}' is a file, and model.variant names files of a folder",
             help="name the folder as model.checkpoint, or leave model.variant out",
         )
-    if _INDEX.match(path.name):
+    if INDEX.match(path.name):
         return _by_index(path, damage)
     refuse_file(path)
     return WeightFiles((path,))
@@ -85,7 +84,7 @@ def _by_index(path: Path, damage: list[str]) -> WeightFiles:
 def _in_folder(folder: Path, damage: list[str], variant: str | None) -> WeightFiles:
     refuse_folder(folder)
     files = sorted(folder.glob("*.safetensors"))
-    indexes = [path for path in sorted(folder.glob("*.json")) if _INDEX.match(path.name)]
+    indexes = [path for path in sorted(folder.glob("*.json")) if INDEX.match(path.name)]
     if variant is not None:
         return _variant(folder, files, indexes, damage, variant)
     plain = [file for file in files if _is_plain(file)]
@@ -122,7 +121,9 @@ def _last_resort(folder: Path, files: list[Path], indexes: list[Path], damage: l
     consolidated = [file for file in files if _is_consolidated(file)]
     if consolidated:
         return tuple(consolidated)
-    variants = _variants(files)
+    variants = _variants((*files, *indexes))
+    if not variants:  # adapters beside an index of consolidated files that are not there, or that alone
+        return _by_index(indexes[0], damage).files
     if len(variants) != 1:
         raise CheckpointError(
             f"'{folder}' holds only the variants {', '.join(variants)} of the weights",
