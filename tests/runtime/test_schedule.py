@@ -3,7 +3,7 @@
 How close a pass comes to its bound, and that no poisoned byte reaches a kernel.
 
 The lane, its order, its slots and the ring are the real ones. Around them everything that takes time is a
-queue of the virtual clock: the disk, the copy stream, the kernels. The feeder's work runs in line; what it
+queue of the virtual clock: the disk, the copy stream, the kernels. The uploader's work runs in line; what it
 would wait for becomes a wait of the copy stream, and the host waits, as it really does, where a block's bytes
 are not there when it is called. So the figures are exact, and the same in each run.
 """
@@ -35,7 +35,7 @@ from devmap.runtime.streaming.lanes import Lane
 from devmap.runtime.streaming.ring import Ring, Staged
 from devmap.runtime.streaming.slot import Slot, new_slot
 from devmap.runtime.streaming.streamed_block import StreamedBlock
-from devmap.runtime.streaming.transfers import Feeder
+from devmap.runtime.streaming.transfers import Uploader
 from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
@@ -52,17 +52,17 @@ _COPY_RATE = 1.0
 
 
 class _Event:
-    """An event that the feeder does not block on: what follows is gated by marks instead."""
+    """An event that the uploader does not block on: what follows is gated by marks instead."""
 
     def __init__(self, inner: Event) -> None:
         self.inner = inner
 
     def synchronize(self) -> None:
-        """Not by the feeder; the host waits in `_InLine`."""
+        """Not by the uploader; the host waits in `_InLine`."""
 
 
 class _Backend(SimulatedBackend):
-    """A simulated device, for a feeder that runs in line."""
+    """A simulated device, for a uploader that runs in line."""
 
     def __init__(self, index: int, world: _World) -> None:
         super().__init__(require_machine().device(index))
@@ -160,18 +160,18 @@ class _Reading:
 
 
 class _InLine(Executor):
-    """Runs a feeder's work when it is submitted.
+    """Runs a uploader's work when it is submitted.
 
     A transfer's future is done when the copy stream has got so far.
     """
 
     def __init__(self, world: _World) -> None:
         self._world = world
-        self.feeder: Feeder | None = None
+        self.uploader: Uploader | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        assert self.feeder is not None
-        self._world.feeding = _queue(self.feeder.stream)
+        assert self.uploader is not None
+        self._world.feeding = _queue(self.uploader.stream)
         future = _Queued()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -282,8 +282,10 @@ class _Run:
         largest = max((block.layout.nbytes for block in blocks), default=1)
         slots = [new_slot(backend, largest) for _ in range(min(self.slots, len(blocks)))]
         thread, counters = _InLine(world), Counters()
-        thread.feeder = Feeder(backend, ring, counters, thread, in_flight=min(2, (self.host_slots - 1) // 2))
-        return Lane(backend, blocks, slots, counters, feeder=thread.feeder)
+        thread.uploader = Uploader(
+            backend, ring, counters, thread, in_flight=min(2, (self.host_slots - 1) // 2)
+        )
+        return Lane(backend, blocks, slots, counters, uploader=thread.uploader)
 
 
 def _unit(index: int, number: int, block: _Block, world: _World) -> StreamedBlock:

@@ -140,8 +140,8 @@ def test_closing_waits_for_copies_on_the_device(streamed: Any) -> None:
             synchronized.append(bool(lane.slots))
             self._real.synchronize()
 
-    feeder = lane._feeder
-    feeder.stream = Watched(feeder.stream)
+    uploader = lane._uploader
+    uploader.stream = Watched(uploader.stream)
     streamed.devmap.remove()
     assert synchronized == [True]
 

@@ -11,9 +11,9 @@ from devmap.config.values.device import CPU
 from devmap.planning.fastest.bound import classes_of, kinds_of, relaxation
 from devmap.planning.fastest.rounding import (
     IN_PLACE,
+    MODES,
     RESIDENT,
     STREAM,
-    WORDS,
     Candidate,
     DealOrder,
     Reserve,
@@ -254,7 +254,7 @@ def _moves(counts: Counts, *, streams: bool) -> Iterator[Counts]:
 
     A stride or one atom of a kind served otherwise, then a resident exchanged for another kind's atom.
     """
-    words = [word for word in WORDS if streams or "stream" not in word]
+    words = [word for word in MODES if streams or "stream" not in word]
     largest = sorted(counts, key=lambda kind: -sum(counts[kind].values()))[:_MOST_KINDS]
     for divisor in (8, 1 << 30):
         for kind in largest:

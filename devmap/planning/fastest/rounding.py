@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IN_PLACE",
+    "MODES",
     "RESIDENT",
     "STREAM",
-    "WORDS",
     "Candidate",
     "Counts",
     "DealOrder",
@@ -52,7 +52,7 @@ RESIDENT, STREAM, IN_PLACE, DISK_STREAM, DISK_IN_PLACE = (
     "disk stream",
     "disk in place",
 )
-WORDS = (RESIDENT, IN_PLACE, STREAM, DISK_IN_PLACE, DISK_STREAM)
+MODES = (RESIDENT, IN_PLACE, STREAM, DISK_IN_PLACE, DISK_STREAM)
 """The ways in which an atom is served."""
 
 _LARGE = 5_000
@@ -177,7 +177,7 @@ def counts_of(problem: PlacementProblem, relaxation: Relaxation) -> Counts:
         if not shares:
             counts[kind] = {RESIDENT: many}
             continue
-        whole = {word: int(many * shares[word] + 1e-6) for word in WORDS if word in shares}
+        whole = {word: int(many * shares[word] + 1e-6) for word in MODES if word in shares}
         remainder = {word: whole[word] - many * share for word, share in shares.items() if word != RESIDENT}
         for word in (sorted(remainder, key=remainder.__getitem__) or [RESIDENT]) * many:
             if sum(whole.values()) >= many:
@@ -267,7 +267,7 @@ def _line(modes: tuple[tuple[str, int], ...], *, evenly: bool) -> tuple[str, ...
     """Return the modes of one kind's atoms in order."""
     if len(modes) == 1 or not evenly:
         return tuple(
-            word for word, many in sorted(modes, key=lambda pair: WORDS.index(pair[0])) for _ in range(many)
+            word for word, many in sorted(modes, key=lambda pair: MODES.index(pair[0])) for _ in range(many)
         )
     total = sum(many for _, many in modes)
     used = [0] * len(modes)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devmap.devices.backend import Backend
     from devmap.runtime.streaming.counters import Counters
     from devmap.runtime.streaming.streamed_block import StreamedBlock
-    from devmap.runtime.streaming.transfers import Feeder
+    from devmap.runtime.streaming.transfers import Uploader
 
 __all__ = ["Lane", "wait_for", "written_to"]
 
@@ -50,9 +50,9 @@ class Lane:
         slots: list[Slot],
         counters: Counters,
         *,
-        feeder: Feeder | None,
+        uploader: Uploader | None,
     ) -> None:
-        """`feeder` brings blocks in from host memory.
+        """`uploader` brings blocks in from host memory.
 
         None on the CPU, where they are read straight into slots.
         """
@@ -61,7 +61,7 @@ class Lane:
         self.slots = slots
         self._counters = counters
         self._order = Order(len(blocks))
-        self._feeder = feeder
+        self._uploader = uploader
         self._given_away: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def bring(self, block: StreamedBlock) -> None:
@@ -96,8 +96,8 @@ class Lane:
         block.bind(slot)
         if not self._order.record(block.index):
             self._counters.order_misses += 1
-        if self._feeder is not None:
-            self._feeder.record(block)
+        if self._uploader is not None:
+            self._uploader.record(block)
         self.read_ahead()
 
     def free(self, block: StreamedBlock, *, failed: bool) -> None:
@@ -131,11 +131,11 @@ class Lane:
             if self._slot_of(block) is not None:
                 continue
             slot = next((slot for slot in self.slots if _is_free(slot) and slot.block not in wanted), None)
-            if slot is None or not (self._feeder is None or self._feeder.is_near(block)):
+            if slot is None or not (self._uploader is None or self._uploader.is_near(block)):
                 break
             self._fill(block, slot)
-        if self._feeder is not None:
-            self._feeder.read_ahead()
+        if self._uploader is not None:
+            self._uploader.read_ahead()
 
     is_mapped = False
     """Whether its blocks run from the pages of their files; here they are copied."""
@@ -150,8 +150,8 @@ class Lane:
 
     def quiesce(self) -> None:
         """Wait until nothing is under way into a slot, whether this lane knows of it or not."""
-        if self._feeder is not None:
-            self._feeder.quiesce()
+        if self._uploader is not None:
+            self._uploader.quiesce()
 
     def reset(self) -> None:
         """Take every block out and empty every slot. Nothing may be under way, and no block in."""
@@ -171,8 +171,8 @@ class Lane:
         for slot in self.slots:
             if slot.filling is not None:
                 slot.filling.settle()
-        if self._feeder is not None:
-            self._feeder.close()
+        if self._uploader is not None:
+            self._uploader.close()
         for block in self.blocks:
             block.forget_all()
         self.slots.clear()
@@ -203,17 +203,17 @@ class Lane:
         slot.block = block
         self.backend.discard(slot.slab)
         self._counters.add(streamed=block.layout.nbytes)
-        slot.filling = block.start(slot.slab) if self._feeder is None else self._feeder.start(block, slot)
+        slot.filling = block.start(slot.slab) if self._uploader is None else self._uploader.start(block, slot)
 
     def _empty(self, slot: Slot) -> None:
-        if slot.block is not None and self._feeder is not None:
-            self._feeder.leave(slot.block)
+        if slot.block is not None and self._uploader is not None:
+            self._uploader.leave(slot.block)
         slot.block = slot.filling = None
 
     def _wait(self, slot: Slot) -> None:
         assert slot.filling is not None
         try:
-            wait_for(slot.filling, self._counters, None if self._feeder is None else self._feeder.causes)
+            wait_for(slot.filling, self._counters, None if self._uploader is None else self._uploader.causes)
         except BaseException:
             slot.filling.settle()
             self._empty(slot)

@@ -40,7 +40,7 @@ _REQUEST_BYTES = 32 << 20
 
 
 @dataclass(eq=False)
-class _Window:
+class _MappedRange:
     """The mapped bytes of one block."""
 
     recipe: Recipe
@@ -85,7 +85,7 @@ class MappedLane:
         self._counters = counters
         self._most = most
         self._order = Order(len(blocks))
-        self._windows: dict[StreamedBlock, _Window] = {}
+        self._windows: dict[StreamedBlock, _MappedRange] = {}
 
     is_mapped = True
     """Whether its blocks run from the pages of their files."""
@@ -201,7 +201,7 @@ class MappedLane:
         turns = {index: turn for turn, index in enumerate(self._order.upcoming(len(self._units)))}
         return lambda block: turns.get(block.index, len(turns))
 
-    def _open(self, block: StreamedBlock, *, after: PendingRead | None = None) -> _Window:
+    def _open(self, block: StreamedBlock, *, after: PendingRead | None = None) -> _MappedRange:
         window = self._windows.get(block)
         if window is None:
             window = self._windows[block] = self._window_of(block)
@@ -217,7 +217,7 @@ class MappedLane:
         self._counters.add(streamed=block.layout.nbytes)
         return window
 
-    def _window_of(self, block: StreamedBlock) -> _Window:
+    def _window_of(self, block: StreamedBlock) -> _MappedRange:
         recipe = recipe_of(block.layout, request_bytes=_REQUEST_BYTES)
         pages = {each.path: self._readers.files.pages(each.path, streamed=True) for each in recipe.requests}
         for each in recipe.requests:
@@ -232,15 +232,15 @@ class MappedLane:
             flat = pages[stored.file].memory[stored.offset : stored.offset + weight.nbytes]
             tensors[weight.name] = flat.view(weight.dtype).view(weight.shape)
         assert isinstance(block.home, DiskHome)
-        return _Window(recipe, pages, tensors, forgets=block.home.forgets)
+        return _MappedRange(recipe, pages, tensors, forgets=block.home.forgets)
 
-    def _release(self, window: _Window) -> PendingRead:
+    def _release(self, window: _MappedRange) -> PendingRead:
         if window.filling is not None:
             window.filling.settle()
         window.is_held, window.filling = False, None
         return self._readers.release(window.recipe, window.pages, forget=window.forgets)
 
-    def _wait(self, block: StreamedBlock, window: _Window) -> None:
+    def _wait(self, block: StreamedBlock, window: _MappedRange) -> None:
         assert window.filling is not None
         try:
             wait_for(window.filling, self._counters)

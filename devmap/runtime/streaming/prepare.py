@@ -28,7 +28,7 @@ from devmap.runtime.streaming.ring import make_ring
 from devmap.runtime.streaming.slot import Slot, new_slot
 from devmap.runtime.streaming.streamed_block import StreamedBlock, TensorBinding
 from devmap.runtime.streaming.streamed_weight import StreamedWeight
-from devmap.runtime.streaming.transfers import Feeder
+from devmap.runtime.streaming.transfers import Uploader
 from devmap.runtime.streaming.unblocked_weights import DirectWeights
 
 if TYPE_CHECKING:
@@ -283,13 +283,15 @@ def _lane(
         slots = _slots(device, blocks, engine, plan)  # first: a thread would outlive a refusal of memory
         thread = started_pool(1, f"devmap-{device}")
         slabs = len(engine.ring.slabs) if engine.ring is not None else 1
-        feeder = Feeder(backend, engine.ring, engine.counters, thread, in_flight=min(2, (slabs - 1) // lanes))
-        return Lane(backend, blocks, slots, engine.counters, feeder=feeder)
+        uploader = Uploader(
+            backend, engine.ring, engine.counters, thread, in_flight=min(2, (slabs - 1) // lanes)
+        )
+        return Lane(backend, blocks, slots, engine.counters, uploader=uploader)
     fields = [field for block in blocks for field in block.layout.fields]
     if can_populate() and all(is_mappable(field.weight) for field in fields):
         return MappedLane(blocks, engine.readers, engine.counters, most=min(len(blocks), most))
     slots = _as_many(device, largest, min(RING, most, len(blocks)), at_least=1)
-    return Lane(backend, blocks, slots, engine.counters, feeder=None)
+    return Lane(backend, blocks, slots, engine.counters, uploader=None)
 
 
 def _slots(device: Device, blocks: Sequence[StreamedBlock], engine: Engine, plan: Plan) -> list[Slot]:

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from devmap.runtime.streaming.slot import Slot
     from devmap.runtime.streaming.streamed_block import StreamedBlock
 
-__all__ = ["Feeder", "Transfer"]
+__all__ = ["Transfer", "Uploader"]
 
 _REMEMBERED = 256
-"""What the feeder has done lately, to say what a forward waited for."""
+"""What the uploader has done lately, to say what a forward waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Transfer:
         self.future.result()
 
 
-class Feeder:
+class Uploader:
     """Fills the slots of one device, one after another in the order asked for."""
 
     def __init__(
