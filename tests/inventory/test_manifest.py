@@ -53,7 +53,7 @@ def test_what_is_alike_is_folded_and_what_is_not_stands_alone() -> None:
     tensors = {f"h.{number}.w": Tensor(f"h.{number}.w", shape, "int8") for number, shape in shapes.items()}
     text = render_manifest(Inventory(modules, tensors))
     assert [line.strip() for line in text.splitlines() if "h." in line or "h[" in line] == [
-        "h.0: B", "h[1-3]: B", "h.5: B", "h.0.w: int8[1]", "h[1-3].w: int8[2]", "h.5.w: int8[2]",
+        "h.0: B", '"h[1-3]": B', "h.5: B", 'h.0.w: "int8[1]"', '"h[1-3].w": "int8[2]"', 'h.5.w: "int8[2]"',
     ]  # fmt: skip
 
 

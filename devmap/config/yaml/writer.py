@@ -9,7 +9,6 @@ read as something else is quoted.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,9 @@ __all__ = ["render_yaml"]
 
 _PLAIN_TEXT = re.compile(r"[A-Za-z_./][A-Za-z0-9_./+-]*(?: [A-Za-z0-9_./+-]+)*(?::[A-Za-z0-9_./+-]+)*\Z")
 _WORDS_OF_YAML = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "inf", "nan"])
+
+
+_LONGEST_KEY = 1000
 
 
 def render_yaml(plain: object) -> str:
@@ -44,7 +46,9 @@ def render_yaml(plain: object) -> str:
 
 def _mapping_lines(mapping: Mapping[object, object], indent: str) -> Iterator[str]:
     for key, value in mapping.items():
-        head = f"{indent}{_key(key)}:"
+        text = _key(key)
+        # YAML allows 1,024 characters to a key; a longer one needs a question mark.
+        head = f"{indent}{text}:" if len(text) <= _LONGEST_KEY else f"{indent}? {text}\n{indent}:"
         if isinstance(value, Mapping) and value:
             yield head
             yield from _mapping_lines(value, f"{indent}  ")
@@ -130,4 +134,18 @@ def _text(value: str) -> str:
         and not value.startswith(".")
     ):
         return value
-    return json.dumps(value)
+    return f'"{_ESCAPED.sub(_as_escape, value)}"'
+
+
+_ESCAPED = re.compile(r'[^ -~]|["\\]')
+
+
+def _as_escape(match: re.Match[str]) -> str:
+    """Return the escape of a character, which YAML has for all of Unicode; JSON would need two of them."""
+    code = ord(match[0])
+    if match[0] in '"\\':
+        return f"\\{match[0]}"
+    return _SHORT.get(match[0]) or (f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}")
+
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
