@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 _MORE_EXACT = (
     dm210_contradicted_constraint.RULE,

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from devmap.findings.context import Context
     from devmap.inventory.model import Inventory
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     config = context.document.config

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     for problem in context.inventory_error.problems if context.inventory_error is not None else ():

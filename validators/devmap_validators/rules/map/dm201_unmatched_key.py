@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 _MOST_SUGGESTIONS = 50
 """A map with one wrong prefix has the same fault in every key."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from devmap.findings.context import Context
     from devmap_validators.checks.assignment import SplitBlock
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     assignment = assignment_of(context)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from devmap.findings.context import Context
     from devmap_validators.checks.assignment import Assignment
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     told = set()

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     config, inventory = context.document.config, context.inventory

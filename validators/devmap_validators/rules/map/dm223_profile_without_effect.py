@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     if context.profile is not None:  # a config that a profile was merged into says what that profile says

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     for text, path in _paths(context):

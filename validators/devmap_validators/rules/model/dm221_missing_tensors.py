@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 _MOST_GROUPS = 8
 

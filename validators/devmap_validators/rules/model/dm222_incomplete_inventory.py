@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 def _check(context: Context) -> Iterator[Report]:
     if context.inventory is None or context.document.config is None:

@@ -10,8 +10,6 @@ from devmap_validators.checks.policies import part_of_policy, policies_of
 if TYPE_CHECKING:
     from devmap.findings.context import Context
 
-__all__ = ["RULE"]
-
 
 def _parts(context: Context) -> tuple[Rule, ...]:
     return tuple(
