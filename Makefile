@@ -29,7 +29,8 @@ sweep: $(VENV)/.ready  ## Every class of Transformers at tiny size: headers, loa
 MINUTES ?= 5
 fuzz: $(VENV)/.ready  ## Coverage-guided fuzzing of every reader, MINUTES of each (atheris: Linux, CPython up to 3.13)
 	@$(BIN)/python -m pip install --quiet atheris
-	@for target in config manifest lock policy machine settings header index pipeline file_names model_config pattern; do \
+	@for target in config manifest lock policy machine settings header index pipeline file_names model_config \
+		fixes plan_json override pattern; do \
 		$(RUN)python scripts/fuzz.py $$target $(MINUTES) || exit 1; done
 
 soak: $(VENV)/.ready  ## 20,000 passes and 300 loads of a small streamed model; memory, descriptors and threads stay flat

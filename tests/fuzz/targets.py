@@ -17,14 +17,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devmap.api.checks.fixing import fix
 from devmap.api.checks.validation import validate_text
+from devmap.api.comparison import compare
 from devmap.checking.settings import Settings, find_settings
 from devmap.config.model.machine_file import parse_machine
+from devmap.config.overrides import apply_override
 from devmap.errors import DevmapError
 from devmap.inventory.manifests.manifest import parse_manifest
 from devmap.inventory.stored.checkpoint import read_headers
 from devmap.plan.lock import parse_lock
 from devmap.report.formats.findings import FORMATS, render
+from devmap.report.markdown import render_diff_markdown
+from devmap.report.plan_diff import render_diff, render_diff_json
 from devmap_validators.checks.linear_patterns import PatternError, Steps, TooCostlyError, compile_pattern
 from devmap_validators.checks.policies import parse_policy
 from devmap_validators.checks.policy_schemas import MOST_STEPS, CostlySchemaError, violations
@@ -152,6 +157,32 @@ def _model_config(content: bytes) -> None:
     read_checkpoint(folder)
 
 
+def _fixes(content: bytes) -> None:
+    folder = _folder() / "fixed"
+    folder.mkdir(exist_ok=True)
+    path = folder / "x.devmap.yaml"
+    path.write_bytes(content)
+    settings = Settings(strict=True)
+    for change in fix(path, settings=settings).changes:
+        assert path.read_bytes() == change.after
+    assert not fix(path, settings=settings, write=False).changes
+
+
+def _plan_json(content: bytes) -> None:
+    path = _folder() / "p.json"
+    path.write_bytes(content)
+    found = compare(str(path), str(path))
+    assert found.is_empty
+    for show in (render_diff, render_diff_markdown, render_diff_json):
+        assert show(found)
+
+
+def _override(content: bytes) -> None:
+    for text in content.decode("utf-8", "replace").split("\n"):
+        found, _ = apply_override({"max_memory": {"0": 10}, "device_map": "auto"}, {}, text)
+        assert found
+
+
 def _pattern(content: bytes) -> None:
     pattern, _, text = content.decode("utf-8", "replace").partition("\n")
     with contextlib.suppress(PatternError, TooCostlyError):
@@ -180,6 +211,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         "pipeline": _pipeline,
         "file_names": _file_names,
         "model_config": _model_config,
+        "fixes": _fixes,
+        "plan_json": _plan_json,
+        "override": _override,
         "pattern": _pattern,
     }.items()
 }
@@ -188,7 +222,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 def seeds_of(target: str) -> list[bytes]:
     """The corpus of a target: what is kept in `seeds`, and the examples and faults of its kind."""
     files = sorted((SEEDS / target).glob("*"))
-    if target == "config":
+    if target in {"config", "fixes"}:
         files += sorted(_FAULTS.glob("*.devmap.yaml")) + sorted(_EXAMPLES.glob("*.devmap.yaml"))
     elif target == "manifest":
         files += [path for path in sorted(_EXAMPLES.glob("*.manifest.yaml")) if path.stat().st_size < 20_000]
