@@ -85,10 +85,14 @@ def fixable(findings: Iterable[Finding], file: Path) -> tuple[Finding, ...]:
 def apply_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
     """Return a file's bytes with edits applied that do not overlap.
 
-    Every other byte, a byte order mark too, stays as it is.
+    Every other byte, a byte order mark too, stays as it is. A file that is not UTF-8 stays as it is whole:
+    places in it are those of its text with other characters for what has none.
     """
     body = content.removeprefix(_BOM)
-    text = body.decode()
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return content
     starts = _line_starts(text)
     for edit in sorted(edits, key=lambda edit: edit.position.start, reverse=True):
         first, last = (

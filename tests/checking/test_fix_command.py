@@ -62,3 +62,13 @@ def test_standard_input_has_no_file_to_mend() -> None:
     status, _, error = run("--fix", "-")
     assert status == 2
     assert "cannot be fixed in place" in error
+
+
+@pytest.mark.parametrize("option", [("--fix",), ("--diff",), ("--add-ignores", "older than the gate")])
+def test_a_file_that_is_not_utf_8_stays_as_it_is(option: tuple[str, ...]) -> None:
+    wrong = b"max_memory: \xff\xff{0: 4GB}  # devmap: ignore[unmatched-kye]\n" + WRONG.encode()
+    Path("a.devmap.yaml").write_bytes(wrong)
+    status, _, error = run(*option, ".")
+    assert status == 1
+    assert "bug" not in error
+    assert Path("a.devmap.yaml").read_bytes() == wrong

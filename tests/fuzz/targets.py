@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.api.checks.fixing import fix
+from devmap.api.checks.ignoring import add_ignores
 from devmap.api.checks.validation import validate_text
 from devmap.api.comparison import compare
 from devmap.checking.settings import Settings, find_settings
@@ -166,6 +167,7 @@ def _fixes(content: bytes) -> None:
     for change in fix(path, settings=settings).changes:
         assert path.read_bytes() == change.after
     assert not fix(path, settings=settings, write=False).changes
+    add_ignores(path, "older", settings=settings)
 
 
 def _plan_json(content: bytes) -> None:
