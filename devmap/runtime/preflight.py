@@ -57,6 +57,7 @@ def disagreements(
     absent = [part for owner in found.on_meta for part in weights[owner].plain]
     return [
         *_of_placements(found, covering, plan),
+        *_of_classes(found, weights),
         *_of_weights(found, absent, inventory),
         *_of_files(weight.stored for weight in absent),
     ]
@@ -88,6 +89,20 @@ def _of_placements(
             backend_for(device)
         except DeviceError as error:
             yield LoadProblem("device", error.message)
+
+
+def _of_classes(found: ModuleScan, weights: Mapping[str, Weight]) -> Iterator[LoadProblem]:
+    """Yield live tensors of other libraries' classes, which keep more than their bytes."""
+    for name in found.owners:
+        kind = type(found.tensor(name))
+        if kind.__module__.partition(".")[0] in {"torch", "devmap"} or weights[name].packing is not None:
+            continue
+        yield LoadProblem(
+            "class",
+            f"'{name}' is a {kind.__name__} of {kind.__module__.partition('.')[0]}, which cannot be moved or "
+            f"streamed as a plain tensor: save the model with save_pretrained(), and name its folder as "
+            f"model.checkpoint",
+        )
 
 
 def _of_weights(

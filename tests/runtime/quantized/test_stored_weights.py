@@ -158,3 +158,15 @@ def test_a_gradient_flows_through_streamed_blocks(quantised: dict[str, Path], tm
 
     with devmap.testing.simulated_devices({0: "10MB"}, activations=False):
         assert torch.equal(gradient("{0: 75KB, disk: 10MB}"), gradient("{0: 10MB}"))
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8", "torchao int8"])
+def test_a_live_quantised_model_is_refused_by_name(kind: str, whole: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(whole, quantization_config=KINDS[kind]).eval()
+    config = devmap.PlacementConfig.model_validate({"version": 1, "model": {}, "max_memory": {"cpu": "10MB"}})
+    plan = devmap.resolve(config, devmap.Inventory.from_module(model))
+    before = [id(parameter) for parameter in model.parameters()]
+    with pytest.raises(devmap.LoadError) as caught:
+        devmap.dispatch(model, plan)
+    assert "save_pretrained()" in caught.value.problems[0].message
+    assert [id(parameter) for parameter in model.parameters()] == before
