@@ -68,6 +68,13 @@ def model_types() -> tuple[str, ...]:
     return tuple(sorted(CONFIG_MAPPING.keys()))
 
 
+_IN_NO_MAPPING = {
+    "clip_text_model": ("CLIPTextModelWithProjection",),
+    "clip_vision_model": ("CLIPVisionModelWithProjection",),
+}
+"""Classes that pipelines of diffusers are made of, and that none of Transformers' mappings names."""
+
+
 @cache
 def _by_type() -> dict[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = {}
@@ -81,6 +88,8 @@ def _by_type() -> dict[str, tuple[str, ...]]:
         for model_type, names in getattr(modeling_auto, table).items():
             for name in (names,) if isinstance(names, str) else names:
                 found.setdefault(model_type, {}).setdefault(name)
+    for model_type, others in _IN_NO_MAPPING.items():
+        found.setdefault(model_type, {}).update(dict.fromkeys(others))
     return {model_type: tuple(names) for model_type, names in found.items()}
 
 

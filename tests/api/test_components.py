@@ -15,6 +15,7 @@ import devmap
 from devmap.cli.main import cli
 from devmap.config.document import parse_document
 from devmap.errors import CheckpointError, UsageError
+from devmap.inventory.reader import read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, np.ndarr
     pipeline.save_pretrained(folder)
     total = sum(tensor.nbytes for part in parts.values() for tensor in part.state_dict().values())
     return folder, total, image(pipeline)
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "text_encoder_3"])
+def test_headers_alone_describe_the_text_encoders(
+    name: str, saved: tuple[Path, int, np.ndarray[Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVMAP_CACHE", str(saved[0] / "cache"))
+    found = devmap.Inventory.from_checkpoint(saved[0] / name)
+    assert found.notes == ()
+    assert found == read_checkpoint(saved[0] / name, through_transformers=True)
 
 
 def write(folder: Path, memory: dict[int | str, int], **keys: object) -> Path:
