@@ -257,3 +257,15 @@ def test_a_library_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(devmap.InventoryError, match="diffusers, which is not installed") as caught:
         read_checkpoint(tmp_path, through_transformers=True)
     assert caught.value.help == "pip install diffusers"
+
+
+def test_what_diffusers_quantised_is_refused_by_name(tmp_path: Path) -> None:
+    flux().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "x.devmap.yaml"
+    path.write_text("version: 1\nmodel: {checkpoint: .}\nmax_memory: {cpu: 1GB}\n")
+    with pytest.raises(LoadError, match=r"quantised .* by diffusers") as caught:
+        devmap.load(path, progress=False)
+    assert "not quantised" in caught.value.help
