@@ -57,8 +57,9 @@ def build_on_meta(
             "devmap.dispatch",
         )
     transformers = import_module("transformers")
+    _require_text(content)
     names = content.get("architectures") or []
-    model_class = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
+    model_class = getattr(transformers, names[0], None) if names else None
     if model_class is None:
         raise LoadError(
             f"transformers has no class {shown(names[0] if names else '')} to build this model with",
@@ -155,6 +156,22 @@ def _config(transformers: Any, model_class: Any, content: Mapping[str, Any], fol
     if "model_type" in known:
         return transformers.AutoConfig.for_model(**known)
     return config_class(**known)
+
+
+def _require_text(content: Mapping[str, Any]) -> None:
+    """Refuse names of classes that are no text, which Transformers would only meet much later.
+
+    Raises:
+        LoadError: naming the key.
+    """
+    names, kind = content.get("architectures"), content.get("model_type")
+    wrong = ""
+    if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        wrong = f"'architectures' is {shown(names)}, expected a list of class names"
+    elif kind is not None and not isinstance(kind, str):
+        wrong = f"'model_type' is {shown(kind)}, expected a name such as llama"
+    if wrong:
+        raise LoadError(f"in config.json {wrong}", help="fetch the file again, or correct it")
 
 
 def _generation_config(transformers: Any, folder: Path) -> Any:

@@ -98,3 +98,11 @@ def test_settings_that_are_nested_too_deep_are_refused() -> None:
     with pytest.raises(LoadError, match="torchao"):
         settings_in({"w": DEEP}, "w")
     assert settings_in({"w": json.dumps({"a": 1})}, "w") is None
+
+
+@pytest.mark.parametrize("key", ["architectures", "model_type"])
+@pytest.mark.parametrize("value", [1, True, 1.5, {"a": 1}, [None], [["x"]]])
+def test_names_of_classes_that_are_no_text_are_said(key: str, value: object) -> None:
+    content = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], key: value}
+    with pytest.raises(LoadError, match=f"in config.json '{key}' is "):
+        build_on_meta(content)
