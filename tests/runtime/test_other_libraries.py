@@ -1,4 +1,4 @@
-"""Folders of diffusers and timm: described, planned and loaded as the library itself loads them."""
+"""Components of diffusers: described, planned and loaded as the library itself loads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import diffusers
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -196,48 +195,11 @@ def test_a_dtype_is_that_of_weights_and_computed_buffers(tmp_path: Path) -> None
     assert {tensor.dtype for tensor in state.values()} == {torch.bfloat16}
 
 
-TIMM: dict[str, dict[str, object]] = {
-    "test_vit": {},
-    "test_resnet": {},
-    "swin_tiny_patch4_window7_224": {
-        "img_size": 64,
-        "window_size": 4,
-        "embed_dim": 16,
-        "depths": [2, 2],
-        "num_heads": [1, 2],
-    },
-}
-
-
-@pytest.mark.parametrize("name", TIMM)
-def test_a_folder_of_timm_runs_over_all_tiers_as_timm_loads_it(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    arguments = {**TIMM[name], "num_classes": 7}
-    made = timm.create_model(name, **arguments)
-    save_file(made.state_dict(), tmp_path / "model.safetensors")
-    size = made.pretrained_cfg["input_size"] if "img_size" not in arguments else (3, 64, 64)
-    config = {
-        "architecture": name,
-        "num_classes": 7,
-        "model_args": arguments,
-        "pretrained_cfg": made.pretrained_cfg,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    plain = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    inventory = read_checkpoint(tmp_path, through_transformers=True)
-    assert inventory.no_split_module_classes, "its blocks stay whole"
-    picture = torch.randn(1, *size)
-    with torch.no_grad():
-        want = plain(picture)
-    run_over_tiers(tmp_path, inventory.nbytes, lambda model: model(picture), want)
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"_class_name": "NoSuchModel", "_diffusers_version": "9.0"}, "diffusers has no model 'NoSuchModel'"),
         ({"_class_name": "DDPMScheduler"}, "diffusers has no model 'DDPMScheduler'"),
-        ({"architecture": "no_such_net", "num_classes": 2}, "timm has no model 'no_such_net'"),
         ({"_class_name": "FluxTransformer2DModel", "num_layers": "many"}, "diffusers cannot build Flux"),
     ],
 )
