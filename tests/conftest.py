@@ -10,6 +10,10 @@ from typing import Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Models in tests are small: to wake a second thread for each kernel takes longer than the kernel. torch reads
+# it when it is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run: a property that fails does so for whoever changed the code, not for the next
 # passer-by.
 settings.register_profile(

@@ -75,7 +75,7 @@ def _load(folder: Path, plan_of: PlanOf, home: str, device: int | str, **figures
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     limit=st.integers(128, 3 * _BLOCK_BYTES),
     home=st.sampled_from(["disk", "cpu"]),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 X = torch.arange(3.0 * WIDTH).reshape(3, WIDTH) / 10
 WANTED = plain_net()(X).detach()
-FIRST = 10
+FIRST = 8
 """Calls of each kind that fail in turn."""
 
 
