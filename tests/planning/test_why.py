@@ -40,7 +40,7 @@ def test_what_was_left_is_what_stood_before_it_and_what_is_kept_left() -> None:
     assert [(factor.kind, factor.device) for factor in part.factors] == [("budget", GPU)]
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(inventories(), st.data())
 def test_what_is_said_of_more_memory_is_what_a_plan_with_it_does(
     inventory: Inventory, data: st.DataObject
