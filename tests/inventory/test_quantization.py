@@ -450,5 +450,7 @@ def test_loading_is_refused_by_name_before_anything_is_read(plain: Path, tmp_pat
     quantised(plain, tmp_path / "m", "awq")
     config = tmp_path / "x.devmap.yaml"
     config.write_text("version: 1\nmodel: {checkpoint: ./m}\nmax_memory: {cpu: 2MB}\n", encoding="utf-8")
-    with pytest.raises(devmap.LoadError, match=r"quantised \(4-bit AWQ, groups of 32\).* requires gptqmodel"):
+    with pytest.raises(
+        devmap.LoadError, match=r"quantised \(4-bit AWQ, groups of 32\).* does not run packed"
+    ):
         devmap.load(config)

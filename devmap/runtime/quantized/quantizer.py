@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from devmap.errors import LoadError
+from devmap.inventory.quantization import LOADED_METHODS, WHOLE_METHODS
 from devmap.runtime.quantized.bitsandbytes import FourBit, Int8
 from devmap.runtime.quantized.torchao import Subclass, settings_in
 from devmap.runtime.storage.files import read_once
@@ -53,6 +54,12 @@ def prepare_quantised(
         LoadError: when the method is not known to Transformers, lacks a package or cannot run here, or stores
             a part that no module takes.
     """
+    if quantization.method not in LOADED_METHODS:
+        # Before Transformers is asked: what it says depends on the packages and devices that are here.
+        raise LoadError(
+            f"this checkpoint is quantised ({quantization.label}), which devmap.load does not run packed",
+            help=_WHOLE if quantization.method in WHOLE_METHODS else _DEFAULT_HELP,
+        )
     quantizer = quantizer_of(model, quantization)
     _refuse_other_ways(quantizer, quantization)
     try:

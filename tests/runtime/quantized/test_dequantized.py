@@ -194,6 +194,35 @@ def test_without_the_key_the_error_names_it(method: str, tmp_path: Path) -> None
     assert "model.dequantize: true" in caught.value.help
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "gptq",
+        "awq",
+        "eetq",
+        "hqq",
+        "aqlm",
+        "quanto",
+        "modelopt",
+        "auto-round",
+        "bitnet",
+        "fbgemm_fp8",
+        "sesame",
+    ],
+)
+def test_what_is_not_run_packed_is_refused_before_anything_is_read(method: str, tmp_path: Path) -> None:
+    folder = fp8(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method}
+    (folder / "config.json").write_text(json.dumps(config))
+    with (
+        devmap.testing.simulated_devices({0: "10MB"}),
+        pytest.raises(LoadError, match=r"devmap.load does not run packed") as caught,
+    ):
+        devmap.load(config_of(folder, tmp_path, "{0: 10MB}", ""), progress=False)
+    assert caught.value.help
+
+
 def test_a_method_that_transformers_does_not_dequantise_while_loading_is_refused_by_name(
     tmp_path: Path,
 ) -> None:
