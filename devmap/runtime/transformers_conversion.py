@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.inventory.stored.header import StoredTensor
 
-__all__ = ["convert_the_rest", "read_stored", "transforms_of"]
+__all__ = ["convert_the_rest", "read_stored", "targets_of", "transforms_of"]
 
 
 def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
@@ -49,7 +49,7 @@ def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
     made: dict[str, torch.Tensor] = {}
     used: set[str] = set()
     for first, (transform, sources) in transforms_of(model, checkpoint.tensors).items():
-        targets = _targets(first, transform)
+        targets = targets_of(first, transform)
         if wanted.isdisjoint(targets):
             continue
         for name, pattern in sources:
@@ -104,7 +104,8 @@ def transforms_of(
     return found
 
 
-def _targets(first: str, transform: Any) -> set[str]:
+def targets_of(first: str, transform: Any) -> set[str]:
+    """Return the names that a transform makes; `first` is the one that it is known by."""
     patterns = transform.target_patterns
     return {first, *(first.replace(patterns[0], pattern, 1) for pattern in patterns)}
 

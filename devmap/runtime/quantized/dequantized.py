@@ -15,7 +15,7 @@ import torch
 
 from devmap.errors import LoadError
 from devmap.runtime.quantized.quantizer import quantizer_of
-from devmap.runtime.transformers_conversion import read_stored, transforms_of
+from devmap.runtime.transformers_conversion import read_stored, targets_of, transforms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,20 +44,14 @@ def dequantized_weights(
             f"Transformers does not dequantise {quantization.label} while it loads a checkpoint",
             help="remove model.dequantize, or load a checkpoint of the model that is not quantised",
         )
+    names = model.state_dict().keys()
     makers: dict[str, Callable[[], torch.Tensor]] = {}
     for first, (transform, sources) in transforms_of(model, checkpoint.tensors, quantizer).items():
         if getattr(transform, "operations", None):
             stored = [(checkpoint.tensors[name], pattern) for name, pattern in sources]
-            for target in _targets(first, transform, model):
+            for target in targets_of(first, transform) & names:
                 makers[target] = _Maker(target, first, transform, stored, model, quantizer)
     return makers
-
-
-def _targets(first: str, transform: Any, model: nn.Module) -> set[str]:
-    patterns = transform.target_patterns
-    found = {first, *(first.replace(patterns[0], pattern, 1) for pattern in patterns)}
-    state = model.state_dict()
-    return {name for name in found if name in state}
 
 
 @dataclass(frozen=True)

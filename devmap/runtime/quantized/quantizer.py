@@ -55,13 +55,14 @@ def prepare_quantised(
             a part that no module takes.
     """
     if quantization.method not in LOADED_METHODS:
-        # Before Transformers is asked: what it says depends on the packages and devices that are here.
+        # Before Transformers is asked: what it says depends on the packages and devices that are here. It
+        # would make whole weights of FP8 and MXFP4 by itself, and compressed-tensors unpacks its own for
+        # good at the first forward: a plan for packed weights would be short.
         raise LoadError(
             f"this checkpoint is quantised ({quantization.label}), which devmap.load does not run packed",
             help=_WHOLE if quantization.method in WHOLE_METHODS else _DEFAULT_HELP,
         )
     quantizer = quantizer_of(model, quantization)
-    _refuse_other_ways(quantizer, quantization)
     try:
         with _quiet():
             quantizer.preprocess_model(
@@ -130,24 +131,6 @@ def _settings_of(model: nn.Module) -> Any:
     config: Any = model.config
     found = getattr(config, "quantization_config", None)
     return found or getattr(config.get_text_config(decoder=True), "quantization_config", None)
-
-
-def _refuse_other_ways(quantizer: Any, quantization: Quantization) -> None:
-    """Refuse what the quantizer would do in another way than by keeping the weights as they are stored."""
-    if getattr(quantizer.quantization_config, "dequantize", False):
-        raise LoadError(
-            f"this checkpoint is quantised ({quantization.label}), and no device here has kernels for it",
-            help=_WHOLE,
-        )
-    if quantization.method == "compressed-tensors":
-        # Its modules unpack themselves for good at the first forward: a plan for packed weights would be
-        # short.
-        raise LoadError(
-            f"this checkpoint is quantised ({quantization.label}), and its "
-            "library unpacks every weight when the "
-            f"model runs",
-            help=_WHOLE,
-        )
 
 
 _WHOLE = "set model.dequantize: true, which loads its weights whole and plans their size"
