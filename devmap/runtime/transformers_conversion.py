@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.inventory.stored.header import StoredTensor
 
-__all__ = ["convert_the_rest", "read_stored", "targets_of", "transforms_of"]
+__all__ = ["convert_the_rest", "run_transform", "targets_of", "transforms_of"]
 
 
 def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
@@ -52,19 +52,10 @@ def convert_the_rest(model: nn.Module, inventory: Inventory) -> Inventory:
         targets = targets_of(first, transform)
         if wanted.isdisjoint(targets):
             continue
-        for name, pattern in sources:
-            transform.add_tensor(first, name, pattern, read_stored(checkpoint.tensors[name]))
-        try:
-            found: Mapping[str, Any] = transform.convert(
-                first, model=model, config=getattr(model, "config", None)
-            )
-        except Exception as error:
-            # The code of transformers' operations runs; what it raises is the reason.
-            raise LoadError(
-                f"transformers' own conversion of '{first}' failed: {type(error).__name__}: {error}",
-                help="compare the version that saved the checkpoint with the one that is installed",
-            ) from error
-        made |= {name: value[0] if isinstance(value, list) else value for name, value in found.items()}
+        found = run_transform(
+            first, transform, [(checkpoint.tensors[name], pattern) for name, pattern in sources], model
+        )
+        made |= found
         used.update(name for name, _ in sources)
     _set(model, made)
     return _without(inventory, made, used)
@@ -104,13 +95,46 @@ def transforms_of(
     return found
 
 
+def run_transform(
+    first: str,
+    transform: Any,
+    stored: Iterable[tuple[StoredTensor, str]],
+    model: nn.Module,
+    quantizer: object = None,
+) -> dict[str, torch.Tensor]:
+    """Return what a transform makes of its stored tensors, by the names of the model, in host memory.
+
+    `first` is the name that the transform is known by; each stored tensor comes with the pattern that it
+    matches. The transform keeps what it is given: one that is run again is a copy.
+
+    Raises:
+        LoadError: when the code of Transformers, or of the quantised method's library, fails.
+        StreamError: when a stored tensor cannot be read.
+    """
+    for tensor, pattern in stored:
+        transform.add_tensor(first, tensor.name, pattern, _read_stored(tensor))
+    try:
+        with torch.no_grad():
+            made: Mapping[str, Any] = transform.convert(
+                first, model=model, config=getattr(model, "config", None), hf_quantizer=quantizer
+            )
+    except Exception as error:
+        # The code of transformers' operations runs; what it raises is the reason.
+        raise LoadError(
+            f"transformers' own conversion of '{first}' failed: {type(error).__name__}: {error}",
+            help="compare the versions of transformers and of a quantised method's package with those "
+            "that saved the checkpoint",
+        ) from error
+    return {name: value[0] if isinstance(value, list) else value for name, value in made.items()}
+
+
 def targets_of(first: str, transform: Any) -> set[str]:
     """Return the names that a transform makes; `first` is the one that it is known by."""
     patterns = transform.target_patterns
     return {first, *(first.replace(patterns[0], pattern, 1) for pattern in patterns)}
 
 
-def read_stored(stored: StoredTensor) -> torch.Tensor:
+def _read_stored(stored: StoredTensor) -> torch.Tensor:
     """Return a stored tensor in fresh host memory.
 
     Raises:

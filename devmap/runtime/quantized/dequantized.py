@@ -11,15 +11,14 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from devmap.errors import LoadError
 from devmap.runtime.quantized.quantizer import quantizer_of
-from devmap.runtime.transformers_conversion import read_stored, targets_of, transforms_of
+from devmap.runtime.transformers_conversion import run_transform, targets_of, transforms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import torch
     from torch import nn
 
     from devmap.inventory.quantization import Quantization
@@ -66,25 +65,8 @@ class _Maker:
     quantizer: Any
 
     def __call__(self) -> torch.Tensor:
-        transform = copy.deepcopy(self.transform)  # it collects what it is given
-        for tensor, pattern in self.stored:
-            transform.add_tensor(self.first, tensor.name, pattern, read_stored(tensor))
-        try:
-            with torch.no_grad():
-                made: Mapping[str, Any] = transform.convert(
-                    self.first,
-                    model=self.model,
-                    config=getattr(self.model, "config", None),
-                    hf_quantizer=self.quantizer,
-                )
-        except Exception as error:
-            # The code of Transformers' operations and of the method's library runs; what it raises is the
-            # reason.
-            raise LoadError(
-                f"'{self.target}' could not be dequantised by Transformers: {type(error).__name__}: {error}",
-                help="compare the versions of transformers and of the method's "
-                "package with those that saved it",
-            ) from error
-        value = made[self.target]
-        found: torch.Tensor = value[0] if isinstance(value, list) else value
-        return found.contiguous()
+        # A transform collects what it is given: the one that is kept stays empty.
+        made = run_transform(
+            self.first, copy.deepcopy(self.transform), self.stored, self.model, self.quantizer
+        )
+        return made[self.target].contiguous()

@@ -76,7 +76,7 @@ def prepare_quantised(
         # Code of Transformers and of the method's library runs here; what it raises is the reason.
         raise LoadError(
             f"Transformers cannot prepare this model for {quantization.label}: {_reason(error)}",
-            help="compare the versions of transformers and of the method's package with those that saved it",
+            help=_VERSIONS,
         ) from error
     model.eval()  # the new modules are in training mode
     metadata = getattr(quantizer, "metadata", None) or {}  # torchao's, which its quantizer has read
@@ -106,12 +106,16 @@ def quantizer_of(model: nn.Module, quantization: Quantization, *, dequantize: bo
         # ImportError, ValueError and RuntimeError of some thirty methods, and what their libraries raise.
         raise LoadError(
             f"this checkpoint is quantised ({quantization.label}), which cannot run here: {_reason(error)}",
-            help=_PACKAGES.get(quantization.method, _DEFAULT_HELP),
+            # A package that is here and refuses what it is given would not be helped by installing it.
+            help=_PACKAGES.get(quantization.method, _DEFAULT_HELP)
+            if isinstance(error, ImportError)
+            else _VERSIONS,
         ) from error
     return quantizer
 
 
 _DEFAULT_HELP = "load a checkpoint of the model that is not quantised, or one of a method that runs here"
+_VERSIONS = "compare the versions of transformers and of the method's package with those that saved it"
 _PACKAGES = {
     "bitsandbytes": "pip install 'torch-devmap[quantized]', which has bitsandbytes and accelerate",
     "torchao": "pip install 'torch-devmap[quantized]', which has torchao",

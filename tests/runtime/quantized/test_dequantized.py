@@ -15,20 +15,18 @@ from transformers import (
     FineGrainedFP8Config,
     GptOssConfig,
     GptOssForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
     Mxfp4Config,
 )
 
 import devmap
 from devmap.errors import LoadError
 from devmap.inventory.fingerprint import fingerprint
+from tests.runtime.quantized.small_llama import IDS, small_llama
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-IDS = torch.tensor([[1, 5, 9, 2]])
 BLOCK = 32
 
 
@@ -40,27 +38,13 @@ def _save(folder: Path, model: Any, state: dict[str, torch.Tensor], settings: di
     return folder
 
 
-def _llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-    )
-    return LlamaForCausalLM(config).to(torch.bfloat16)
-
-
 def _is_linear(name: str) -> bool:
     return name.endswith("proj.weight")
 
 
 def fp8(folder: Path) -> Path:
     """Blocks of 32 x 32 with one scale each, as DeepSeek stores them."""
-    model, state = _llama(), {}
+    model, state = small_llama(), {}
     for name, tensor in model.state_dict().items():
         if not _is_linear(name):
             state[name] = tensor
@@ -76,7 +60,7 @@ def fp8(folder: Path) -> Path:
 
 def compressed(folder: Path) -> Path:
     """A scale for each row of eight-bit integers."""
-    model, state = _llama(), {}
+    model, state = small_llama(), {}
     for name, tensor in model.state_dict().items():
         if not _is_linear(name):
             state[name] = tensor
@@ -235,6 +219,47 @@ def test_a_method_that_transformers_does_not_dequantise_while_loading_is_refused
         pytest.raises(LoadError, match="does not dequantise 8-bit bitsandbytes int8"),
     ):
         devmap.load(config_of(folder, tmp_path, "{0: 10MB}"), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"num_bits": "x"}}},
+            },
+            "compressed-tensors",
+        ),
+        ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "torchao"),
+    ],
+)
+def test_settings_that_an_installed_library_rejects_do_not_advise_to_install_it(
+    settings: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    folder = fp8(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    with (
+        devmap.testing.simulated_devices({0: "10MB"}),
+        pytest.raises(LoadError, match="cannot run here") as caught,
+    ):
+        devmap.load(config_of(folder, tmp_path, "{0: 10MB}"), progress=False)
+    assert says in caught.value.message
+    assert "install" not in caught.value.help
+    assert "versions" in caught.value.help
+
+
+def test_a_library_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = compressed(tmp_path / "model")
+    quantizer = "transformers.quantizers.quantizer_compressed_tensors"
+    monkeypatch.setattr(f"{quantizer}.is_compressed_tensors_available", lambda: False)
+    with (
+        devmap.testing.simulated_devices({0: "10MB"}),
+        pytest.raises(LoadError, match="cannot run here") as caught,
+    ):
+        devmap.load(config_of(folder, tmp_path, "{0: 10MB}"), progress=False)
+    assert "pip install 'torch-devmap[quantized]'" in caught.value.help
 
 
 def test_what_streams_is_written_to_the_offload_folder_once(tmp_path: Path) -> None:

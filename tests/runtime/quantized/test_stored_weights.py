@@ -11,18 +11,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, IntxWeightOnlyConfig
-from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, TorchAoConfig
+from transformers import BitsAndBytesConfig, LlamaForCausalLM, TorchAoConfig
 
 import devmap
+from tests.runtime.quantized.small_llama import IDS, small_llama
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-IDS = torch.tensor([[1, 5, 9, 2]])
 KINDS = {
     "nf4": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True),
     "fp4": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="fp4"),
     "int8": BitsAndBytesConfig(load_in_8bit=True),
+    # Inner modules that stay whole; a list of one's own also takes the place of the head that always does.
+    "nf4 but some": BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["lm_head", "q_proj", "layers.1"]
+    ),
+    "int8 but some": BitsAndBytesConfig(
+        load_in_8bit=True, llm_int8_skip_modules=["lm_head", "o_proj", "model.layers.2.mlp"]
+    ),
     "torchao int8": TorchAoConfig(Int8WeightOnlyConfig(version=2)),
     "torchao fp8": TorchAoConfig(Float8WeightOnlyConfig()),
     # mypy knows no int4 of torch 2.13.
@@ -32,13 +39,8 @@ KINDS = {
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("whole")
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=False, attention_bias=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    small_llama(attention_bias=True).save_pretrained(folder)
     return folder
 
 
