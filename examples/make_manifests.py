@@ -75,6 +75,21 @@ EXAMPLES = (
         },
     ),
     Example(
+        "llama-3.1-405b",
+        "LlamaForCausalLM",
+        torch.bfloat16,
+        {
+            "vocab_size": 128256,
+            "hidden_size": 16384,
+            "intermediate_size": 53248,
+            "num_hidden_layers": 126,
+            "num_attention_heads": 128,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131072,
+            "tie_word_embeddings": False,
+        },
+    ),
+    Example(
         "mixtral-8x7b",
         "MixtralForCausalLM",
         torch.bfloat16,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.model.machine_file import parse_machine
 from devmap.config.model.machines import PRESETS, preset
+from devmap.config.model.nodes import flattened
 from devmap.config.regular_files import expand_user, read_regular
 from devmap.config.repository import without_content
 from devmap.config.values.size import Percent
@@ -42,12 +43,25 @@ def machine_of(config: PlacementConfig, *, probe: bool) -> MachineProfile | None
     """
     machine = config.machine
     if machine is not None:
-        return machine if machine.devices else _named(machine.name, config)
+        if not machine.devices and not machine.nodes:
+            machine = _named(machine.name, config)
+        return _cluster(machine, config) if machine.nodes else machine
     if probe and needs_machine(config):
         from devmap.devices.probe import this_machine  # noqa: PLC0415 - imports torch
 
         return this_machine()
     return None
+
+
+def _cluster(machine: MachineProfile, config: PlacementConfig) -> MachineProfile:
+    """Return a machine of several nodes with the devices of them all, each under its node's name."""
+    nodes = {
+        name: node
+        if node.devices
+        else node.model_copy(update={"devices": _named(node.name, config).devices} if node.name else {})
+        for name, node in machine.nodes.items()
+    }
+    return flattened(machine.model_copy(update={"nodes": nodes}))
 
 
 def _named(name: str, config: PlacementConfig) -> MachineProfile:

@@ -18,7 +18,7 @@ from devmap.plan.lock import Lock, LockedDevice, lock_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devmap.plan.model import DeviceUse, Placement, Plan
+    from devmap.plan.model import DeviceUse, Pipeline, Placement, Plan
 
 __all__ = ["lock_of_document", "plan_document"]
 
@@ -54,6 +54,30 @@ def plan_document(plan: Plan) -> dict[str, object]:
         "predicted_seconds": plan.predicted_seconds,
         "bound_seconds": plan.bound_seconds,
         "reasons": list(plan.reasons),
+        **({} if plan.pipeline is None else {"pipeline": _pipeline(plan.pipeline)}),
+    }
+
+
+def _pipeline(pipeline: Pipeline) -> dict[str, object]:
+    return {
+        "schedule": pipeline.schedule,
+        "microbatches": pipeline.microbatches,
+        "bubble": pipeline.bubble,
+        "tokens": pipeline.tokens,
+        "step_seconds": pipeline.step_seconds,
+        "tokens_per_second": pipeline.tokens_per_second,
+        "stages": [
+            {
+                "stage": stage.index,
+                "node": stage.node,
+                "device": stage.device.plain,
+                "placements": [list(span) for span in stage.spans],
+                "border_bytes": stage.border_bytes,
+                "seconds": stage.seconds,
+                "transfer_seconds": stage.transfer_seconds,
+            }
+            for stage in pipeline.stages
+        ],
     }
 
 

@@ -29,6 +29,11 @@ def config_fingerprint(config: PlacementConfig) -> str:
     if components:
         plain["residency"] = residency
         plain["components"] = [[name, source["dtype"]] for name, source in components.items()]
+    if plain["parallel"] is None:
+        del plain["parallel"]
+    machine = plain["machine"]
+    if machine is not None and not machine["nodes"]:
+        del machine["nodes"], machine["network"]
     plain["device_map"] = list(plain["device_map"].items())
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -76,6 +76,8 @@ class Lock:
     executes_on: Mapping[str, int | str] = field(default_factory=lambda: MappingProxyType({}))
     """For each streamed atom the device that executes it."""
     devices: tuple[LockedDevice, ...] = ()
+    stages: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """For a plan over several nodes the stage of each module or tensor; the node stands before its device."""
     digest: str = ""
     """What the file says of its own content."""
     version: int = _VERSION
@@ -136,6 +138,14 @@ def lock_of(plan: Plan) -> Lock:
             LockedDevice(use.device, use.capacity_bytes, use.weight_bytes, use.reserved_bytes)
             for use in plan.devices
         ),
+        stages={}
+        if plan.pipeline is None
+        else {
+            plan.placements[at].path: stage.index
+            for stage in plan.pipeline.stages
+            for start, end in stage.spans
+            for at in range(start, end)
+        },
     )
     return _with_digest(lock)
 
@@ -219,6 +229,10 @@ class _LockReader:
             device_map=self.placements("device_map"),
             executes_on=self.placements("executes_on"),
             devices=self.devices(),
+            stages={
+                path: self.count(("stages", path), stage)
+                for path, stage in self.mapping(("stages",), self.document.get("stages", {})).items()
+            },
             digest=self.text("digest"),
         )
 
@@ -279,6 +293,7 @@ _KEYS = (
     "device_map",
     "executes_on",
     "devices",
+    "stages",
     "digest",
 )
 
@@ -301,6 +316,7 @@ def _content(lock: Lock) -> dict[str, object]:
             }
             for use in lock.devices
         },
+        **({"stages": dict(lock.stages)} if lock.stages else {}),
     }
 
 

@@ -43,12 +43,17 @@ def locked_machine(lock: Lock, config: PlacementConfig, inventory: Inventory) ->
     for locked in lock.devices:
         if locked.capacity_bytes is None:
             continue
-        amount = (config.max_memory or {}).get(locked.device)
+        memory_of = config.max_memory or {}
+        amount = memory_of.get(locked.device, memory_of.get(locked.device.on(None)))
         memory = locked.capacity_bytes
         if isinstance(amount, Percent):
             memory = amount.total_of(locked.capacity_bytes)
         devices[locked.device] = MachineDevice(memory=Bytes(memory))
-    return MachineProfile(name="the machine of the lock", devices=devices)
+    machine = MachineProfile(name="the machine of the lock", devices=devices)
+    if config.machine is None or not config.machine.nodes:
+        return machine
+    # Which node is which, and what lies between them, no lock says.
+    return machine.model_copy(update={"nodes": config.machine.nodes, "network": config.machine.network})
 
 
 def lacking(plan: Plan, machine: MachineProfile) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from devmap.config.values.device import Device
 
-__all__ = ["Charge", "DeviceUse", "Placement", "Plan", "TiedCopy"]
+__all__ = ["Charge", "DeviceUse", "Pipeline", "Placement", "Plan", "Stage", "TiedCopy"]
 
 
 class Placement(NamedTuple):
@@ -89,6 +89,59 @@ class TiedCopy:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One accelerator's part of a pipeline over several nodes; one process, or rank, runs it."""
+
+    index: int
+    """Its place in the pipeline, from 0."""
+    device: Device
+    """The accelerator that executes it, with its node."""
+    spans: tuple[tuple[int, int], ...]
+    """Its placements, as the number of the first and of the one after the last; mostly a single span."""
+    border_bytes: int = 0
+    """What it sends to the next stage for one microbatch; 0 for the last."""
+    seconds: float | None = None
+    """Of one microbatch, computing and streaming; None where the rates are not known."""
+    transfer_seconds: float | None = None
+    """Of what it sends for one microbatch; None where the rates are not known."""
+
+    @property
+    def node(self) -> str:
+        """The name of its node."""
+        assert self.device.node is not None
+        return self.device.node
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """How a plan over several nodes runs: its stages in order, and how a step goes through them."""
+
+    stages: tuple[Stage, ...]
+    schedule: str
+    microbatches: int
+    tokens: int
+    """Tokens of one step, over all microbatches: one of each sequence where a model generates text."""
+    bubble: float
+    """The share of a step for which a stage waits for others, were all stages and borders alike."""
+    step_seconds: float | None = None
+    """Of one step over all microbatches; None where the rates are not known."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes that have a stage, in order."""
+        return tuple(dict.fromkeys(stage.node for stage in self.stages))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """What a step's time comes to; None where it is not known."""
+        return self.tokens / self.step_seconds if self.step_seconds else None
+
+    def stage_of(self, number: int) -> Stage:
+        """Return the stage of a placement, by its number in the plan."""
+        return next(stage for stage in self.stages for start, end in stage.spans if start <= number < end)
+
+
 @dataclass(frozen=True)
 class Plan:
     """A concrete plan.
@@ -123,6 +176,8 @@ class Plan:
     """What no placement on that machine can beat."""
     inventory_fingerprint: str = ""
     config_fingerprint: str = ""
+    pipeline: Pipeline | None = None
+    """Its stages, where it is for several nodes; every device then carries its node's name."""
 
     @property
     def streamed(self) -> tuple[Placement, ...]:

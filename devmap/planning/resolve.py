@@ -21,6 +21,7 @@ from devmap.planning.problem.units import AtomLoads, contract, weigh
 from devmap.planning.problem.workload import WorkloadCharges, charges
 from devmap.planning.result.assembly import plan_of
 from devmap.planning.result.verify import prove
+from devmap.planning.stages.cluster import is_cluster
 from devmap.planning.turns import joined_plan, turn_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
         ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit, each tried.
         DeviceMapError: a manual map does not fit the model; lists every problem.
     """
+    if is_cluster(config, machine):
+        # All that it imports would be loaded for every config of one machine.
+        from devmap.planning.stages.resolve import resolve_stages  # noqa: PLC0415 - see above
+
+        return resolve_stages(config, inventory, machine=machine)
     if not config.takes_turns:
         return resolved(config, inventory, machine=machine).plan
     plans = {}

@@ -9,7 +9,7 @@ import json
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU
+from devmap.config.values.device import Tier, device_names
 from devmap.config.values.duration import format_duration
 from devmap.config.values.size import format_bytes
 from devmap.plan.document import plan_document
@@ -21,8 +21,9 @@ from devmap.report.wrapping import wrap_words
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
-    from devmap.plan.model import Plan
+    from devmap.plan.model import Charge, DeviceUse, Plan
     from devmap.report.plan_runs import PlacementRun
 
 __all__ = ["NARROWEST", "render_plan", "render_plan_json", "shortened", "titled"]
@@ -60,7 +61,7 @@ def render_plan(
         lines += ["", titled("why", color=color)]
         for reason in plan.reasons:
             lines += wrap_words(f"  {reason}", width, hanging=2, whole=False)
-    lines += _time(plan, width)
+    lines += [*_pipeline(plan, width), *_time(plan, width)]
     text = "\n".join(lines) + "\n"
     return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
 
@@ -118,7 +119,7 @@ def _place(run: PlacementRun, plan: Plan) -> str:
         return f"{where}, runs on {device_name(run.executes_on, plan)}"
     return (
         f"{where}, computed there"
-        if run.home == CPU and any(use.device.is_accelerator for use in plan.devices)
+        if run.home.tier == Tier.CPU and any(use.device.is_accelerator for use in plan.devices)
         else where
     )
 
@@ -139,20 +140,26 @@ def _tied(run: PlacementRun, inventory: Inventory) -> str:
 
 
 def _cuts(plan: Plan, width: int) -> Iterator[str]:
-    """Yield where the activations change devices."""
-    cuts = [
-        f"{device_name(one.executes_on, plan)} to {device_name(other.executes_on, plan)} before "
-        f"{shortened(other.path, 40)}"
+    """Yield where the activations change devices; of several nodes where they change nodes."""
+    pairs = [
+        (one.executes_on, other.executes_on, other.path)
         for one, other in pairwise(plan.placements)
         if one.executes_on != other.executes_on
     ]
-    if cuts:
-        more = [f"and {len(cuts) - _MOST_CUTS:,} more"] if len(cuts) > _MOST_CUTS else []
-        count = f"{len(cuts):,} cut{'s' if len(cuts) > 1 else ''}"
-        yield ""
-        yield from wrap_words(
-            f"{count}: {'; '.join([*cuts[:_MOST_CUTS], *more])}", width, hanging=2, whole=False
-        )
+    if not pairs:
+        return
+    count = f"{len(pairs):,} cut{'s' if len(pairs) > 1 else ''}"
+    if plan.pipeline is not None:
+        pairs = [pair for pair in pairs if pair[0].node != pair[1].node]
+        count = f"{count}, {len(pairs):,} of them between nodes"
+    cuts = [
+        f"{device_name(one, plan)} to {device_name(other, plan)} before {shortened(path, 40)}"
+        for one, other, path in pairs
+    ]
+    more = [f"and {len(cuts) - _MOST_CUTS:,} more"] if len(cuts) > _MOST_CUTS else []
+    listed = f": {'; '.join([*cuts[:_MOST_CUTS], *more])}" if cuts else ""
+    yield ""
+    yield from wrap_words(f"{count}{listed}", width, hanging=2, whole=False)
 
 
 def _charges(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
@@ -161,11 +168,42 @@ def _charges(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
         return
     yield ""
     yield titled("reserved", color=color)
-    for use in charged:
-        for charge in use.charges:
+    for name, charges in _charged(plan, charged):
+        for charge in charges:
             arithmetic = f" = {charge.arithmetic}" if charge.arithmetic else ""
-            text = f"{device_name(use.device, plan)}: {charge.what} {format_bytes(charge.nbytes)}{arithmetic}"
+            text = f"{name}: {charge.what} {format_bytes(charge.nbytes)}{arithmetic}"
             yield from wrap_words(f"  {text}", width, hanging=2, whole=False)
+
+
+def _charged(plan: Plan, uses: Sequence[DeviceUse]) -> Iterator[tuple[str, tuple[Charge, ...]]]:
+    """Yield devices with their charges; of several nodes those with the same charges together."""
+    if plan.pipeline is None:
+        yield from ((device_name(use.device, plan), use.charges) for use in uses)
+        return
+    alike: dict[tuple[Charge, ...], list[Device]] = {}
+    for use in uses:
+        alike.setdefault(use.charges, []).append(use.device)
+    yield from ((device_names(devices), charges) for charges, devices in alike.items())
+
+
+def _pipeline(plan: Plan, width: int) -> Iterator[str]:
+    """Yield what a step over all stages takes."""
+    pipeline = plan.pipeline
+    if pipeline is None:
+        return
+    plural = "es" if pipeline.microbatches > 1 else ""
+    shape = (
+        f"{len(pipeline.stages)} stages on {len(pipeline.nodes)} nodes, {pipeline.microbatches} "
+        f"microbatch{plural} by {pipeline.schedule}, bubble {pipeline.bubble:.0%}"
+    )
+    time = "rates are not known"
+    if pipeline.step_seconds is not None:
+        time = (
+            f"{format_duration(pipeline.step_seconds)} predicted, {pipeline.tokens_per_second:,.4g} tokens "
+            f"a second"
+        )
+    yield ""
+    yield from wrap_words(f"one step: {time}; {shape}", width, hanging=2, whole=False)
 
 
 def _time(plan: Plan, width: int) -> Iterator[str]:

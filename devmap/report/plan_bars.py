@@ -45,7 +45,10 @@ class _BarRow:
 def device_name(device: Device, plan: Plan) -> str:
     """Return what a reader calls a device: `device 0`, `cuda:0` where the config says so, `cpu`, `disk`."""
     backend = plan.backends.get(device.index) if device.is_accelerator else None
-    return f"{backend}:{device}" if backend else plain_name(device)
+    if backend is None:
+        return plain_name(device)
+    local = f"{backend}:{device.index}"
+    return local if device.node is None else f"{device.node}/{local}"
 
 
 def render_bars(plan: Plan, width: int, *, color: bool = False, ascii_only: bool = False) -> Iterator[str]:

@@ -30,12 +30,15 @@ from devmap.config.values.fields import (
     DeviceKey,
     DtypeName,
     FormatVersion,
+    Latency,
     MapKey,
+    NodeName,
+    Rate,
     Size,
     Target,
 )
 from devmap.config.values.size import Bytes, Percent
-from devmap.config.values.strategy import Objective, Optimizer, Residency, Strategy, WorkloadKind
+from devmap.config.values.strategy import Objective, Optimizer, Residency, Schedule, Strategy, WorkloadKind
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -48,7 +51,10 @@ __all__ = [
     "MachineDevice",
     "MachineProfile",
     "ModelSource",
+    "Network",
+    "NodeProfile",
     "OffloadSettings",
+    "Parallel",
     "PlacementConfig",
     "Workload",
 ]
@@ -162,33 +168,6 @@ class MachineDevice(Shape):
     """For `disk`: bytes a second of sequential reads."""
 
 
-class MachineProfile(Shape):
-    """A machine: its devices with memory and rates."""
-
-    name: str = ""
-    """A preset such as `2x4090`, or a file that `devmap doctor` wrote; with `devices`, what messages call the
-    machine."""
-
-    devices: dict[DeviceKey, MachineDevice] = Field(default_factory=dict)
-    """Accelerators by index, `cpu`, `disk`. Empty where `name` says it all."""
-
-
-class Headroom(Shape):
-    """What is left free on each device, as a share of its budget or in bytes."""
-
-    default: Amount | None = None
-    """For every accelerator that `devices` does not name."""
-
-    devices: dict[DeviceKey, Amount] = Field(default_factory=dict)
-    """For single devices."""
-
-    def of(self, device: Device) -> Bytes | Percent | None:
-        """Return what the config says for one device; None where it is silent."""
-        if device in self.devices:
-            return self.devices[device]
-        return self.default if device.is_accelerator else None
-
-
 def _is_word(value: object) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
@@ -223,6 +202,97 @@ class ShortForm:
         if self.others is not None and isinstance(value, dict):
             return {self.others: value}
         return value
+
+
+class Network(Shape):
+    """The network between the nodes of a cluster, as one node sees it."""
+
+    bandwidth: Rate | None = None
+    """Bytes a second that a node sends to another: `50GB/s`, or as networks are sold, `400Gbit/s`."""
+
+    latency: Latency = 0.0
+    """Seconds from the start of a transfer until its first byte is there: `5us`."""
+
+
+class NodeProfile(Shape):
+    """One machine of a cluster."""
+
+    name: str = ""
+    """A preset such as `8xh100`, or a file that `devmap doctor` wrote."""
+
+    devices: dict[DeviceKey, MachineDevice] = Field(default_factory=dict)
+    """Accelerators by index, `cpu`, `disk`, as the node itself calls them. Empty where `name` says it all."""
+
+    network: Network | None = None
+    """This node's own network, where it is not that of the others."""
+
+
+class MachineProfile(Shape):
+    """A machine: its devices with memory and rates; or several, with the network between them."""
+
+    name: str = ""
+    """A preset such as `2x4090`, or a file that `devmap doctor` wrote; with `devices` or `nodes`, what
+    messages call the machine."""
+
+    devices: dict[DeviceKey, MachineDevice] = Field(default_factory=dict)
+    """Accelerators by index, `cpu`, `disk`. Empty where `name` says it all."""
+
+    nodes: dict[
+        NodeName,
+        Annotated[NodeProfile, ShortForm("name", {"type": "string", "examples": ["8xh100"]})],
+    ] = Field(default_factory=dict, examples=[{"a": "8xh100", "b": "8xh100"}])
+    """Several machines, by names of yours, in the order of the pipeline. A device is then called `a/0`,
+    `b/cpu`; a key without a node stands for the device of that name on every node."""
+
+    network: Network | None = None
+    """The network between the nodes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_devices_beside_nodes(cls, values: object) -> object:
+        """Refuse devices that no node has."""
+        if isinstance(values, dict) and values.get("nodes") and "devices" in values:
+            raise PydanticCustomError(
+                "DM101", "{reason}", {"reason": "'devices' is not a key of a machine with 'nodes'"}
+            )
+        return values
+
+
+class Parallel(Shape):
+    """How a model is spread over the accelerators of several nodes."""
+
+    pipeline: int | None = Field(default=None, ge=1, le=100_000)
+    """Stages, one accelerator each, in the order of the nodes. Left out: one for each accelerator."""
+
+    tensor: int = Field(default=1, ge=1, le=1024)
+    """Accelerators that share one stage. Only 1 is planned and run."""
+
+    schedule: Annotated[Schedule, Field(strict=False)] = Schedule.ONE_F_ONE_B
+    """In which order a stage works on microbatches in training: `gpipe` keeps the activations of all of them,
+    `1f1b` those of as many as there are stages behind it."""
+
+    microbatches: int = Field(default=1, ge=1, le=1_000_000)
+    """Parts into which a batch is split, so that the stages work at the same time."""
+
+
+class Headroom(Shape):
+    """What is left free on each device, as a share of its budget or in bytes."""
+
+    default: Amount | None = None
+    """For every accelerator that `devices` does not name."""
+
+    devices: dict[DeviceKey, Amount] = Field(default_factory=dict)
+    """For single devices."""
+
+    def of(self, device: Device) -> Bytes | Percent | None:
+        """Return what the config says for one device; None where it is silent.
+
+        A key without a node stands for the device of that name on every node.
+        """
+        for key in (device, device.on(None)):
+            if key in self.devices:
+                return self.devices[key]
+        return self.default if device.is_accelerator else None
 
 
 def _all_by_auto() -> dict[str, Device | Strategy]:
@@ -313,7 +383,11 @@ class PlacementConfig(Shape):
         Annotated[MachineProfile, ShortForm("name", {"type": "string", "examples": ["2x4090"]})] | None
     ) = None
     """The machine the model will run on: a preset, a file that `devmap doctor` wrote, or a mapping of memory
-    and rates."""
+    and rates. With `nodes` several machines."""
+
+    parallel: Parallel | None = None
+    """How the model is spread over the nodes of `machine`. Left out: a stage for each accelerator, one
+    microbatch."""
 
     same_device: list[list[MapKey]] = Field(
         default_factory=list, examples=[[["model.embed_tokens", "lm_head"]]]

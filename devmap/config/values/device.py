@@ -17,6 +17,7 @@ __all__ = [
     "CPU",
     "DEVICE_PATTERN",
     "DISK",
+    "NODE_PATTERN",
     "Device",
     "Tier",
     "device_name",
@@ -39,23 +40,26 @@ class Tier(enum.IntEnum):
 class Device:
     """One device.
 
-    Accelerators compare by index: `cuda:1`, `xpu:1` and `1` are the same device of one machine.
+    Accelerators compare by index: `cuda:1`, `xpu:1` and `1` are the same device of one machine. Where a
+    config names several machines, a device is one node's: `a/0`, `b/cpu`.
 
-    Devices sort in tier order: accelerators by index, then cpu, then disk.
+    Devices sort in tier order: accelerators by index, then cpu, then disk; those of a node stand together.
     """
 
     tier: Tier
     index: int = 0
     backend: str | None = field(default=None, compare=False)
     """What torch calls this kind of accelerator (`cuda`, `xpu`, `sim`), where the config said so."""
+    node: str | None = None
+    """The name of the node that it is of; None where there is one machine, or where every node is meant."""
 
     def __hash__(self) -> int:
-        return (
-            self.tier * 1_000_003 + self.index
-        )  # planning asks for it a million times; what dataclasses generate is 4 times slower
+        # Planning asks for it a million times; what dataclasses generate is 4 times slower.
+        own = self.tier * 1_000_003 + self.index
+        return own if self.node is None else own ^ hash(self.node)
 
     def __lt__(self, other: Device) -> bool:
-        return (self.tier, self.index) < (other.tier, other.index)
+        return (self.node or "", self.tier, self.index) < (other.node or "", other.tier, other.index)
 
     @property
     def is_accelerator(self) -> bool:
@@ -64,8 +68,16 @@ class Device:
 
     @property
     def plain(self) -> int | str:
-        """The value that accelerate's and transformers' device maps use: an int, `cpu` or `disk`."""
-        return self.index if self.tier is Tier.ACCELERATOR else self.tier.name.lower()
+        """The value that accelerate's and transformers' device maps use: an int, `cpu` or `disk`.
+
+        Text with the node's name before it for a device of a node, which those maps do not know.
+        """
+        local = self.index if self.tier is Tier.ACCELERATOR else self.tier.name.lower()
+        return local if self.node is None else f"{self.node}/{local}"
+
+    def on(self, node: str | None) -> Device:
+        """Return the device of the same name on a node; with None the device as its own node calls it."""
+        return self if node == self.node else Device(self.tier, self.index, self.backend, node)
 
     def __str__(self) -> str:
         return str(self.plain)
@@ -110,18 +122,25 @@ _NOT_FOR_WEIGHTS = (
     "null",
 )
 
+NODE_PATTERN = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
+"""The name of a node: what a host name's first label may be, and `_`."""
+
 DEVICE_PATTERN = (
-    rf"^(?:[0-9]{{1,6}}|cpu|disk|(?:{'|'.join(_BACKENDS)})"
+    rf"^(?:{NODE_PATTERN}/)?(?:[0-9]{{1,6}}|cpu|disk|(?:{'|'.join(_BACKENDS)})"
     rf"|(?!(?:{'|'.join(_NOT_FOR_WEIGHTS)}):)[a-z][a-z0-9_]*:[0-9]{{1,6}})$"
 )
 """The same as a regular expression for JSON Schema."""
 
+_OF_NODE = re.compile(rf"(?P<node>{NODE_PATTERN})/(?P<device>[a-z0-9_:]+)\Z")
+
 
 def parse_device(value: object) -> Device:
-    """Parse an int, `cpu`, `disk` or a torch device string (`cuda:1`, `mps`).
+    """Parse an int, `cpu`, `disk` or a torch device string (`cuda:1`, `mps`), a node's name before it or not.
 
     >>> parse_device("cuda:1") == parse_device(1) == parse_device("1")
     True
+    >>> str(parse_device("a/cuda:1")), str(parse_device("b/cpu"))
+    ('a/1', 'b/cpu')
 
     Raises:
         ValueError: with a sentence for people, when the value names no device.
@@ -136,11 +155,13 @@ def parse_device(value: object) -> Device:
             msg = f"device index {value} is negative"
             raise ValueError(msg)
         return Device(Tier.ACCELERATOR, value)
-    text = value
-    if text == "cpu":
-        return CPU
-    if text == "disk":
-        return DISK
+    of_node = _OF_NODE.match(value)
+    return _parse_name(value) if of_node is None else _parse_name(of_node["device"]).on(of_node["node"])
+
+
+def _parse_name(text: str) -> Device:
+    if text in {"cpu", "disk"}:
+        return CPU if text == "cpu" else DISK
     if _INDEX.match(text):
         return Device(Tier.ACCELERATOR, int(text))
     match = _TORCH_DEVICE.match(text)
@@ -175,6 +196,8 @@ def device_name(device: object) -> str:
 
 def device_words(device: Device) -> str:
     """Return the words for a device inside a sentence: `device 0`, `the CPU`, `the disk`."""
+    if device.node is not None and not device.is_accelerator:
+        return f"{device_words(device.on(None))} of node {device.node}"
     return {CPU: "the CPU", DISK: "the disk"}.get(device) or device_name(device)
 
 
@@ -196,6 +219,7 @@ def device_names(devices: Iterable[Device], word: str = "and") -> str:
             and device.is_accelerator
             and stretches[-1][-1].is_accelerator
             and device.index == stretches[-1][-1].index + 1
+            and device.node == stretches[-1][-1].node
         ):
             stretches[-1].append(device)
         else:
@@ -203,7 +227,7 @@ def device_names(devices: Iterable[Device], word: str = "and") -> str:
     named: list[str] = []
     for stretch in stretches:
         if len(stretch) > _FEW:
-            named.append(f"devices {stretch[0]} to {stretch[-1]}")
+            named.append(f"devices {stretch[0]} to {stretch[-1].index}")
         else:
             named += [device_name(device) for device in stretch]
     if not named:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from devmap.config.values.device import CPU, DEVICE_PATTERN, DISK, Device, parse_device
+from devmap.config.values.device import CPU, DEVICE_PATTERN, DISK, NODE_PATTERN, Device, parse_device
+from devmap.config.values.rate import parse_rate, parse_seconds
 from devmap.config.values.size import Bytes, Percent, parse_amount, parse_size
 from devmap.config.values.strategy import Strategy
 from devmap.config.values.words import shown
@@ -34,7 +35,10 @@ __all__ = [
     "DeviceKey",
     "DtypeName",
     "FormatVersion",
+    "Latency",
     "MapKey",
+    "NodeName",
+    "Rate",
     "Size",
     "Target",
     "as_plain",
@@ -181,6 +185,57 @@ Amount = Annotated[
     Bytes | Percent, PlainValidator(_coded("DM104", parse_amount)), _as_plain, WithJsonSchema(AMOUNT_SCHEMA)
 ]
 """A number of bytes, or a share of the device's memory."""
+
+Rate = Annotated[
+    float,
+    PlainValidator(_coded("DM104", parse_rate)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {
+                    "type": "string",
+                    "pattern": r"^\s*(?:[0-9]{1,9}(?:\.[0-9]{1,9})?\s*[KMGT]bit"
+                    r"|[0-9]{1,18}(?:\.[0-9]{1,18})?\s*(?:[KkMmGgTt][Ii]?)?B)/s\s*$",
+                },
+            ],
+            "examples": ["50GB/s", "400Gbit/s"],
+        }
+    ),
+]
+"""Bytes a second: a number, a size with `/s`, or bits a second."""
+
+Latency = Annotated[
+    float,
+    PlainValidator(_coded("DM104", parse_seconds)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 60},
+                {"type": "string", "pattern": r"^\s*[0-9]{1,9}(?:\.[0-9]{1,9})?\s*(?:ns|us|ms|s)\s*$"},
+            ],
+            "examples": ["5us"],
+        }
+    ),
+]
+"""Seconds: a number, or a number with a unit."""
+
+
+def _parse_node_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(NODE_PATTERN, value) or value in {"cpu", "disk"}:
+        msg = (
+            f"{shown(value)} is not a valid name of a node; expected letters, digits, - and _, such as node-a"
+        )
+        raise ValueError(msg)
+    return value
+
+
+NodeName = Annotated[
+    str,
+    PlainValidator(_coded("DM105", _parse_node_name)),
+    WithJsonSchema({"type": "string", "pattern": f"^(?!(?:cpu|disk)$){NODE_PATTERN}$", "examples": ["a"]}),
+]
+"""The name of a node as devices carry it."""
 
 DeviceKey = Annotated[
     Device,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MEANINGS", "Objective", "Optimizer", "Residency", "Strategy", "WorkloadKind"]
+__all__ = ["MEANINGS", "Objective", "Optimizer", "Residency", "Schedule", "Strategy", "WorkloadKind"]
 
 
 class Strategy(enum.StrEnum):
@@ -44,6 +44,13 @@ class Residency(enum.StrEnum):
     BY_TURNS = "by turns"
 
 
+class Schedule(enum.StrEnum):
+    """In which order the stages of a pipeline work on the microbatches of a step."""
+
+    GPIPE = "gpipe"
+    ONE_F_ONE_B = "1f1b"
+
+
 class Optimizer(enum.StrEnum):
     """Optimizers whose state a training workload counts."""
 
@@ -67,6 +74,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "disk": "The checkpoint's own files, or the offload folder.",
         "latency": "The time of one pass.",
         "throughput": "The time of the slowest stage of a pipeline.",
+        "gpipe": "All microbatches forward, then all of them backward.",
+        "1f1b": "One forward, one backward in turn: fewer microbatches are in flight.",
         "inference": "Room for the KV cache and activations.",
         "training": "Room for gradients and optimizer states too.",
         "server": "As inference, with device 0 kept light.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU, DISK, Device, device_name
+from devmap.config.values.device import CPU, DISK, Device, Tier, device_name
 from devmap.config.values.size import Percent, format_bytes
 from devmap.errors import ResolutionError
 from devmap.plan.model import Charge
@@ -82,9 +82,12 @@ def budgets_of(config: PlacementConfig, machine: MachineProfile | None) -> tuple
             help="add max_memory: {0: 20GB, cpu: 100GB}, or machine: 2x4090",
         )
     else:
-        amounts.update({device: known.memory for device, known in machine.devices.items() if device != DISK})
+        amounts.update(
+            {device: known.memory for device, known in machine.devices.items() if device.tier != Tier.DISK}
+        )
     if config.offload.folder is not None:
-        amounts.setdefault(DISK, None)
+        for node in (machine.nodes if machine is not None else ()) or (None,):
+            amounts.setdefault(DISK.on(node), None)
     in_bytes = config.max_memory is not None
     # One object for each lower tier: `==` and `in` compare identity first, which is fast in loops over 10^5
     # atoms.
@@ -108,7 +111,9 @@ def _budget(
     asked = config.headroom.of(device) if config.headroom is not None else None
     if asked is None:
         asked = DEFAULT_HEADROOM if device.is_accelerator and (share or not in_bytes) else None
-    return Budget(device, capacity, 0 if asked is None or (device == DISK and capacity is None) else asked)
+    return Budget(
+        device, capacity, 0 if asked is None or (device.tier == Tier.DISK and capacity is None) else asked
+    )
 
 
 def _memory(device: Device, machine: MachineProfile | None) -> int:

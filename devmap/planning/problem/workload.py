@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from devmap.inventory.atoms import Atom
     from devmap.inventory.model import Architecture, Inventory
 
-__all__ = ["WorkloadCharge", "WorkloadCharges", "charges", "per_device"]
+__all__ = ["WorkloadCharge", "WorkloadCharges", "charges", "main_dtype", "per_device", "tokens_of"]
 
 _HALF = {"float16", "bfloat16"}
 _TRAINABLE = {"float64", "float32", "float16", "bfloat16"}
@@ -49,6 +49,8 @@ class WorkloadCharge:
     """Of one atom, in words."""
     follows_home: bool
     """Whether it lies where the weights live; otherwise where they are executed."""
+    is_by_layer: bool = True
+    """Whether several layers of a device each cause it; otherwise its arithmetic says it all."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def _saved_activations(
     hidden = figure(architecture, "hidden_size", "d_model", "n_embd") if architecture else 0
     if architecture is None or not hidden:
         return [], ("The model's config gives no hidden size: saved activations are not counted.",)
-    running = dtype or _main_dtype(inventory)
-    length = _length(workload, architecture)
+    running = dtype or main_dtype(inventory)
+    length = tokens_of(workload, architecture)
     factor = _SAVED_BYTES_PER_ELEMENT * element_bits(running) // 16
     each = workload.batch_size * length * hidden * factor
     layers = [layer for found in _layer_lists(inventory) for layer in found]
@@ -170,7 +172,7 @@ def _inference(
         return WorkloadCharges(
             notes=("The model has no config.json: its KV cache and activations are not counted.",)
         )
-    running = dtype or _main_dtype(inventory)
+    running = dtype or main_dtype(inventory)
     found: list[WorkloadCharge] = []
     notes: tuple[str, ...] = ()
     layers = _decoder_layers(inventory)
@@ -178,7 +180,7 @@ def _inference(
         shape = CacheShape.of(
             architecture,
             batch_size=workload.batch_size,
-            length=_length(workload, architecture),
+            length=tokens_of(workload, architecture),
             dtype=workload.kv_cache_dtype or running,
         )
         if shape is None:
@@ -214,7 +216,7 @@ def _inference(
         )
         or 4 * hidden
     )
-    length = _length(workload, architecture)
+    length = tokens_of(workload, architecture)
     size = element_bits(running) / 8
     nbytes = int(workload.batch_size * length * (4 * hidden + 2 * inner) * size)
     words = (
@@ -224,12 +226,13 @@ def _inference(
     return WorkloadCharges(tuple(found), nbytes, words, notes=notes)
 
 
-def _length(workload: Workload, architecture: Architecture) -> int:
+def tokens_of(workload: Workload, architecture: Architecture) -> int:
+    """Return the tokens of one sequence, prompt and answer together."""
     limit = figure(architecture, "max_target_positions", "max_position_embeddings", "n_positions")
     return workload.sequence_length or min(_DEFAULT_LENGTH, limit or _DEFAULT_LENGTH)
 
 
-def _main_dtype(inventory: Inventory) -> str:
+def main_dtype(inventory: Inventory) -> str:
     """Return the floating dtype that holds the most bytes; ties go to the first in the model."""
     found: dict[str, int] = {}
     for tensor in inventory.tensors.values():
@@ -314,7 +317,7 @@ def _first_atoms(atoms: Sequence[Atom], layers: Sequence[str]) -> dict[str, int]
 def per_device(charge: WorkloadCharge, members: Sequence[int]) -> tuple[int, str]:
     """Return the bytes of one charge over some atoms, and the sum in words."""
     amounts = [charge.by_atom[at] for at in members if at in charge.by_atom]
-    if charge.follows_home:
+    if charge.follows_home or not charge.is_by_layer:
         return sum(amounts), charge.arithmetic
     each = sorted(set(amounts))
     sizes = (

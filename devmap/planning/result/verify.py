@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import DISK, Device
+from devmap.config.values.device import DISK, Device, Tier
 from devmap.errors import ResolutionError
 from devmap.inventory.atoms import torn_blocks
 from devmap.inventory.flat_index import joined, over, value_at
@@ -63,6 +63,7 @@ def faults_of(plan: Plan, inventory: Inventory, config: PlacementConfig) -> Iter
     yield from wrong_bytes(plan, inventory, homes, placed)
     yield from wrong_charges(plan, inventory, config)
     yield from wrong_executors(plan, inventory, placed)
+    yield from _wrong_stages(plan)
 
 
 def read_plan(
@@ -169,9 +170,43 @@ def _violated_pins(
     ):
         if isinstance(target, Device):
             for low, high, home in over(homes, start, end):
-                if home != target.plain:
+                if home != target.plain and not _is_of_some_node(home, target):
                     names = inventory.flat_index.tensors[low:high]
                     yield from (f"'{name}' is pinned to {target} and lies on {home}" for name in names)
+
+
+def _is_of_some_node(home: object, target: Device) -> bool:
+    """Return whether a home is the tier of that name on one of several nodes, and the pin names no node."""
+    return target.node is None and isinstance(home, str) and home.endswith(f"/{target.plain}")
+
+
+def _wrong_stages(plan: Plan) -> Iterator[str]:
+    """Yield what is wrong with the stages of a plan for several nodes.
+
+    Each placement is in one of them, runs on its accelerator or its node's CPU, and lives on its node.
+    """
+    if plan.pipeline is None:
+        return
+    devices = [stage.device for stage in plan.pipeline.stages]
+    if len(set(devices)) != len(devices):
+        yield "two stages share an accelerator"
+    spans = sorted((span, stage) for stage in plan.pipeline.stages for span in stage.spans)
+    reached = 0
+    for (start, end), stage in spans:
+        if start != reached or end <= start:
+            yield f"the stages cover placement {reached} other than once"
+            return
+        reached = end
+        for placement in plan.placements[start:end]:
+            own = placement.executes_on == stage.device or (
+                placement.executes_on.tier == Tier.CPU and placement.executes_on.node == stage.node
+            )
+            if not own or placement.home.node != stage.node:
+                yield f"'{placement.path}' of stage {stage.index} leaves {stage.device} and its node"
+            elif placement.home.is_accelerator and placement.home != stage.device:
+                yield f"'{placement.path}' of stage {stage.index} lives on {placement.home}"
+    if reached != len(plan.placements):
+        yield f"{len(plan.placements) - reached} placements are in no stage"
 
 
 def _broken_constraints(

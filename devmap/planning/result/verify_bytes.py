@@ -9,10 +9,12 @@ import math
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, TypeVar
 
-from devmap.config.values.device import CPU, DISK, Device
+from devmap.config.model.placement_config import Parallel
+from devmap.config.values.device import CPU, Device, Tier
 from devmap.inventory.atoms import atoms
 from devmap.inventory.dtypes import element_bits
 from devmap.inventory.flat_index import value_at
+from devmap.planning.problem.stage_charges import stage_charges
 from devmap.planning.problem.workload import charges
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def wrong_charges(plan: Plan, inventory: Inventory, config: PlacementConfig) -> 
             key = (placement.executes_on, "buffers")
             expected[key] = expected.get(key, 0) + placement.resident_buffer_bytes
     if config.workload is not None:
-        yield from _moved_while_trained(plan, inventory, config.workload, expected)
+        yield from _moved_while_trained(plan, inventory, config.workload, expected, config.parallel)
     told = {use.device: use for use in plan.devices}
     for (device, what), nbytes in expected.items():
         use = told.get(device)
@@ -153,11 +155,21 @@ def wrong_charges(plan: Plan, inventory: Inventory, config: PlacementConfig) -> 
 
 
 def _moved_while_trained(
-    plan: Plan, inventory: Inventory, asked: Workload, expected: dict[tuple[Device, str], int]
+    plan: Plan,
+    inventory: Inventory,
+    asked: Workload,
+    expected: dict[tuple[Device, str], int],
+    parallel: Parallel | None,
 ) -> Iterator[str]:
     """Trained weights that a plan streams; adds to `expected` what the workload keeps, by device and kind."""
     whole = atoms(inventory, no_split_module_classes=plan.no_split_module_classes, dtype=plan.dtype)
-    workload = charges(asked, inventory, whole, dtype=plan.dtype)
+    if plan.pipeline is None:
+        workload = charges(asked, inventory, whole, dtype=plan.dtype)
+    else:
+        stages = plan.pipeline.stages
+        workload = stage_charges(
+            asked, inventory, whole, parallel or Parallel(), stages=len(stages), dtype=plan.dtype
+        ).settled([[at for span in stage.spans for at in range(*span)] for stage in stages])
     by_path = {placement.path: placement for placement in plan.placements}
     for kind in workload.by_kind:
         for at, nbytes in kind.by_atom.items():
@@ -171,13 +183,14 @@ def _moved_while_trained(
             )
     for at in sorted(workload.trained):
         placement = by_path[whole[at].path]
-        if placement.is_streamed or placement.home == DISK:
+        if placement.is_streamed or placement.home.tier == Tier.DISK:
             yield f"'{placement.path}' is trained and streamed from {placement.home}"
 
 
 def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Interval[int]]) -> Iterator[str]:
     """Executing devices, and that every device with streamed atoms keeps a slot for the largest."""
-    able = {use.device for use in plan.devices} | {CPU}
+    nodes = plan.pipeline.nodes if plan.pipeline is not None else (None,)
+    able = {use.device for use in plan.devices} | {CPU.on(node) for node in nodes}
     streamed: list[int] = []
     nearest: Device | None = None
     before: tuple[Device, Device] | None = None
@@ -189,16 +202,20 @@ def wrong_executors(plan: Plan, inventory: Inventory, placed: Sequence[Interval[
             continue  # nothing to be said that was not said of the one before it
         before, streams = (
             (home, execution_devices),
-            execution_devices in able and execution_devices not in {home, DISK},
+            execution_devices in able and execution_devices != home and execution_devices.tier != Tier.DISK,
         )
         nearest = home if home.is_accelerator else nearest
-        if execution_devices not in able or execution_devices == DISK:
+        if execution_devices not in able or execution_devices.tier == Tier.DISK:
             yield f"'{path}' is executed on {execution_devices}"
         elif streams:
             streamed.append(number)
             if home.is_accelerator:
                 yield f"'{path}' lives on {home} and is executed on {execution_devices}"
-            elif execution_devices.is_accelerator and nearest not in {None, execution_devices}:
+            elif (
+                plan.pipeline is None  # a stage streams to its own accelerator, whatever lives on it
+                and execution_devices.is_accelerator
+                and nearest not in {None, execution_devices}
+            ):
                 yield (
                     f"'{path}' is streamed to {execution_devices}; the nearest "
                     f"resident module before it is on {nearest}"
@@ -230,5 +247,5 @@ def _largest_slots(
     found: dict[Device, int] = {}
     for device, members in groupby(streamed, key=lambda number: plan.placements[number].executes_on):
         found[device] = max([found.get(device, 0), *(brought[number] for number in members)])
-    found.pop(CPU, None)  # what it executes from disk runs from mapped pages
-    return found
+    # What a CPU executes from disk runs from mapped pages.
+    return {device: nbytes for device, nbytes in found.items() if device.is_accelerator}

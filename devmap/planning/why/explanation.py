@@ -18,6 +18,7 @@ from devmap.planning.placement.solve import solve
 from devmap.planning.problem.budgets import budgets_of
 from devmap.planning.problem.model import Overflow
 from devmap.planning.resolve import problem_of, resolve
+from devmap.planning.stages.cluster import is_cluster
 from devmap.planning.turns import turn_around
 from devmap.planning.why.deciding_factors import (
     BytesLeft,
@@ -134,6 +135,11 @@ def why(
         near = near_path(path, inventory.index)
         hint = f"did you mean '{near}'?" if near else explain_miss(path, inventory.index)
         raise UsageError(f"'{path}' is not a module or tensor of the model", help=hint)
+    if is_cluster(config, machine):
+        raise UsageError(
+            f"'{path}' is in a plan over several nodes, and --why explains plans for one machine",
+            help="`devmap plan` says why the stages are as they are; `--format json` has the stage of each",
+        )
     config, inventory = turn_around(config, inventory, path)
     question = problem_of(config, inventory, machine)
     asked = _covered(question.problem, path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.planning.resolve import resolve, resolved
+from devmap.planning.stages.cluster import is_cluster
 from devmap.planning.why.deciding_factors import SolvedCapacity, deciding_factors, left_before
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def overview(
     Raises:
         ResolutionError, DeviceMapError: as `resolve`.
     """
-    if config.takes_turns:
+    if config.takes_turns or is_cluster(config, machine):
         plan = resolve(config, inventory, machine=machine)
         runs = [ExplainedRun(*run) for run in _alike(plan.placements)]
         return PlanOverview(plan, tuple(runs), None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import DISK
+from devmap.config.model.nodes import known_device
+from devmap.config.values.device import Tier
 from devmap.config.values.size import Bytes, Percent
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def machine_memory(context: Context, device: Device) -> int | None:
 
     None where no machine says so.
     """
-    found = context.machine.devices.get(device) if context.machine is not None else None
+    found = known_device(context.machine, device)
     return found.memory if found is not None else None
 
 
@@ -34,8 +35,8 @@ def capacity(context: Context, device: Device) -> int | None:
     config = context.document.config
     memory = machine_memory(context, device)
     if config is None or config.max_memory is None:
-        return None if device == DISK else memory
-    amount = config.max_memory.get(device)
+        return None if device.tier == Tier.DISK else memory
+    amount = config.max_memory.get(device, config.max_memory.get(device.on(None)))
     if isinstance(amount, Percent):
         return None if memory is None else amount.of(memory)
     return amount
@@ -52,7 +53,9 @@ def headroom(context: Context, device: Device) -> int:
         return 0
     said: Bytes | Percent | None = config.headroom.of(device) if config.headroom is not None else None
     if said is None and device.is_accelerator:
-        in_bytes = config.max_memory is not None and not isinstance(config.max_memory.get(device), Percent)
+        in_bytes = config.max_memory is not None and not isinstance(
+            config.max_memory.get(device, config.max_memory.get(device.on(None))), Percent
+        )
         said = None if in_bytes else _DEFAULT_HEADROOM
     if said is None:
         return 0

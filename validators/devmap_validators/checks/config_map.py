@@ -9,7 +9,8 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU, DISK, Device, parse_device
+from devmap.config.model.nodes import called, spread_keys
+from devmap.config.values.device import DISK, Device, Tier, parse_device
 from devmap_validators.checks.assignment import Assignment, assign, bytes_on_devices
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "assignment_of",
     "device_path",
     "devices_named",
+    "is_offered",
     "map_path",
     "no_split_classes",
     "offered_devices",
@@ -84,13 +86,19 @@ def offered_devices(context: Context) -> frozenset[Device] | None:
     config = context.document.config
     if config is None:
         return None
-    disk = {DISK} if config.offload.folder is not None else set()
+    disk = {*called(DISK, context.machine)} if config.offload.folder is not None else set()
     if config.max_memory is not None:
-        return frozenset({*config.max_memory, *disk})
+        return frozenset({*spread_keys(config.max_memory, context.machine)[0], *disk})
     if context.machine is not None and context.machine.devices:
-        accelerators = {device for device in context.machine.devices if device.is_accelerator}
-        return frozenset({*accelerators, *disk, *({CPU} if CPU in context.machine.devices else set())})
+        kept = {device for device in context.machine.devices if device.tier != Tier.DISK}
+        return frozenset({*kept, *disk})
     return None
+
+
+def is_offered(context: Context, device: Device) -> bool:
+    """Return whether weights may lie on a device, or on one of that name of some node."""
+    offered = offered_devices(context) or frozenset()
+    return any(own in offered for own in called(device, context.machine))
 
 
 def devices_named(context: Context) -> Iterator[tuple[Device, DocumentPath]]:
@@ -121,13 +129,17 @@ def device_path(context: Context, section: tuple[str, ...], device: Device) -> D
     node: object = context.document.data
     for part in section:
         node = node.get(part) if isinstance(node, dict) else None
+    found = section
     for key in node if isinstance(node, dict) else ():
         try:
-            if parse_device(key) == device:
-                return (*section, key)
+            named = parse_device(key)
         except ValueError:
             continue
-    return section
+        if named == device:
+            return (*section, key)
+        if named == device.on(None):  # a key without a node stands for the device of every node
+            found = (*section, key)
+    return found
 
 
 def quoted(names: Sequence[str], most: int = 3) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import CPU
+from devmap.config.values.device import Tier
 from devmap.config.values.strategy import Strategy
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.config_map import device_path
@@ -40,7 +40,7 @@ def _check(context: Context) -> Iterator[Report]:
     in_place = [
         placement
         for placement in plan.placements
-        if placement.home == CPU == placement.executes_on and placement.nbytes
+        if placement.home.tier == Tier.CPU and placement.home == placement.executes_on and placement.nbytes
     ]
     chosen = (
         config is not None and Strategy.FASTEST in config.device_map.values()

@@ -8,7 +8,13 @@ from devmap.config.values.device import Device, device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.assignment import run_bytes
 from devmap_validators.checks.capacity import capacity, headroom
-from devmap_validators.checks.config_map import map_path, offered_devices, pinned_bytes, runs_by_key
+from devmap_validators.checks.config_map import (
+    is_offered,
+    map_path,
+    offered_devices,
+    pinned_bytes,
+    runs_by_key,
+)
 from devmap_validators.checks.wording import exact_bytes
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ def _check(context: Context) -> Iterator[Report]:
     }
     for key, runs in runs_by_key(context).items():
         target = config.device_map[key]
-        if not isinstance(target, Device) or target.is_accelerator or target not in offered:
+        if not isinstance(target, Device) or target.is_accelerator or not is_offered(context, target):
             continue
         names = [name for run in runs for name in inventory.flat_index.tensors[run.start : run.end]]
         nbytes = run_bytes(inventory, names, config.model.dtype)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import Device
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.config_map import map_path, offered_devices
+from devmap_validators.checks.config_map import is_offered, map_path, offered_devices
 from devmap_validators.checks.wording import devices_in_words
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or config.max_memory is None or offered is None:
         return
     for key, target in config.device_map.items():
-        if isinstance(target, Device) and target.is_accelerator and target not in offered:
+        if isinstance(target, Device) and target.is_accelerator and not is_offered(context, target):
             hint = (
                 f"offered: {devices_in_words(offered)}; add '{target}: SIZE' to "
                 "max_memory, or choose another device"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import DISK, device_name
+from devmap.config.model.nodes import called
+from devmap.config.values.device import Tier, device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.config_map import devices_named
 from devmap_validators.checks.wording import devices_in_words
@@ -20,7 +21,8 @@ def _check(context: Context) -> Iterator[Report]:
         return
     known = context.machine.devices
     for device, path in devices_named(context):
-        if device not in known and device != DISK:  # a machine profile need not measure its disk
+        # A machine profile need not measure its disk.
+        if device.tier != Tier.DISK and not any(own in known for own in called(device, context.machine)):
             name = f"the machine '{context.machine.name}'" if context.machine.name else "the machine"
             on_key = path[:1] != ("device_map",)
             yield Report(

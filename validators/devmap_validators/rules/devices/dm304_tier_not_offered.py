@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import DISK, Device
+from devmap.config.values.device import Device, Tier
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.config_map import map_path, offered_devices
+from devmap_validators.checks.config_map import is_offered, map_path, offered_devices
 from devmap_validators.checks.wording import devices_in_words
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or offered is None:
         return
     for key, target in config.device_map.items():
-        if isinstance(target, Device) and not target.is_accelerator and target not in offered:
-            or_folder = " or name offload.folder" if target == DISK else ""
+        if isinstance(target, Device) and not target.is_accelerator and not is_offered(context, target):
+            or_folder = " or name offload.folder" if target.tier == Tier.DISK else ""
             hint = f"offered: {devices_in_words(offered)}; add '{target}: SIZE' to max_memory{or_folder}"
             yield Report(f"{target} is used but not offered", map_path(context, key), help=hint)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import DISK, device_name
+from devmap.config.model.nodes import known_device
+from devmap.config.values.device import Tier, device_name
 from devmap.config.values.size import Percent
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.capacity import machine_memory
@@ -21,7 +22,8 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or context.machine_error is not None:
         return
     for device, amount in (config.max_memory or {}).items():
-        if device != DISK and context.machine is not None and device not in context.machine.devices:
+        known = known_device(context.machine, device)
+        if device.tier != Tier.DISK and context.machine is not None and known is None:
             continue  # DM302 says that the machine does not have it
         if isinstance(amount, Percent) and machine_memory(context, device) is None:
             message = (

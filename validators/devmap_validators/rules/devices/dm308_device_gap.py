@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
@@ -10,6 +11,7 @@ from devmap_validators.checks.config_map import device_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devmap.config.values.device import Device
     from devmap.findings.context import Context
 
 
@@ -18,7 +20,7 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or config.max_memory is None:
         return
     used = sorted(device for device in config.max_memory if device.is_accelerator)
-    for number, device in enumerate(used):
+    for number, device in ((at, one) for _, own in groupby(used, _node) for at, one in enumerate(own)):
         if device.index != number:
             gap = (
                 f"accelerator {number} is left out"
@@ -28,6 +30,10 @@ def _check(context: Context) -> Iterator[Report]:
             hint = "with CUDA_VISIBLE_DEVICES the visible ones are numbered from 0"
             yield Report(gap, device_path(context, ("max_memory",), device), on_key=True, help=hint)
             return
+
+
+def _node(device: Device) -> str | None:
+    return device.node
 
 
 RULE = Rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.config_map import is_offered
 from devmap_validators.checks.wording import devices_in_words
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def _check(context: Context) -> Iterator[Report]:
     unused = [
         device
         for device in context.machine.devices
-        if device.is_accelerator and device not in config.max_memory
+        if device.is_accelerator and not is_offered(context, device)
     ]
     if unused:
         message = f"the machine also has {devices_in_words(unused)}, which max_memory does not offer"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.config_map import device_path, offered_devices
+from devmap_validators.checks.config_map import device_path, is_offered, offered_devices
 from devmap_validators.checks.wording import devices_in_words
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def _check(context: Context) -> Iterator[Report]:
     if config is None or config.headroom is None or offered is None:
         return
     for device in config.headroom.devices:
-        if device not in offered:
+        if not is_offered(context, device):
             path = device_path(context, ("headroom",), device)
             message = f"headroom for {device_name(device)}, which is not offered"
             yield Report(message, path, on_key=True, help=f"offered: {devices_in_words(offered)}")

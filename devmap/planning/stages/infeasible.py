@@ -1,0 +1,133 @@
+"""No split over the stages: what is missing in bytes, and which changes make it fit, each tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from devmap.config.model.placement_config import Headroom
+from devmap.config.values.device import CPU, device_name, device_names
+from devmap.config.values.size import Bytes, Percent, format_bytes
+from devmap.errors import ResolutionError
+from devmap.planning.infeasible.relaxations import smaller_workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from devmap.config.model.placement_config import PlacementConfig
+    from devmap.config.values.device import Device
+    from devmap.planning.stages.split import Line
+
+__all__ = ["no_split"]
+
+_MOST_TRIES, _MOST_CHANGES = 24, 3
+
+
+@dataclass(frozen=True)
+class _Change:
+    sentence: str
+    overrides: tuple[str, ...]
+    config: PlacementConfig
+
+
+def no_split(
+    config: PlacementConfig,
+    line: Line,
+    *,
+    loads: int,
+    limits: Sequence[int],
+    stages: Sequence[Device],
+    atoms: Sequence[str],
+    fits: Callable[[PlacementConfig], bool],
+) -> ResolutionError:
+    """Return the error for a cluster that no contiguous split of the model fits.
+
+    `loads` are the bytes of all modules with what the workload keeps beside them, `limits` what each stage
+    may take of them; `atoms` are paths in running order. `fits` plans with another config.
+    """
+    room = sum(limits) + sum(line.room.values())
+    missing = max(loads - room, 0)
+    found = list(
+        islice(
+            (change for change in islice(_changes(config), _MOST_TRIES) if fits(change.config)), _MOST_CHANGES
+        )
+    )
+    if missing:
+        what = (
+            f"{format_bytes(missing)} are missing ({missing:,} bytes): the stages need "
+            f"{format_bytes(loads)}, and {device_names(stages)} with what their nodes offer beside them "
+            f"have room for {format_bytes(room)}"
+        )
+    else:
+        what = _stuck(line, stages, atoms)
+    return ResolutionError(
+        f"no split over {line.stages} stages fits: {what}",
+        help=f"try one with {' '.join(map(_option, found[0].overrides))}"
+        if found
+        else "offer more nodes, more memory, or pin less",
+        shortfall_bytes=missing,
+        changes=[change.sentence for change in found],
+        overrides=[change.overrides for change in found],
+    )
+
+
+def _option(override: str) -> str:
+    return f"--set '{override}'" if set(override) & set('{}[]" ') else f"--set {override}"
+
+
+def _stuck(line: Line, stages: Sequence[Device], atoms: Sequence[str]) -> str:
+    """Return where the split in order stops."""
+    start = 0
+    spent: dict[str, int] = {}
+    for stage in range(line.stages):
+        end = line.reach(stage, start, None, spent)
+        if end == start:
+            path = atoms[min(start, len(atoms) - 1)]
+            return f"stage {stage} ({device_name(stages[stage])}) has no room for '{path}'"
+        node = line.group[stage]
+        spent[node] = spent.get(node, 0) + line.spilled(stage, start, end)
+        start = end
+    left = f"'{atoms[start]}'" if start < len(atoms) else "the last module"
+    return f"the last stage ({device_name(stages[-1])}) ends before {left}"
+
+
+def _changes(config: PlacementConfig) -> Iterator[_Change]:
+    """Yield configs that ask for less or offer more, the cheapest first."""
+    if config.max_memory is not None and not any(not one.is_accelerator for one in config.max_memory):
+        for gigabytes in (64, 256, 1024):
+            memory = {**config.max_memory, CPU: Bytes(gigabytes * 10**9)}
+            yield _Change(
+                f"offer cpu in max_memory with {gigabytes} GB on every node",
+                (f"max_memory.cpu={gigabytes}GB",),
+                config.model_copy(update={"max_memory": memory}),
+            )
+    for percent in (5, 0):
+        headroom = Headroom.model_construct(default=Percent(Decimal(percent)), devices={})
+        if config.headroom is None and config.max_memory is None:
+            yield _Change(
+                f"leave {percent}% of each device free (headroom)",
+                (f"headroom={percent}%",),
+                config.model_copy(update={"headroom": headroom}),
+            )
+    lower = {"float64": "float32", "float32": "bfloat16", None: "bfloat16"}.get(config.model.dtype)
+    if lower is not None:
+        model = config.model.model_copy(update={"dtype": lower})
+        yield _Change(
+            f"run the model in {lower} (model.dtype)",
+            (f"model.dtype={lower}",),
+            config.model_copy(update={"model": model}),
+        )
+    for sentence, override, changed in islice(smaller_workloads(config), 6):
+        yield _Change(sentence, (override,), changed)
+    parallel = config.parallel
+    if parallel is not None and config.workload is not None:
+        more = parallel.microbatches * 2
+        while more <= config.workload.batch_size:
+            yield _Change(
+                f"split the batch into {more} microbatches",
+                (f"parallel.microbatches={more}",),
+                config.model_copy(update={"parallel": parallel.model_copy(update={"microbatches": more})}),
+            )
+            more *= 2
