@@ -33,8 +33,8 @@ def stage_assignment(plan: Plan) -> Mapping[str, int]:
 def plan_of_stage(plan: Plan, index: int) -> Plan:
     """Return the plan of one stage alone: its modules, on devices as its own node calls them (`0`, `cpu`).
 
-    Sizes are bytes. Host memory and disk hold what this stage has there, whatever the node's other stages have
-    beside it. A tensor that is tied to one of another stage is this stage's own.
+    Sizes are bytes. Host memory and disk hold what this stage has there, whatever other stages of the node
+    have beside it. A tensor that is tied to one of another stage is this stage's own.
 
     Raises:
         ValueError: the plan is for one machine, or has no such stage.

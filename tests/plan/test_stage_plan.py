@@ -36,8 +36,8 @@ def test_the_stages_of_a_plan_are_plans_of_their_own_nodes() -> None:
         assert part.pipeline is None
         assert not part.ties
     assert any(part.streamed for part in parts)
-    held = [use.weight_bytes for use in plan.devices]
-    assert sum(held) == sum(use.weight_bytes for part in parts for use in part.devices) == 120
+    weights = [use.weight_bytes for use in plan.devices]
+    assert sum(weights) == sum(use.weight_bytes for part in parts for use in part.devices) == 120
 
 
 def test_a_stage_that_is_not_there_is_said_to_be_absent() -> None:
