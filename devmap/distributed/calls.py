@@ -1,0 +1,359 @@
+"""Calls of a model's parts: run on the rank of their stage, stood for on the others.
+
+The first call of a part with arguments of some shapes tells the other ranks what it gives: shapes and dtypes,
+which results are arguments handed through, and what it wrote into caches. The second call, when the caches
+have grown, tells it again: it shows whether the results grow with them, as the position biases of T5 do.
+Later calls exchange nothing but the tensors that are needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from devmap.distributed.caches import CacheCall, cache_calls, find_caches, flags_of, lengths_of, replay
+from devmap.distributed.values import Remote, remote_of, swapped
+from devmap.errors import DevmapError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from devmap.distributed.parts import Part
+    from devmap.distributed.values import Borders
+
+__all__ = ["PartCalls"]
+
+_PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
+
+
+@dataclass(frozen=True)
+class _New:
+    """A result that the part made."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A result that is an argument: a tensor, a cache or another object, by its place among them."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What a part gives for arguments of one kind."""
+
+    output: Any
+    """The part's output, with `_New` and `_Given` in the places of tensors and objects."""
+    filled: tuple[tuple[int, Any, Any], ...]
+    """Entries that the part put into dicts it was given: which dict, the key, the value as in `output`."""
+    caches: tuple[CacheCall, ...]
+
+
+@dataclass(eq=False, slots=True)
+class _Known:
+    """What was recorded for arguments of one kind, by how much the caches held."""
+
+    by_length: dict[tuple[int, ...], _Recorded]
+    is_same_at_any: bool = False
+
+    def at(self, lengths: Callable[[], tuple[int, ...]]) -> _Recorded | None:
+        """Return what the part gives with caches of some lengths; None where it has to be told."""
+        if self.is_same_at_any:
+            return next(iter(self.by_length.values()))
+        return self.by_length.get(lengths())
+
+    def add(self, lengths: tuple[int, ...], recorded: _Recorded) -> None:
+        """Add what was told."""
+        if self.by_length:
+            first = next(iter(self.by_length.values()))
+            self.is_same_at_any = len(self.by_length) == 1 and recorded == first
+        self.by_length[lengths] = recorded
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A part raised in its first call."""
+
+    message: str
+
+
+@dataclass(eq=False)
+class PartCalls:
+    """The calls of all parts of a model, on this rank."""
+
+    borders: Borders
+    parts: Sequence[Part]
+    recorded: dict[tuple[Any, ...], _Known] = field(default_factory=dict)
+
+    def install(self) -> list[tuple[torch.nn.Module, str]]:
+        """Stand where torch calls the parts and their hooks; return the attributes that were set."""
+        changed = []
+        for number, part in enumerate(self.parts):
+            inner = part.module._call_impl  # noqa: SLF001 - where torch calls hooks and forward
+            part.module.__dict__["_call_impl"] = self._caller(number, part, inner)
+            changed.append((part.module, "_call_impl"))
+        return changed
+
+    def _caller(self, number: int, part: Part, inner: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = _Arguments(args, kwargs)
+            key = (number, *given.signature(part.layers))
+            for remote in given.remotes():
+                self.borders.need(remote.value, 1 << part.stage)
+            lengths = functools.partial(lengths_of, given.caches)
+            known = self.recorded[key].at(lengths) if key in self.recorded else None
+            if known is None:
+                key = (*key, lengths())
+            if part.stage != self.borders.wire.rank:
+                return self._stand_for(part, given, key, known)
+            return self._run(part, inner, given, key, known)
+
+        return call
+
+    def _stand_for(self, part: Part, given: _Arguments, key: tuple[Any, ...], known: _Recorded | None) -> Any:
+        if known is None:
+            told, theirs = self.borders.wire.from_one(None, part.stage)
+            if isinstance(told, _Failed):
+                raise UsageError(f"rank {part.stage}, '{part.path}': {told.message}")
+            if theirs != key:
+                raise UsageError(
+                    f"ranks {self.borders.wire.rank} and {part.stage} call '{part.path}' with different "
+                    "arguments",
+                    help="call the model with the same arguments on every rank",
+                )
+            known = self._learn(key, told)
+        if known.caches:
+            why = f"the cache of '{part.path}', which is on stage {part.stage}"
+            replay(known.caches, given.caches, self.borders, why)
+
+        def made(each: Any) -> Any:
+            if isinstance(each, _New):
+                return self.borders.held_by(part.stage, each.shape, each.dtype)
+            return given.objects[each.index]
+
+        for place, name, value in known.filled:
+            given.objects[place][name] = swapped(value, _is_recorded, made)
+        return swapped(known.output, _is_recorded, made)
+
+    def _learn(self, key: tuple[Any, ...], told: _Recorded) -> _Recorded:
+        *kind, lengths = key
+        self.recorded.setdefault(tuple(kind), _Known({})).add(lengths, told)
+        return told
+
+    def _run(
+        self,
+        part: Part,
+        inner: Callable[..., Any],
+        given: _Arguments,
+        key: tuple[Any, ...],
+        known: _Recorded | None,
+    ) -> Any:
+        calls: list[CacheCall] = []
+        try:
+            with given.real():
+                before = {id(each): _writes(each) for each in given.real_tensors}
+                if known is None:
+                    with cache_calls(given.caches) as calls:
+                        output = inner(*given.real_args, **given.real_kwargs)
+                else:
+                    output = inner(*given.real_args, **given.real_kwargs)
+                _refuse_written(part, given.real_tensors, before)
+            found = self._wrapped(part, output, given)
+            filled = tuple(given.filled(lambda each: self._wrapped(part, each, given)))
+            now = _Recorded(
+                _shapes(found, given),
+                tuple((*at, _shapes(value, given)) for *at, value in filled),
+                tuple(calls),
+            )
+            _refuse_unknown(part, now)
+        except Exception as error:
+            if known is None:
+                text = error.message if isinstance(error, DevmapError) else f"{type(error).__name__}: {error}"
+                self.borders.wire.from_one((_Failed(text), None), part.stage)
+            raise
+        if known is None:
+            self.borders.wire.from_one((now, key), part.stage)
+            self._learn(key, now)
+        elif (now.output, now.filled) != (known.output, known.filled):  # told before, and not so
+            raise UsageError(
+                f"'{part.path}' gives other shapes than before for arguments of the same shapes, so that "
+                "other ranks cannot know them",
+                help="run this model on one machine",
+            )
+        return found
+
+    def _wrapped(self, part: Part, output: Any, given: _Arguments) -> Any:
+        """Return the output with each tensor as a remote; one that was handed through as it was given."""
+
+        def wrap(tensor: torch.Tensor) -> torch.Tensor:
+            known = given.by_real.get(id(tensor))
+            if known is not None:
+                return known
+            if any(tensor is each for each in given.objects):
+                return tensor
+            return self.borders.held_by(part.stage, tensor.shape, tensor.dtype, tensor)
+
+        return swapped(output, lambda each: isinstance(each, torch.Tensor) and not remote_of(each), wrap)
+
+
+class _Arguments:
+    """The arguments of one call: as outer code gave them, and as the part gets them."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.objects: list[Any] = []
+        """Tensors, dicts that the part may fill, and objects that it may hand through, in order."""
+        self._signature: list[Any] = []
+        self._dicts: list[int] = []
+        for each in args:
+            self._look(each)
+        for name, each in kwargs.items():
+            self._signature.append(name)
+            self._look(each)
+        self.caches = find_caches((args, kwargs))
+        self.objects += [each for each in self.caches if all(each is not known for known in self.objects)]
+        self.by_real: dict[int, Remote] = {}
+        self.real_tensors: list[torch.Tensor] = []
+        self._before: dict[int, dict[Any, tuple[Any, Any]]] = {}
+
+    def _look(self, obj: Any) -> None:
+        if isinstance(obj, torch.Tensor):
+            self._signature.append((tuple(obj.shape), obj.dtype))
+            self.objects.append(obj)
+        elif isinstance(obj, _PLAIN):
+            self._signature.append(obj)
+        elif isinstance(obj, MutableMapping):
+            if not hasattr(obj, "to_tuple"):  # a model output is made anew, not filled
+                self._dicts.append(len(self.objects))
+            self.objects.append(obj)
+            self._signature.append(tuple(map(str, obj)))
+            for value in obj.values():
+                self._look(value)
+        elif isinstance(obj, tuple | list):
+            self._signature.append(len(obj))
+            for item in obj:
+                self._look(item)
+        else:
+            self._signature.append(type(obj).__qualname__)
+            self.objects.append(obj)
+
+    def signature(self, layers: Sequence[int]) -> tuple[Any, ...]:
+        """Return what decides the shapes of the results, the same on all ranks."""
+        return (*self._signature, *(flags_of(each, layers) for each in self.caches))
+
+    def remotes(self) -> list[Remote]:
+        """Return the remotes among the arguments."""
+        return [each for each in self.objects if isinstance(each, Remote)]
+
+    @contextmanager
+    def real(self) -> Iterator[None]:
+        """Make `real_args` and `real_kwargs`; dicts hold the tensors themselves meanwhile."""
+        for index in self._dicts:
+            held = self.objects[index]
+            table = self._before[index] = {}
+            for name, value in list(held.items()):
+                real = swapped(value, remote_of, self._take)
+                table[name] = (value, real)
+                held[name] = real
+        dicts = {id(self.objects[index]) for index in self._dicts}
+
+        def wanted(each: Any) -> bool:
+            return id(each) in dicts or isinstance(each, Remote)
+
+        def swap(each: Any) -> Any:
+            return self._take(each) if isinstance(each, Remote) else each
+
+        self.real_args = swapped(self.args, wanted, swap)
+        self.real_kwargs = {name: swapped(each, wanted, swap) for name, each in self.kwargs.items()}
+        yield
+
+    def _take(self, remote: Remote) -> torch.Tensor:
+        real = remote.value.real
+        assert real is not None
+        self.by_real[id(real)] = remote
+        self.real_tensors.append(real)
+        return real
+
+    def filled(self, wrap: Callable[[Any], Any]) -> list[tuple[int, Any, Any]]:
+        """Give the dicts back their remotes; return what the part put into them, wrapped."""
+        found = []
+        for index in self._dicts:
+            held = self.objects[index]
+            before = self._before[index]
+            for name, value in list(held.items()):
+                if name in before and before[name][1] is value:
+                    held[name] = before[name][0]
+                else:
+                    held[name] = wrap(value)
+                    found.append((index, name, held[name]))
+        return found
+
+
+def _is_recorded(obj: Any) -> bool:
+    return isinstance(obj, _New | _Given)
+
+
+def _shapes(found: Any, given: _Arguments) -> Any:
+    """Return a part's results with shapes in place of what was made, and places for what was given."""
+    places = {id(each): index for index, each in enumerate(given.objects)}
+
+    def wanted(each: Any) -> bool:
+        return id(each) in places or isinstance(each, torch.Tensor)
+
+    def shape(each: Any) -> Any:
+        if id(each) in places:
+            return _Given(places[id(each)])
+        return _New(tuple(each.shape), each.dtype)
+
+    return swapped(found, wanted, shape)
+
+
+def _refuse_unknown(part: Part, recorded: _Recorded) -> None:
+    """Refuse results of kinds that other ranks could not be told.
+
+    Raises:
+        UsageError: naming the class.
+    """
+
+    def look(each: Any) -> None:
+        if isinstance(each, dict):
+            for value in each.values():
+                look(value)
+        elif isinstance(each, tuple | list):
+            for value in each:
+                look(value)
+        elif not isinstance(each, (*_PLAIN, _New, _Given)):
+            raise UsageError(
+                f"'{part.path}' gives a {type(each).__name__}, which cannot be told to the other stages",
+                help="run this model on one machine; or, where it is a cache, make it outside and pass it in",
+            )
+
+    look(recorded.output)
+    for *_, value in recorded.filled:
+        look(value)
+
+
+def _refuse_written(part: Part, tensors: Sequence[torch.Tensor], before: Mapping[int, int]) -> None:
+    """Refuse a part that wrote into its input: other stages may have that too, and would not see it.
+
+    Raises:
+        UsageError: naming the part.
+    """
+    if any(_writes(each) != before[id(each)] for each in tensors):
+        raise UsageError(
+            f"'{part.path}' writes into a tensor that it is given, which other stages may have too",
+            help="run this model on one machine",
+        )
+
+
+def _writes(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - torch's counter of writes

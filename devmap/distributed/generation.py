@@ -1,0 +1,145 @@
+"""Calls of a whole model that runs over several ranks: `forward` and `generate`, with rank 0's inputs."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from devmap.distributed.caches import find_caches
+from devmap.distributed.values import remote_of, swapped
+from devmap.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
+    from devmap.distributed.values import Borders
+
+__all__ = ["RootCalls"]
+
+_REFUSED = {
+    "output_attentions": "attention weights stay inside the blocks that compute them",
+    "output_hidden_states": "hidden states go from stage to stage, not to every rank",
+    "output_router_logits": "what the routers give stays inside the blocks that compute it",
+    "assistant_model": "a second model beside the stages would have to be on every rank",
+}
+"""What cannot be right when a model runs over several ranks, and why."""
+
+_PLAIN = (torch.Tensor, bool, int, float, str, type(None))
+
+
+class RootCalls:
+    """Stands where a spread model is called."""
+
+    def __init__(self, model: nn.Module, borders: Borders) -> None:
+        self.model = model
+        self.borders = borders
+        self._depth = 0
+        """How many calls of `generate` or `forward` are under way."""
+
+    def install(self) -> list[tuple[nn.Module, str]]:
+        """Stand in for the model's call and its `generate`; return the attributes that were set."""
+        model = self.model
+        call = model._call_impl  # noqa: SLF001 - where torch calls hooks and forward
+        model.__dict__["_call_impl"] = self._forward(call)
+        changed = [(model, "_call_impl")]
+        generate = getattr(model, "generate", None)
+        if generate is not None:
+            model.__dict__["generate"] = self._generate(generate)
+            changed.append((model, "generate"))
+        return changed
+
+    def _forward(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            refuse(self.model, kwargs)
+            if self._depth:
+                output = call(*args, **kwargs)
+                # `generate` chooses tokens from these. What else it is given it hands back to the model, so
+                # that only the ranks that use it need it.
+                if (logits := getattr(output, "logits", None)) is not None:
+                    output.logits = _plain(logits)
+                return output
+            if self.model.training:
+                raise UsageError(
+                    "this model is spread over several processes for inference, and it is in training mode",
+                    help="call model.eval() first; to train it, use devmap.distributed.training",
+                )
+            args, kwargs = self._of_rank_0(args, kwargs)
+            return self._run(call, args, kwargs)
+
+        return run
+
+    def _generate(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            refuse(self.model, kwargs)
+            args, kwargs = self._of_rank_0(args, kwargs)
+            torch.set_rng_state(self.borders.wire.from_one(torch.get_rng_state(), 0))
+            return self._run(call, args, kwargs)
+
+        return run
+
+    def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._depth += 1
+        try:
+            with torch.no_grad():
+                output = _plain(call(*args, **kwargs))
+        finally:
+            self._depth -= 1
+        self.borders.wire.settle()
+        return output
+
+    def _of_rank_0(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return rank 0's tensors, numbers and words; objects of other kinds are each rank's own.
+
+        Raises:
+            UsageError: when the ranks give arguments of different names or structure.
+        """
+        leaves, spec = tree_flatten((args, kwargs), is_leaf=lambda each: bool(find_caches(each)))
+        is_first = self.borders.wire.rank == 0
+        mine = [each if is_first and _is_shared(each) else None for each in leaves]
+        all_mine = self.borders.wire.from_all((str(spec), mine))
+        theirs, values = all_mine[0]
+        for rank, (other, _) in enumerate(all_mine):
+            if other != theirs:
+                raise UsageError(
+                    f"ranks 0 and {rank} call the model with different arguments",
+                    help="give every rank the same arguments; the values are rank 0's",
+                )
+        given = [values[index] if _is_shared(each) else each for index, each in enumerate(leaves)]
+        args, kwargs = tree_unflatten(given, spec)
+        return args, kwargs
+
+
+def refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what would be wrong or absent when a model runs over several ranks.
+
+    Raises:
+        UsageError: naming the argument, and why.
+    """
+    config = getattr(model, "config", None)
+    generation = kwargs.get("generation_config") or getattr(model, "generation_config", None)
+    for name, why in _REFUSED.items():
+        asked = kwargs.get(name)
+        if asked is None:
+            asked = getattr(generation, name, None) or getattr(config, name, None)
+        if asked:
+            raise UsageError(
+                f"{name} cannot be given by a model that is spread over several processes: {why}",
+                help=f"leave {name} out, or run the model in one process",
+            )
+
+
+def _is_shared(obj: Any) -> bool:
+    return isinstance(obj, _PLAIN) and not remote_of(obj)
+
+
+def _plain(found: Any) -> Any:
+    return swapped(found, remote_of, lambda each: each.plain())

@@ -1,0 +1,111 @@
+"""Tensors and small objects from rank to rank.
+
+Every call here is made by all the ranks that it concerns, in the same order: the ranks run the same outer
+code, so each knows without asking what the others send.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Traffic", "Wire"]
+
+
+@dataclass
+class Traffic:
+    """What went over the wire from and to this rank, in bytes and tensors."""
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    sent: int = 0
+    received: int = 0
+
+
+@dataclass(eq=False)
+class Wire:
+    """The process group of the stages, one rank each."""
+
+    group: dist.ProcessGroup
+    device: torch.device
+    """Where tensors lie that the group's backend takes: the CPU for gloo, the accelerator for nccl."""
+    control: dist.ProcessGroup
+    """A gloo group of the same ranks, for objects."""
+    traffic: Traffic = field(default_factory=Traffic)
+    _under_way: list[tuple[dist.Work, torch.Tensor]] = field(default_factory=list)
+    """Sends, with the tensors that must live until they are done."""
+
+    @property
+    def rank(self) -> int:
+        """This rank, in the group."""
+        return dist.get_rank(self.group)
+
+    @property
+    def size(self) -> int:
+        """How many ranks the group has."""
+        return dist.get_world_size(self.group)
+
+    @classmethod
+    def over(cls, group: dist.ProcessGroup | None = None) -> Wire:
+        """Return the wire over a group, or over all ranks. Collective: every rank of the group calls it."""
+        whole = group if group is not None else dist.group.WORLD
+        assert whole is not None
+        if dist.get_backend(whole) == "gloo":
+            return cls(whole, torch.device("cpu"), whole)
+        ranks = dist.get_process_group_ranks(whole)
+        control = dist.new_group(ranks, backend="gloo")
+        return cls(whole, torch.device("cuda", torch.cuda.current_device()), control)
+
+    def send(self, tensor: torch.Tensor, ranks: Sequence[int]) -> None:
+        """Begin to send a tensor, of a shape and dtype that the receivers know; it may change meanwhile."""
+        self._reap()
+        ready = tensor.detach().to(self.device).contiguous()
+        if ready.numel() == 0:
+            return
+        if ready.is_complex():
+            ready = torch.view_as_real(ready)
+        for rank in ranks:
+            work = dist.isend(ready, group=self.group, group_dst=rank)
+            assert work is not None
+            self._under_way.append((work, ready))
+            self.traffic.sent += 1
+            self.traffic.sent_bytes += ready.nbytes
+
+    def receive(self, shape: Sequence[int], dtype: torch.dtype, rank: int) -> torch.Tensor:
+        """Return what a rank sends: a contiguous tensor on the wire's device."""
+        made = torch.empty(tuple(shape), dtype=dtype, device=self.device)
+        if made.numel() == 0:
+            return made
+        flat = torch.view_as_real(made) if made.is_complex() else made
+        dist.recv(flat, group=self.group, group_src=rank)
+        self.traffic.received += 1
+        self.traffic.received_bytes += made.nbytes
+        return made
+
+    def from_one(self, content: Any, rank: int) -> Any:
+        """Return the object that one rank gives, on every rank. `content` counts on that rank alone."""
+        box = [content if self.rank == rank else None]
+        dist.broadcast_object_list(box, group=self.control, group_src=rank)
+        return box[0]
+
+    def from_all(self, content: Any) -> list[Any]:
+        """Return what each rank gives, in their order, on every rank."""
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, content, group=self.control)
+        return found
+
+    def _reap(self) -> None:
+        if len(self._under_way) > 64:
+            self._under_way = [each for each in self._under_way if not each[0].is_completed()]
+
+    def settle(self) -> None:
+        """Wait until everything that was sent is taken over by the receivers."""
+        for work, _ in self._under_way:
+            work.wait()
+        self._under_way.clear()

@@ -1,0 +1,298 @@
+"""Models spread over processes of this machine, tried in all of them: a program of its own.
+
+It imports what it needs once and then forks the ranks: `python -m tests.distributed.stage_runs FOLDER` writes
+what each rank found to FOLDER/results.json. The tests beside it read that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+import transformers
+from torch._C._distributed_c10d import TCPStore
+
+from devmap.api.models.building import build
+from devmap.config.document import read_config
+from devmap.config.values.device import CPU
+from devmap.distributed.engine import spread
+from devmap.errors import DevmapError
+from devmap.plan.model import Placement, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
+    from devmap.distributed.engine import Spread
+    from devmap.inventory.model import Inventory
+
+__all__ = ["FAMILIES", "OVER_FOUR", "WAYS", "assignment_of", "make_checkpoint", "stage_plan"]
+
+_SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 96,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 95,
+}
+_WORDS: dict[str, Any] = {"vocab_size": 96, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 95}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", _SMALL),
+    "llama-tied": ("LlamaForCausalLM", {**_SMALL, "tie_word_embeddings": True}),
+    "qwen2": (
+        "Qwen2ForCausalLM",
+        {**_SMALL, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 2},
+    ),
+    "gemma": ("GemmaForCausalLM", {**_SMALL, "head_dim": 8}),
+    "gemma3": (
+        "Gemma3ForCausalLM",
+        {
+            **_SMALL,
+            "head_dim": 8,
+            "sliding_window": 6,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+        },
+    ),
+    "mixtral": ("MixtralForCausalLM", {**_SMALL, "num_local_experts": 4}),
+    "gpt2": ("GPT2LMHeadModel", {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, **_WORDS}),
+    "opt": (
+        "OPTForCausalLM",
+        {
+            "hidden_size": 32,
+            "ffn_dim": 48,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "word_embed_proj_dim": 32,
+            "max_position_embeddings": 64,
+            **_WORDS,
+        },
+    ),
+    "mamba": ("MambaForCausalLM", {"hidden_size": 32, "num_hidden_layers": 4, "state_size": 8, **_WORDS}),
+    "t5": (
+        "T5ForConditionalGeneration",
+        {
+            "d_model": 32,
+            "d_ff": 48,
+            "d_kv": 8,
+            "num_layers": 3,
+            "num_decoder_layers": 3,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+            **_WORDS,
+        },
+    ),
+    "bart": (
+        "BartForConditionalGeneration",
+        {
+            "d_model": 32,
+            "encoder_layers": 3,
+            "decoder_layers": 3,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "max_position_embeddings": 64,
+            "decoder_start_token_id": 2,
+            "forced_eos_token_id": None,
+            **_WORDS,
+        },
+    ),
+}
+"""By the names that tests use: the class and its config."""
+
+OVER_FOUR = ("llama-tied", "gemma3", "t5")
+"""What is tried over four processes as well."""
+
+WAYS = ("greedy", "padded", "beams", "sampled", "forward")
+"""How each is called."""
+
+
+def make_checkpoint(folder: Path, name: str) -> Path:
+    """Save a small model of random weights."""
+    class_name, figures = FAMILIES[name]
+    model_class: Any = getattr(transformers, class_name)
+    torch.manual_seed(0)
+    model = model_class(model_class.config_class(**figures)).eval()
+    for parameter in model.parameters():
+        noise = torch.randn_like(parameter)
+        parameter.data.copy_(noise * 0.25 if parameter.dim() > 1 else parameter.data + noise * 0.1)
+    model.save_pretrained(folder / name)
+    return folder / name
+
+
+def assignment_of(model: nn.Module, inventory: Inventory, stages: int) -> dict[str, int]:
+    """Return contiguous stages of whole blocks; what stands between blocks goes with the one before."""
+    blocks = [path for path, kind in inventory.modules.items() if kind in inventory.no_split_module_classes]
+    found = {path: index * stages // len(blocks) for index, path in enumerate(blocks)}
+    last = 0
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        block = next((path for path in blocks if name.startswith(f"{path}.")), None)
+        if block is not None:
+            last = found[block]
+        else:
+            found[name] = last
+    return found
+
+
+def stage_plan(model: nn.Module, assignment: Mapping[str, int], stage: int, inventory: Inventory) -> Plan:
+    """Return one stage's plan: everything on the CPU."""
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    placements = []
+    for name in names:
+        path = name
+        while path not in assignment:
+            path = path.rpartition(".")[0]
+        if assignment[path] == stage:
+            placements.append(Placement(name, CPU, CPU, inventory.tensors[name].nbytes))
+    return Plan(
+        {}, tuple(placements), (), "manual", no_split_module_classes=inventory.no_split_module_classes
+    )
+
+
+def _loaded(folder: Path, name: str, stages: int) -> Spread:
+    config = folder / f"{name}-{dist.get_rank()}.devmap.yaml"
+    config.write_text(f"version: 1\nmodel:\n  checkpoint: {folder / name}\nmax_memory: {{cpu: 4GB}}\n")
+    built = build(read_config(config))
+    assignment = assignment_of(built.model, built.inventory, stages)
+    plan = stage_plan(built.model, assignment, dist.get_rank(), built.inventory)
+    handle = spread(
+        built.model, plan, assignment, inventory=built.inventory, packings=built.packings, makers=built.makers
+    )
+    built.finish(built.model)
+    return handle
+
+
+def _calls(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
+    torch.manual_seed(1)
+    ids = torch.randint(3, 90, (2, 9))
+    mask = torch.ones_like(ids)
+    ids[0, :4] = mask[0, :4] = 0
+    tokens = {"max_new_tokens": 10, "min_new_tokens": 10, "do_sample": False}
+    both = {"attention_mask": mask, **tokens}
+    decoder = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+
+    def sampled() -> torch.Tensor:
+        torch.manual_seed(5 + (dist.get_rank() if hasattr(model, "devmap_stages") else 0))
+        found: torch.Tensor = model.generate(ids, **{**both, "do_sample": True})
+        return found
+
+    return {
+        "greedy": lambda: model.generate(ids[1:], attention_mask=mask[1:], **tokens),
+        "padded": lambda: model.generate(ids, **both),
+        "beams": lambda: model.generate(ids, num_beams=2, **both),
+        "sampled": sampled,
+        "forward": lambda: model(input_ids=ids, attention_mask=mask, use_cache=False, **decoder).logits,
+    }
+
+
+def _equal_to_plain(folder: Path, name: str, stages: int) -> dict[str, Any]:
+    """How far each way's result is from the plain model's, and what crossed the borders."""
+    handle = _loaded(folder, name, stages)
+    model_class: Any = getattr(transformers, FAMILIES[name][0])
+    plain = _calls(model_class.from_pretrained(folder / name).eval())
+    found: dict[str, Any] = {"owned": sorted(name for name, _ in handle.named_parameters())}
+    for way, call in _calls(handle.model).items():
+        expected = plain[way]()
+        before = handle.traffic.sent_bytes, handle.traffic.sent
+        got = call()
+        found[way] = {
+            "is_plain": type(got) is torch.Tensor,
+            "largest_difference": float((got - expected).abs().max()),
+            "sent_bytes": handle.traffic.sent_bytes - before[0],
+            "sent": handle.traffic.sent - before[1],
+        }
+    return found
+
+
+def _refusals(folder: Path) -> dict[str, str]:
+    """What is said to calls that cannot be right."""
+    handle = _loaded(folder, "llama", dist.get_world_size())
+    model: Any = handle.model
+    ids = torch.ones(1, 3, dtype=torch.long)
+    calls: dict[str, Callable[[], object]] = {
+        "attentions": lambda: model(input_ids=ids, output_attentions=True),
+        "hidden_states": lambda: model.generate(ids, output_hidden_states=True, max_new_tokens=1),
+        "training": lambda: model.train()(input_ids=ids),
+        "foreign weight": lambda: [
+            (parameter + 1).plain() for parameter in model.parameters() if hasattr(parameter, "plain")
+        ],
+        "other arguments": lambda: model.eval()(
+            input_ids=ids, **({"use_cache": True} if dist.get_rank() else {})
+        ),
+    }
+    found = {}
+    for name, call in calls.items():
+        try:
+            call()
+        except DevmapError as error:
+            found[name] = error.message
+    return found
+
+
+def _rank(rank: int, size: int, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    store = TCPStore("127.0.0.1", port, size, is_master=rank == 0, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
+    found: dict[str, Any] = {}
+    for name in FAMILIES if size == 2 else OVER_FOUR:
+        found[name] = _equal_to_plain(folder, name, size)
+    if size == 2:
+        found["refusals"] = _refusals(folder)
+    (folder / f"found-{size}-{rank}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _run(size: int, folder: Path) -> list[int]:
+    """Fork the ranks, which take over what is imported here; return their exit statuses."""
+    port = _free_port()
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                _rank(rank, size, port, folder)
+                status = 0
+            except BaseException:  # noqa: BLE001 - a child must end here, whatever it met
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def main(arguments: list[str]) -> int:
+    folder = Path(arguments[0])
+    torch.set_num_threads(1)
+    for name in FAMILIES:
+        make_checkpoint(folder, name)
+    statuses = [*_run(2, folder), *_run(4, folder)]
+    return max(map(abs, statuses))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

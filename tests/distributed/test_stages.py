@@ -1,0 +1,56 @@
+"""Models over two and four processes: what they give is what the plain model gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.distributed.stage_runs import FAMILIES, OVER_FOUR, WAYS
+
+Found = dict[int, list[dict[str, Any]]]
+
+CASES = [(2, name) for name in FAMILIES] + [(4, name) for name in OVER_FOUR]
+
+
+@pytest.mark.parametrize(("processes", "name"), CASES)
+def test_every_rank_gives_what_the_plain_model_gives(stage_runs: Found, processes: int, name: str) -> None:
+    for rank in stage_runs[processes]:
+        for way in WAYS:
+            found = rank[name][way]
+            assert found["is_plain"]
+            assert found["largest_difference"] <= (2e-6 if way == "forward" else 0), way
+
+
+@pytest.mark.parametrize(("processes", "name"), CASES)
+def test_stages_share_no_weight_but_tied_ones(stage_runs: Found, processes: int, name: str) -> None:
+    owned = [set(rank[name]["owned"]) for rank in stage_runs[processes]]
+    assert all(owned)
+    for one in range(processes):
+        for other in range(one):
+            assert not owned[one] & owned[other]
+
+
+def test_a_token_crosses_each_border_once(stage_runs: Found) -> None:
+    """Ten passes of one sequence: the hidden states go on, the last logits come to all."""
+    first, last = (rank["llama"]["greedy"] for rank in stage_runs[2])
+    hidden, words = 32 * 4, 96 * 4
+    assert first == {**first, "sent": 10, "sent_bytes": (9 + 9) * hidden}
+    assert last == {**last, "sent": 10, "sent_bytes": 10 * words}
+
+
+def test_hidden_states_go_to_the_next_stage_alone(stage_runs: Found) -> None:
+    ranks = [rank["llama-tied"]["greedy"] for rank in stage_runs[4]]
+    assert [rank["sent"] for rank in ranks] == [10, 10, 10, 30]
+    assert {rank["sent_bytes"] for rank in ranks[:3]} == {(9 + 9) * 32 * 4}
+
+
+def test_what_cannot_be_right_is_refused_by_name(stage_runs: Found) -> None:
+    for rank, found in enumerate(stage_runs[2]):
+        refused = found["refusals"]
+        assert refused["attentions"].startswith("output_attentions cannot be given")
+        assert refused["hidden_states"].startswith("output_hidden_states cannot be given")
+        assert "is in training mode" in refused["training"]
+        foreign = "lm_head.weight" if rank == 0 else "model.embed_tokens.weight"
+        assert f"which stage {1 - rank} has" in refused["foreign weight"], foreign
+        assert refused["other arguments"] == "ranks 0 and 1 call the model with different arguments"
