@@ -55,7 +55,8 @@ def test_simulate_adds_memory_from_module_to_module(tmp_path: Path, minilm_folde
 
 
 def test_what_cannot_be_shown_together_is_refused() -> None:
-    assert "--html shows the whole plan" in call("plan", LLAMA, "--html", "-", "--why", "lm_head")[2]
+    refused = call("plan", LLAMA, "--html", "-", "--why", "lm_head")[2]
+    assert "--why and --html each show something else" in refused
     assert "--why has no Markdown" in call("plan", LLAMA, "--format", "markdown", "--why", "lm_head")[2]
 
 

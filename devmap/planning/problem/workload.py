@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from devmap.inventory.atoms import Atom
     from devmap.inventory.model import Architecture, Inventory
 
-__all__ = ["WorkloadCharge", "WorkloadCharges", "charges", "main_dtype", "per_device", "tokens_of"]
+__all__ = [
+    "WorkloadCharge",
+    "WorkloadCharges",
+    "charges",
+    "layer_lists",
+    "main_dtype",
+    "per_device",
+    "tokens_of",
+]
 
 _HALF = {"float16", "bfloat16"}
 _TRAINABLE = {"float64", "float32", "float16", "bfloat16"}
@@ -155,7 +163,7 @@ def _saved_activations(
     length = tokens_of(workload, architecture)
     factor = _SAVED_BYTES_PER_ELEMENT * element_bits(running) // 16
     each = workload.batch_size * length * hidden * factor
-    layers = [layer for found in _layer_lists(inventory) for layer in found]
+    layers = [layer for found in layer_lists(inventory) for layer in found]
     by_atom = dict.fromkeys(_first_atoms(atoms, layers).values(), each)
     words = (
         f"{workload.batch_size} x {length:,} tokens x {hidden:,} hidden "
@@ -276,7 +284,7 @@ def _decoder_layers(inventory: Inventory) -> list[str]:
     architecture = inventory.architecture
     if architecture is None or architecture.model_type in _ENCODERS:
         return []
-    lists = _layer_lists(inventory)
+    lists = layer_lists(inventory)
     if architecture.figures.get("is_encoder_decoder") is True:
         lists = [layers for layers in lists if "decoder" in layers[0].split(".")]
         return [layer for layers in lists for layer in layers]
@@ -285,7 +293,7 @@ def _decoder_layers(inventory: Inventory) -> list[str]:
     return fitting[-1] if fitting else []
 
 
-def _layer_lists(inventory: Inventory) -> list[list[str]]:
+def layer_lists(inventory: Inventory) -> list[list[str]]:
     """Runs of numbered modules that do not lie inside another numbered module: layers, not experts."""
     found: list[list[str]] = []
     for path in inventory.modules:
