@@ -49,6 +49,8 @@ class SimulatedTensor(torch.Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if any(getattr(kind, "takes_over", False) for kind in types):
+            return NotImplemented  # tensors of several processes decide where an operation is done
         if _is_composite(
             operation
         ):  # in inference mode these come here whole, with devices among their arguments

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from devmap.distributed.caches import find_caches
 from devmap.distributed.values import remote_of, swapped
 from devmap.errors import UsageError
+from devmap.runtime.inputs import Moves, first_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ _REFUSED = {
 }
 """What cannot be right when a model runs over several ranks, and why."""
 
+_CPU = torch.device("cpu")
 _PLAIN = (torch.Tensor, bool, int, float, str, type(None))
 
 
@@ -69,7 +71,6 @@ class RootCalls:
                     "this model is spread over several processes for inference, and it is in training mode",
                     help="call model.eval() first; to train it, use devmap.distributed.training",
                 )
-            args, kwargs = self._of_rank_0(args, kwargs)
             return self._run(call, args, kwargs)
 
         return run
@@ -78,13 +79,14 @@ class RootCalls:
         @functools.wraps(call)
         def run(*args: Any, **kwargs: Any) -> Any:
             refuse(self.model, kwargs)
-            args, kwargs = self._of_rank_0(args, kwargs)
-            torch.set_rng_state(self.borders.wire.from_one(torch.get_rng_state(), 0))
+            self._share_random_state()
             return self._run(call, args, kwargs)
 
         return run
 
     def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        came_from = first_device(args, kwargs)
+        args, kwargs = self._of_rank_0(args, kwargs)
         self._depth += 1
         try:
             with torch.no_grad():
@@ -92,7 +94,18 @@ class RootCalls:
         finally:
             self._depth -= 1
         self.borders.wire.settle()
-        return output
+        return output if came_from is None else Moves().output(output, came_from)
+
+    def _share_random_state(self) -> None:
+        """Let every rank draw the numbers that rank 0 is about to draw."""
+        device = self.borders.device
+        on_device = device.type not in {"cpu", "sim"}  # simulated devices draw from the CPU's generator
+        module = torch.get_device_module(device) if on_device else None
+        mine = (torch.get_rng_state(), module.get_rng_state(device) if module is not None else None)
+        state, of_device = self.borders.wire.from_one(mine, 0)
+        torch.set_rng_state(state)
+        if module is not None and of_device is not None:
+            module.set_rng_state(of_device, device)
 
     def _of_rank_0(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -104,7 +117,7 @@ class RootCalls:
         """
         leaves, spec = tree_flatten((args, kwargs), is_leaf=lambda each: bool(find_caches(each)))
         is_first = self.borders.wire.rank == 0
-        mine = [each if is_first and _is_shared(each) else None for each in leaves]
+        mine = [_on(each, _CPU) if is_first and _is_shared(each) else None for each in leaves]
         all_mine = self.borders.wire.from_all((str(spec), mine))
         theirs, values = all_mine[0]
         for rank, (other, _) in enumerate(all_mine):
@@ -135,6 +148,10 @@ def refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
                 f"{name} cannot be given by a model that is spread over several processes: {why}",
                 help=f"leave {name} out, or run the model in one process",
             )
+
+
+def _on(obj: Any, device: torch.device) -> Any:
+    return obj.to(device) if isinstance(obj, torch.Tensor) else obj
 
 
 def _is_shared(obj: Any) -> bool:

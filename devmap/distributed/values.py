@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Borders", "Remote", "Value", "remote_of", "swapped"]
 
 _aten = torch.ops.aten
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001 - torch has no public way
 _BY_SHAPE = {
     _aten.zeros_like.default,
     _aten.ones_like.default,
@@ -76,6 +77,8 @@ class Remote(torch.Tensor):
 
     value: Value
     borders: Borders
+    takes_over = True
+    """Of operations together with tensors of other classes, such as those on simulated devices."""
 
     def __new__(cls, value: Value, borders: Borders, device: torch.device) -> Self:
         """Make one over a value; `device` is where this rank would have it."""
@@ -109,6 +112,8 @@ class Remote(torch.Tensor):
         """Put the operation off, or do it on every rank."""
         del types
         kwargs = kwargs or {}
+        if func.has_kernel_for_dispatch_key(_COMPOSITE):  # these come here whole in inference mode
+            return func.decompose(*args, **kwargs)
         first = next(each for each in _operands(args, kwargs) if isinstance(each, Remote))
         return first.borders.operate(func, args, kwargs, first)
 

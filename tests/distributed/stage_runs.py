@@ -22,20 +22,22 @@ from torch._C._distributed_c10d import TCPStore
 
 from devmap.api.models.building import build
 from devmap.config.document import read_config
-from devmap.config.values.device import CPU
+from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.distributed.engine import spread
 from devmap.errors import DevmapError
 from devmap.plan.model import Placement, Plan
+from devmap.testing import simulated_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
+    from devmap.config.values.device import Device
     from devmap.distributed.engine import Spread
     from devmap.inventory.model import Inventory
 
-__all__ = ["FAMILIES", "OVER_FOUR", "WAYS", "assignment_of", "make_checkpoint", "stage_plan"]
+__all__ = ["FAMILIES", "OVER_FOUR", "STREAMED", "WAYS", "assignment_of", "make_checkpoint", "stage_plan"]
 
 _SMALL: dict[str, Any] = {
     "hidden_size": 32,
@@ -118,6 +120,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 OVER_FOUR = ("llama-tied", "gemma3", "t5")
 """What is tried over four processes as well."""
 
+STREAMED = ("llama-tied", "t5")
+"""What is tried with a simulated accelerator, CPU and disk in each process as well."""
+
 WAYS = ("greedy", "padded", "beams", "sampled", "forward")
 """How each is called."""
 
@@ -149,27 +154,28 @@ def assignment_of(model: nn.Module, inventory: Inventory, stages: int) -> dict[s
     return found
 
 
-def stage_plan(model: nn.Module, assignment: Mapping[str, int], stage: int, inventory: Inventory) -> Plan:
-    """Return one stage's plan: everything on the CPU."""
-    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    placements = []
-    for name in names:
-        path = name
-        while path not in assignment:
-            path = path.rpartition(".")[0]
-        if assignment[path] == stage:
-            placements.append(Placement(name, CPU, CPU, inventory.tensors[name].nbytes))
+def stage_plan(
+    assignment: Mapping[str, int], stage: int, inventory: Inventory, homes: Sequence[Device] = (CPU,)
+) -> Plan:
+    """Return one stage's plan: modules take turns on the homes, and execute on the first."""
+    placements: list[Placement] = []
+    for path in (path for path, its_stage in assignment.items() if its_stage == stage):
+        nbytes = sum(
+            tensor.nbytes for name, tensor in inventory.tensors.items() if f"{name}.".startswith(f"{path}.")
+        )
+        home = homes[len(placements) % len(homes)] if path in inventory.modules else homes[0]
+        placements.append(Placement(path, home, homes[0], nbytes))
     return Plan(
         {}, tuple(placements), (), "manual", no_split_module_classes=inventory.no_split_module_classes
     )
 
 
-def _loaded(folder: Path, name: str, stages: int) -> Spread:
+def _loaded(folder: Path, name: str, stages: int, homes: Sequence[Device] = (CPU,)) -> Spread:
     config = folder / f"{name}-{dist.get_rank()}.devmap.yaml"
     config.write_text(f"version: 1\nmodel:\n  checkpoint: {folder / name}\nmax_memory: {{cpu: 4GB}}\n")
     built = build(read_config(config))
     assignment = assignment_of(built.model, built.inventory, stages)
-    plan = stage_plan(built.model, assignment, dist.get_rank(), built.inventory)
+    plan = stage_plan(assignment, dist.get_rank(), built.inventory, homes)
     handle = spread(
         built.model, plan, assignment, inventory=built.inventory, packings=built.packings, makers=built.makers
     )
@@ -200,9 +206,9 @@ def _calls(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
     }
 
 
-def _equal_to_plain(folder: Path, name: str, stages: int) -> dict[str, Any]:
+def _equal_to_plain(folder: Path, name: str, stages: int, homes: Sequence[Device] = (CPU,)) -> dict[str, Any]:
     """How far each way's result is from the plain model's, and what crossed the borders."""
-    handle = _loaded(folder, name, stages)
+    handle = _loaded(folder, name, stages, homes)
     model_class: Any = getattr(transformers, FAMILIES[name][0])
     plain = _calls(model_class.from_pretrained(folder / name).eval())
     found: dict[str, Any] = {"owned": sorted(name for name, _ in handle.named_parameters())}
@@ -216,6 +222,9 @@ def _equal_to_plain(folder: Path, name: str, stages: int) -> dict[str, Any]:
             "sent_bytes": handle.traffic.sent_bytes - before[0],
             "sent": handle.traffic.sent - before[1],
         }
+    model: Any = handle.model
+    stats = model.devmap.stats()
+    found["streamed_bytes"], found["misses"] = stats.streamed_bytes, stats.misses
     return found
 
 
@@ -253,6 +262,10 @@ def _rank(rank: int, size: int, port: int, folder: Path) -> None:
         found[name] = _equal_to_plain(folder, name, size)
     if size == 2:
         found["refusals"] = _refusals(folder)
+        with simulated_devices({0: "4MB"}):
+            homes = parse_device(0), CPU, DISK
+            for name in STREAMED:
+                found[f"{name} streamed"] = _equal_to_plain(folder, name, size, homes)
     (folder / f"found-{size}-{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.stage_runs import FAMILIES, OVER_FOUR, WAYS
+from tests.distributed.stage_runs import FAMILIES, OVER_FOUR, STREAMED, WAYS
 
 Found = dict[int, list[dict[str, Any]]]
 
@@ -20,6 +20,15 @@ def test_every_rank_gives_what_the_plain_model_gives(stage_runs: Found, processe
             found = rank[name][way]
             assert found["is_plain"]
             assert found["largest_difference"] <= (2e-6 if way == "forward" else 0), way
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_stage_streams_from_its_own_cpu_and_disk(stage_runs: Found, name: str) -> None:
+    for rank in stage_runs[2]:
+        found = rank[f"{name} streamed"]
+        assert [found[way]["largest_difference"] for way in WAYS[:4]] == [0] * 4
+        assert found["forward"]["largest_difference"] <= 2e-6
+        assert found["streamed_bytes"] > 0
 
 
 @pytest.mark.parametrize(("processes", "name"), CASES)
