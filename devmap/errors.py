@@ -12,7 +12,8 @@
     |-- DeviceError            a device is not there, or cannot do what is asked
     |   `-- OutOfMemoryError   an allocation past a device's budget (a MemoryError too)
     |-- LoadError              a plan cannot be applied to a model; lists every problem
-    `-- StreamError            a weight could not be brought in while the model ran
+    |-- StreamError            a weight could not be brought in while the model ran
+    `-- RankError              ranks of a run over several processes do not agree, or one failed
 
 Errors carry data; what a person reads is rendered in `devmap.report`. `str(error)` is short but useful in a
 REPL.
@@ -20,6 +21,7 @@ REPL.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ __all__ = [
     "ManifestError",
     "OutOfMemoryError",
     "Problem",
+    "RankError",
+    "RankFault",
     "ResolutionError",
     "StreamError",
     "UsageError",
@@ -164,3 +168,27 @@ class LoadError(DevmapError):
 
 class StreamError(DevmapError):
     """A weight could not be brought in while the model ran; the message names the file and the offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankFault:
+    """What is wrong with one rank."""
+
+    rank: int
+    host: str
+    """Empty where nobody knows it."""
+    cause: str
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}{f' ({self.host})' if self.host else ''}: {self.cause}"
+
+
+class RankError(DevmapError):
+    """Ranks of a run over several processes do not agree, or one of them failed; the same on every rank.
+
+    `faults` names each rank with its host and the cause.
+    """
+
+    def __init__(self, faults: Sequence[RankFault], *, help: str = "") -> None:  # noqa: A002 - the word users see
+        super().__init__("; ".join(map(str, faults)), help=help)
+        self.faults = tuple(faults)
