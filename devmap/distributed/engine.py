@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import torch.distributed as dist
     from torch import nn
 
+    from devmap.distributed.failures import Watch
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
     from devmap.runtime.residents import Progress
@@ -86,6 +87,7 @@ def spread(
     makers: Mapping[str, Callable[[], torch.Tensor]] | None = None,
     group: dist.ProcessGroup | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Spread:
     """Load this rank's stage of a model, and let the model run over all ranks of a group.
 
@@ -102,13 +104,14 @@ def spread(
         makers: what computes weights that no piece of the checkpoint is, by name.
         group: the process group; left out, all processes.
         progress: called with bytes done and bytes in total, of this stage.
+        watch: finds ranks that fail while this one waits for them.
 
     Raises:
         UsageError: a tensor has no stage, or a stage is no rank of the group.
         LoadError, OutOfMemoryError, StreamError: as `devmap.runtime.dispatch.load_model` raises them, for
             this stage; the module has its foreign tensors again then.
     """
-    wire = Wire.over(group)
+    wire = Wire.over(group, watch=watch)
     wrong = sorted({stage for stage in assignment.values() if not 0 <= stage < wire.size})
     if wrong:
         raise UsageError(

@@ -89,7 +89,7 @@ class RootCalls:
         args, kwargs = self._of_rank_0(args, kwargs)
         self._depth += 1
         try:
-            with torch.no_grad():
+            with self.borders.wire.guard(), torch.no_grad():
                 output = _plain(call(*args, **kwargs))
         finally:
             self._depth -= 1

@@ -6,16 +6,21 @@ code, so each knows without asking what the others send.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from devmap.distributed.failures import Watch
 
 __all__ = ["Traffic", "Wire"]
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -37,6 +42,8 @@ class Wire:
     """Where tensors lie that the group's backend takes: the CPU for gloo, the accelerator for nccl."""
     control: dist.ProcessGroup
     """A gloo group of the same ranks, for objects."""
+    watch: Watch | None = None
+    """What finds ranks that fail while others wait for them; None where nobody looks."""
     traffic: Traffic = field(default_factory=Traffic)
     _under_way: list[tuple[dist.Work, torch.Tensor]] = field(default_factory=list)
     """Sends, with the tensors that must live until they are done."""
@@ -52,15 +59,23 @@ class Wire:
         return dist.get_world_size(self.group)
 
     @classmethod
-    def over(cls, group: dist.ProcessGroup | None = None) -> Wire:
+    def over(cls, group: dist.ProcessGroup | None = None, *, watch: Watch | None = None) -> Wire:
         """Return the wire over a group, or over all ranks. Collective: every rank of the group calls it."""
         whole = group if group is not None else dist.group.WORLD
         assert whole is not None
         if dist.get_backend(whole) == "gloo":
-            return cls(whole, torch.device("cpu"), whole)
+            return cls(whole, torch.device("cpu"), whole, watch)
         ranks = dist.get_process_group_ranks(whole)
         control = dist.new_group(ranks, backend="gloo")
-        return cls(whole, torch.device("cuda", torch.cuda.current_device()), control)
+        return cls(whole, torch.device("cuda", torch.cuda.current_device()), control, watch)
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Tell the other ranks what is raised inside, where somebody looks for it."""
+        return nullcontext() if self.watch is None else self.watch.guard()
+
+    def _wait(self, call: Callable[[], T]) -> T:
+        """Make a call that blocks until other ranks do their part."""
+        return call() if self.watch is None else self.watch.wait(call)
 
     def send(self, tensor: torch.Tensor, ranks: Sequence[int]) -> None:
         """Begin to send a tensor, of a shape and dtype that the receivers know; it may change meanwhile."""
@@ -83,7 +98,7 @@ class Wire:
         if made.numel() == 0:
             return made
         flat = torch.view_as_real(made) if made.is_complex() else made
-        dist.recv(flat, group=self.group, group_src=rank)
+        self._wait(lambda: dist.recv(flat, group=self.group, group_src=rank))
         self.traffic.received += 1
         self.traffic.received_bytes += made.nbytes
         return made
@@ -91,13 +106,13 @@ class Wire:
     def from_one(self, content: Any, rank: int) -> Any:
         """Return the object that one rank gives, on every rank. `content` counts on that rank alone."""
         box = [content if self.rank == rank else None]
-        dist.broadcast_object_list(box, group=self.control, group_src=rank)
+        self._wait(lambda: dist.broadcast_object_list(box, group=self.control, group_src=rank))
         return box[0]
 
     def from_all(self, content: Any) -> list[Any]:
         """Return what each rank gives, in their order, on every rank."""
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, content, group=self.control)
+        self._wait(lambda: dist.all_gather_object(found, content, group=self.control))
         return found
 
     def _reap(self) -> None:
@@ -107,5 +122,5 @@ class Wire:
     def settle(self) -> None:
         """Wait until everything that was sent is taken over by the receivers."""
         for work, _ in self._under_way:
-            work.wait()
+            self._wait(work.wait)
         self._under_way.clear()
