@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     from devmap.distributed.parts import Part
     from devmap.distributed.values import Borders
 
-__all__ = ["PartCalls"]
+__all__ = ["Arguments", "Given", "New", "PartCall", "PartCalls", "Recorded"]
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
 
 
+_Key = tuple[tuple[Any, ...], tuple[int, ...]]
+"""What arguments are alike, and how much the caches among them hold."""
+
+
 @dataclass(frozen=True)
-class _New:
+class New:
     """A result that the part made."""
 
     shape: tuple[int, ...]
@@ -40,37 +44,47 @@ class _New:
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """A result that is an argument: a tensor, a cache or another object, by its place among them."""
 
     index: int
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class Recorded:
     """What a part gives for arguments of one kind."""
 
     output: Any
-    """The part's output, with `_New` and `_Given` in the places of tensors and objects."""
+    """The part's output, with `New` and `Given` in the places of tensors and objects."""
     filled: tuple[tuple[int, Any, Any], ...]
     """Entries that the part put into dicts it was given: which dict, the key, the value as in `output`."""
     caches: tuple[CacheCall, ...]
+
+
+@dataclass(frozen=True)
+class PartCall:
+    """A call of a part in a recorded pass."""
+
+    part: Part
+    recorded: Recorded
+    label: int
+    """Of the first of its new results; the others follow."""
 
 
 @dataclass(eq=False, slots=True)
 class _Known:
     """What was recorded for arguments of one kind, by how much the caches held."""
 
-    by_length: dict[tuple[int, ...], _Recorded]
+    by_length: dict[tuple[int, ...], Recorded]
     is_same_at_any: bool = False
 
-    def at(self, lengths: Callable[[], tuple[int, ...]]) -> _Recorded | None:
+    def at(self, lengths: Callable[[], tuple[int, ...]]) -> Recorded | None:
         """Return what the part gives with caches of some lengths; None where it has to be told."""
         if self.is_same_at_any:
             return next(iter(self.by_length.values()))
         return self.by_length.get(lengths())
 
-    def add(self, lengths: tuple[int, ...], recorded: _Recorded) -> None:
+    def add(self, lengths: tuple[int, ...], recorded: Recorded) -> None:
         """Add what was told."""
         if self.by_length:
             first = next(iter(self.by_length.values()))
@@ -92,6 +106,10 @@ class PartCalls:
     borders: Borders
     parts: Sequence[Part]
     recorded: dict[tuple[Any, ...], _Known] = field(default_factory=dict)
+    trace: list[PartCall] | None = None
+    """While a pass is recorded, its calls in order."""
+    instead: Callable[[Part, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] | None = None
+    """What runs or stands for parts while a stage is trained."""
 
     def install(self) -> list[tuple[torch.nn.Module, str]]:
         """Stand where torch calls the parts and their hooks; return the attributes that were set."""
@@ -104,22 +122,33 @@ class PartCalls:
 
     def _caller(self, number: int, part: Part, inner: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            given = _Arguments(args, kwargs)
-            key = (number, *given.signature(part.layers))
+            if self.instead is not None:
+                return self.instead(part, inner, args, kwargs)
+            if part.module.training and part.stage == self.borders.wire.rank:
+                return inner(*args, **kwargs)  # activations that are computed again in a backward pass
+            given = Arguments(args, kwargs)
+            kind = (number, *given.signature(part.layers))
             for remote in given.remotes():
                 self.borders.need(remote.value, 1 << part.stage)
-            lengths = functools.partial(lengths_of, given.caches)
-            known = self.recorded[key].at(lengths) if key in self.recorded else None
-            if known is None:
-                key = (*key, lengths())
+            lengths = functools.cache(functools.partial(lengths_of, given.caches))
+            known = self.recorded[kind].at(lengths) if kind in self.recorded else None
+            key = None if known is not None else (kind, lengths())
+            first = self.borders.labels
             if part.stage != self.borders.wire.rank:
-                return self._stand_for(part, given, key, known)
-            return self._run(part, inner, given, key, known)
+                output = self._stand_for(part, given, key, known)
+            else:
+                output = self._run(part, inner, given, key, known)
+            if self.trace is not None:
+                told = self.recorded[kind].at(lengths)
+                assert told is not None
+                self.trace.append(PartCall(part, told, first))
+            return output
 
         return call
 
-    def _stand_for(self, part: Part, given: _Arguments, key: tuple[Any, ...], known: _Recorded | None) -> Any:
+    def _stand_for(self, part: Part, given: Arguments, key: _Key | None, known: Recorded | None) -> Any:
         if known is None:
+            assert key is not None
             told, theirs = self.borders.wire.from_one(None, part.stage)
             if isinstance(told, _Failed):
                 raise UsageError(f"rank {part.stage}, '{part.path}': {told.message}")
@@ -135,7 +164,7 @@ class PartCalls:
             replay(known.caches, given.caches, self.borders, why)
 
         def made(each: Any) -> Any:
-            if isinstance(each, _New):
+            if isinstance(each, New):
                 return self.borders.held_by(part.stage, each.shape, each.dtype)
             return given.objects[each.index]
 
@@ -143,18 +172,18 @@ class PartCalls:
             given.objects[place][name] = swapped(value, _is_recorded, made)
         return swapped(known.output, _is_recorded, made)
 
-    def _learn(self, key: tuple[Any, ...], told: _Recorded) -> _Recorded:
-        *kind, lengths = key
-        self.recorded.setdefault(tuple(kind), _Known({})).add(lengths, told)
+    def _learn(self, key: _Key, told: Recorded) -> Recorded:
+        kind, lengths = key
+        self.recorded.setdefault(kind, _Known({})).add(lengths, told)
         return told
 
     def _run(
         self,
         part: Part,
         inner: Callable[..., Any],
-        given: _Arguments,
-        key: tuple[Any, ...],
-        known: _Recorded | None,
+        given: Arguments,
+        key: _Key | None,
+        known: Recorded | None,
     ) -> Any:
         calls: list[CacheCall] = []
         try:
@@ -168,7 +197,7 @@ class PartCalls:
                 _refuse_written(part, given.real_tensors, before)
             found = self._wrapped(part, output, given)
             filled = tuple(given.filled(lambda each: self._wrapped(part, each, given)))
-            now = _Recorded(
+            now = Recorded(
                 _shapes(found, given),
                 tuple((*at, _shapes(value, given)) for *at, value in filled),
                 tuple(calls),
@@ -180,6 +209,7 @@ class PartCalls:
                 self.borders.wire.from_one((_Failed(text), None), part.stage)
             raise
         if known is None:
+            assert key is not None
             self.borders.wire.from_one((now, key), part.stage)
             self._learn(key, now)
         elif (now.output, now.filled) != (known.output, known.filled):  # told before, and not so
@@ -190,7 +220,7 @@ class PartCalls:
             )
         return found
 
-    def _wrapped(self, part: Part, output: Any, given: _Arguments) -> Any:
+    def _wrapped(self, part: Part, output: Any, given: Arguments) -> Any:
         """Return the output with each tensor as a remote; one that was handed through as it was given."""
 
         def wrap(tensor: torch.Tensor) -> torch.Tensor:
@@ -204,7 +234,7 @@ class PartCalls:
         return swapped(output, lambda each: isinstance(each, torch.Tensor) and not remote_of(each), wrap)
 
 
-class _Arguments:
+class Arguments:
     """The arguments of one call: as outer code gave them, and as the part gets them."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -299,10 +329,10 @@ class _Arguments:
 
 
 def _is_recorded(obj: Any) -> bool:
-    return isinstance(obj, _New | _Given)
+    return isinstance(obj, New | Given)
 
 
-def _shapes(found: Any, given: _Arguments) -> Any:
+def _shapes(found: Any, given: Arguments) -> Any:
     """Return a part's results with shapes in place of what was made, and places for what was given."""
     places = {id(each): index for index, each in enumerate(given.objects)}
 
@@ -311,13 +341,13 @@ def _shapes(found: Any, given: _Arguments) -> Any:
 
     def shape(each: Any) -> Any:
         if id(each) in places:
-            return _Given(places[id(each)])
-        return _New(tuple(each.shape), each.dtype)
+            return Given(places[id(each)])
+        return New(tuple(each.shape), each.dtype)
 
     return swapped(found, wanted, shape)
 
 
-def _refuse_unknown(part: Part, recorded: _Recorded) -> None:
+def _refuse_unknown(part: Part, recorded: Recorded) -> None:
     """Refuse results of kinds that other ranks could not be told.
 
     Raises:
@@ -331,7 +361,7 @@ def _refuse_unknown(part: Part, recorded: _Recorded) -> None:
         elif isinstance(each, tuple | list):
             for value in each:
                 look(value)
-        elif not isinstance(each, (*_PLAIN, _New, _Given)):
+        elif not isinstance(each, (*_PLAIN, New, Given)):
             raise UsageError(
                 f"'{part.path}' gives a {type(each).__name__}, which cannot be told to the other stages",
                 help="run this model on one machine; or, where it is a cache, make it outside and pass it in",

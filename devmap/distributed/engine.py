@@ -42,12 +42,22 @@ if TYPE_CHECKING:
     from torch import nn
 
     from devmap.distributed.failures import Watch
+    from devmap.distributed.parts import StageTensor
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
     from devmap.runtime.residents import Progress
+    from devmap.runtime.storage.module_scan import ModuleScan
     from devmap.runtime.storage.packing import PackedParameter
 
-__all__ = ["Spread", "spread"]
+__all__ = ["Spread", "Tie", "spread"]
+
+
+@dataclass(frozen=True)
+class Tie:
+    """One parameter that several stages have a copy of."""
+
+    names: Mapping[int, str]
+    """By stage, the first name that it has there."""
 
 
 @dataclass(eq=False)
@@ -57,6 +67,10 @@ class Spread:
     model: nn.Module
     parts: Parts
     borders: Borders
+    calls: PartCalls
+    root: RootCalls
+    ties: tuple[Tie, ...]
+    """The parameters that several stages have."""
     changed: list[tuple[nn.Module, str]]
     """The attributes that were set on modules."""
 
@@ -123,6 +137,7 @@ def spread(
     parts = find_parts(found, assignment, plan.no_split_module_classes)
     weights = Weights(found, inventory, plan.dtype, packings, makers)
     dtypes = {location.name: weights[location.owner].dtype for location in found.locations}
+    ties = _ties(found, parts)
     foreign = [
         (place, place.table[place.key]) for place in parts.tensors if place.stage not in {None, wire.rank}
     ]
@@ -150,7 +165,7 @@ def spread(
         dtype = dtypes[place.name]
         if place.is_outer:
             assert place.stage is not None
-            place.table[place.key] = borders.held_by(place.stage, tensor.shape, dtype)
+            place.table[place.key] = _kept(borders.held_by(place.stage, tensor.shape, dtype), place, parts)
         else:
             why = f"'{place.name}', which stage {place.stage} has"
             place.table[place.key] = borders.lost(tensor.shape, dtype, why)
@@ -158,12 +173,29 @@ def spread(
         real = place.table[place.key]
         if place.is_outer and place.stage == wire.rank:
             assert real is not None
-            place.table[place.key] = borders.held_by(wire.rank, real.shape, real.dtype, real)
-    changed = PartCalls(borders, parts.parts).install()
-    changed += RootCalls(model, borders).install()
-    handle = Spread(model, parts, borders, changed)
+            place.table[place.key] = _kept(
+                borders.held_by(wire.rank, real.shape, real.dtype, real), place, parts
+            )
+    calls, root = PartCalls(borders, parts.parts), RootCalls(model, borders)
+    changed = [*calls.install(), *root.install()]
+    handle = Spread(model, parts, borders, calls, root, ties, changed)
     model.__dict__["devmap_stages"] = handle
     return handle
+
+
+def _kept(remote: Remote, place: StageTensor, parts: Parts) -> Remote:
+    """Return a remote of outer code's own tensor, numbered apart from what parts give."""
+    remote.value.label = -1 - parts.tensors.index(place)
+    return remote
+
+
+def _ties(found: ModuleScan, parts: Parts) -> tuple[Tie, ...]:
+    owners = {location.name: location.owner for location in found.locations if location.kind == "parameter"}
+    names: dict[str, dict[int, str]] = {}
+    for place in parts.tensors:
+        if place.name in owners and place.stage is not None:
+            names.setdefault(owners[place.name], {}).setdefault(place.stage, place.name)
+    return tuple(Tie(dict(sorted(held.items()))) for held in names.values() if len(held) > 1)
 
 
 def _with_common(plan: Plan, parts: Parts) -> Plan:

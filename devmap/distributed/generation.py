@@ -40,14 +40,15 @@ class RootCalls:
     def __init__(self, model: nn.Module, borders: Borders) -> None:
         self.model = model
         self.borders = borders
+        self.inner: Callable[..., Any] = model._call_impl  # noqa: SLF001 - where torch calls hooks
+        """The model's own call."""
         self._depth = 0
         """How many calls of `generate` or `forward` are under way."""
 
     def install(self) -> list[tuple[nn.Module, str]]:
         """Stand in for the model's call and its `generate`; return the attributes that were set."""
         model = self.model
-        call = model._call_impl  # noqa: SLF001 - where torch calls hooks and forward
-        model.__dict__["_call_impl"] = self._forward(call)
+        model.__dict__["_call_impl"] = self._forward(self.inner)
         changed = [(model, "_call_impl")]
         generate = getattr(model, "generate", None)
         if generate is not None:
@@ -69,7 +70,7 @@ class RootCalls:
             if self.model.training:
                 raise UsageError(
                     "this model is spread over several processes for inference, and it is in training mode",
-                    help="call model.eval() first; to train it, use devmap.distributed.training",
+                    help="call model.eval() first; a devmap.distributed.training.StageTrainer trains it",
                 )
             return self._run(call, args, kwargs)
 
@@ -86,7 +87,7 @@ class RootCalls:
 
     def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         came_from = first_device(args, kwargs)
-        args, kwargs = self._of_rank_0(args, kwargs)
+        args, kwargs = self.of_rank_0(args, kwargs)
         self._depth += 1
         try:
             with self.borders.wire.guard(), torch.no_grad():
@@ -107,7 +108,7 @@ class RootCalls:
         if module is not None and of_device is not None:
             module.set_rng_state(of_device, device)
 
-    def _of_rank_0(
+    def of_rank_0(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return rank 0's tensors, numbers and words; objects of other kinds are each rank's own.

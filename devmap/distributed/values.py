@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from devmap.distributed.wire import Wire
 
-__all__ = ["Borders", "Remote", "Value", "remote_of", "swapped"]
+__all__ = ["Borders", "Need", "Remote", "Value", "remote_of", "swapped"]
 
 _aten = torch.ops.aten
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001 - torch has no public way
@@ -55,6 +55,9 @@ class Value:
     made_by: Deferred | None = None
     writes: int = 0
     """How often outer code has written into it."""
+    label: int | None = None
+    """The number of what parts gave in this pass, the same on every rank; below 0 for tensors of outer code.
+    """
     lost: str = ""
     """Why no rank hands it out, where none does: it is a weight or the cache of another stage."""
 
@@ -70,6 +73,15 @@ class Deferred:
     """Which of several results; None where there is one."""
     written: tuple[tuple[Any, int], ...]
     """The operands, and how often each had been written into."""
+
+
+@dataclass(slots=True)
+class Need:
+    """A value that ranks use, as it was recorded in a pass."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    ranks: int = 0
 
 
 class Remote(torch.Tensor):
@@ -130,6 +142,10 @@ class Borders:
     wire: Wire
     device: torch.device
     """Where this rank's outer code computes."""
+    labels: int = 0
+    """How many results of parts there were in this pass."""
+    needs: dict[int, Need] | None = None
+    """While a pass is recorded, by label what was made by a part or kept by outer code, and who used it."""
     me: int = field(init=False)
     """This rank, as a bit."""
     all: int = field(init=False)
@@ -145,6 +161,8 @@ class Borders:
     def held_by(self, stage: int, shape: Sequence[int], dtype: torch.dtype, real: Any = None) -> Remote:
         """Return a remote that one rank has; `real` is given there."""
         value = Value(tuple(shape), dtype, 1 << stage, real if self.me >> stage & 1 else None)
+        value.label = self.labels
+        self.labels += 1
         return Remote(value, self, self.device)
 
     def lost(self, shape: Sequence[int], dtype: torch.dtype, why: str) -> Remote:
@@ -157,6 +175,8 @@ class Borders:
         Raises:
             UsageError: when no rank hands the value out.
         """
+        if self.needs is not None:
+            self.note(value, ranks)
         missing = ranks & ~value.holders
         if not missing:
             return
@@ -176,6 +196,17 @@ class Borders:
             assert value.made_by is not None
             self._make(value, value.made_by, missing)
         value.holders |= missing
+
+    def note(self, value: Value, ranks: int) -> None:
+        """Note which ranks use what a value is made of."""
+        assert self.needs is not None
+        if value.made_by is not None:
+            for operand, _ in value.made_by.written:
+                if isinstance(operand, Remote):
+                    self.note(operand.value, ranks)
+        elif value.label is not None:
+            need = self.needs.setdefault(value.label, Need(value.shape, value.dtype))
+            need.ranks |= ranks
 
     def _make(self, value: Value, deferred: Deferred, ranks: int) -> None:
         for operand, writes in deferred.written:

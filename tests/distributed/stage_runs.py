@@ -13,7 +13,7 @@ import sys
 import traceback
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,7 @@ from devmap.api.models.building import build
 from devmap.config.document import read_config
 from devmap.config.values.device import CPU, DISK, parse_device
 from devmap.distributed.engine import spread
+from devmap.distributed.training import StageTrainer
 from devmap.errors import DevmapError
 from devmap.plan.model import Placement, Plan
 from devmap.testing import simulated_devices
@@ -37,7 +38,19 @@ if TYPE_CHECKING:
     from devmap.distributed.engine import Spread
     from devmap.inventory.model import Inventory
 
-__all__ = ["FAMILIES", "OVER_FOUR", "STREAMED", "WAYS", "assignment_of", "make_checkpoint", "stage_plan"]
+__all__ = [
+    "FAMILIES",
+    "OVER_FOUR",
+    "STREAMED",
+    "WAYS",
+    "assignment_of",
+    "free_port",
+    "loaded",
+    "make_checkpoint",
+    "stage_plan",
+]
+
+Schedule = Literal["1f1b", "gpipe"]
 
 _SMALL: dict[str, Any] = {
     "hidden_size": 32,
@@ -71,7 +84,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "mixtral": ("MixtralForCausalLM", {**_SMALL, "num_local_experts": 4}),
-    "gpt2": ("GPT2LMHeadModel", {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, **_WORDS}),
+    "gpt2": (
+        "GPT2LMHeadModel",
+        {
+            "n_embd": 32,
+            "n_layer": 4,
+            "n_head": 4,
+            "n_positions": 64,
+            "attn_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "resid_pdrop": 0.0,
+            **_WORDS,
+        },
+    ),
     "opt": (
         "OPTForCausalLM",
         {
@@ -93,6 +118,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "d_kv": 8,
             "num_layers": 3,
             "num_decoder_layers": 3,
+            "dropout_rate": 0.0,
             "num_heads": 4,
             "decoder_start_token_id": 0,
             **_WORDS,
@@ -122,6 +148,16 @@ OVER_FOUR = ("llama-tied", "gemma3", "t5")
 
 STREAMED = ("llama-tied", "t5")
 """What is tried with a simulated accelerator, CPU and disk in each process as well."""
+
+TRAINED: dict[str, Schedule] = {
+    "llama-tied": "1f1b",
+    "gpt2": "gpipe",
+    "mixtral": "1f1b",
+    "t5": "1f1b",
+}
+"""What is trained, and by which schedule."""
+
+TRAINED_OVER_FOUR = ("llama-tied",)
 
 WAYS = ("greedy", "padded", "beams", "sampled", "forward")
 """How each is called."""
@@ -170,9 +206,10 @@ def stage_plan(
     )
 
 
-def _loaded(folder: Path, name: str, stages: int, homes: Sequence[Device] = (CPU,)) -> Spread:
-    config = folder / f"{name}-{dist.get_rank()}.devmap.yaml"
-    config.write_text(f"version: 1\nmodel:\n  checkpoint: {folder / name}\nmax_memory: {{cpu: 4GB}}\n")
+def loaded(checkpoint: Path, scratch: Path, stages: int, homes: Sequence[Device] = (CPU,)) -> Spread:
+    """Load this process's stage of a checkpoint; `scratch` takes its config."""
+    config = scratch / f"{checkpoint.name}-{dist.get_rank()}.devmap.yaml"
+    config.write_text(f"version: 1\nmodel:\n  checkpoint: {checkpoint}\nmax_memory: {{cpu: 4GB}}\n")
     built = build(read_config(config))
     assignment = assignment_of(built.model, built.inventory, stages)
     plan = stage_plan(assignment, dist.get_rank(), built.inventory, homes)
@@ -188,7 +225,7 @@ def _calls(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
     ids = torch.randint(3, 90, (2, 9))
     mask = torch.ones_like(ids)
     ids[0, :4] = mask[0, :4] = 0
-    tokens = {"max_new_tokens": 10, "min_new_tokens": 10, "do_sample": False}
+    tokens = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
     both = {"attention_mask": mask, **tokens}
     decoder = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
 
@@ -208,7 +245,7 @@ def _calls(model: Any) -> dict[str, Callable[[], torch.Tensor]]:
 
 def _equal_to_plain(folder: Path, name: str, stages: int, homes: Sequence[Device] = (CPU,)) -> dict[str, Any]:
     """How far each way's result is from the plain model's, and what crossed the borders."""
-    handle = _loaded(folder, name, stages, homes)
+    handle = loaded(folder / name, folder, stages, homes)
     model_class: Any = getattr(transformers, FAMILIES[name][0])
     plain = _calls(model_class.from_pretrained(folder / name).eval())
     found: dict[str, Any] = {"owned": sorted(name for name, _ in handle.named_parameters())}
@@ -228,9 +265,44 @@ def _equal_to_plain(folder: Path, name: str, stages: int, homes: Sequence[Device
     return found
 
 
+def _trained(folder: Path, name: str, stages: int, schedule: Schedule) -> dict[str, Any]:
+    """Two steps of training, of two lengths, beside the plain model's: losses and gradients."""
+    handle = loaded(folder / name, folder, stages)
+    model_class: Any = getattr(transformers, FAMILIES[name][0])
+    plain = model_class.from_pretrained(folder / name).train()
+    handle.model.train()
+    trainer = StageTrainer(handle, microbatches=stages, schedule=schedule)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.05) for model in (plain, handle.model)]
+    found: dict[str, Any] = {"losses": [], "gradients": [], "norms": []}
+    for length in (8, 5):
+        generator = torch.Generator().manual_seed(length)
+        ids = torch.randint(3, 90, (4, length), generator=generator)
+        labels = ids.clone()
+        labels[0, 3:] = -100
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        expected = plain(**batch, use_cache=False).loss
+        expected.backward()
+        found["losses"].append([trainer.step(**batch, use_cache=False), float(expected.detach())])
+        gradients = {name: each.grad for name, each in plain.named_parameters(remove_duplicate=False)}
+        pairs = [(each.grad, gradients[name]) for name, each in handle.named_parameters()]
+        found["gradients"].append(
+            max(
+                float(theirs.abs().max()) if ours is None else float((ours - theirs).abs().max())
+                for ours, theirs in pairs
+                if theirs is not None
+            )
+        )
+        norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+        found["norms"].append([trainer.clip_gradients(0.5), float(norm)])
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return found
+
+
 def _refusals(folder: Path) -> dict[str, str]:
     """What is said to calls that cannot be right."""
-    handle = _loaded(folder, "llama", dist.get_world_size())
+    handle = loaded(folder / "llama", folder, dist.get_world_size())
     model: Any = handle.model
     ids = torch.ones(1, 3, dtype=torch.long)
     calls: dict[str, Callable[[], object]] = {
@@ -260,6 +332,8 @@ def _rank(rank: int, size: int, port: int, folder: Path) -> None:
     found: dict[str, Any] = {}
     for name in FAMILIES if size == 2 else OVER_FOUR:
         found[name] = _equal_to_plain(folder, name, size)
+    for name in TRAINED if size == 2 else TRAINED_OVER_FOUR:
+        found[f"{name} trained"] = _trained(folder, name, size, TRAINED[name])
     if size == 2:
         found["refusals"] = _refusals(folder)
         with simulated_devices({0: "4MB"}):
@@ -271,7 +345,8 @@ def _rank(rank: int, size: int, port: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -280,7 +355,7 @@ def _free_port() -> int:
 
 def _run(size: int, folder: Path) -> list[int]:
     """Fork the ranks, which take over what is imported here; return their exit statuses."""
-    port = _free_port()
+    port = free_port()
     children = []
     for rank in range(size):
         child = os.fork()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.stage_runs import FAMILIES, OVER_FOUR, STREAMED, WAYS
+from tests.distributed.stage_runs import FAMILIES, OVER_FOUR, STREAMED, TRAINED, TRAINED_OVER_FOUR, WAYS
 
 Found = dict[int, list[dict[str, Any]]]
 
@@ -41,17 +41,17 @@ def test_stages_share_no_weight_but_tied_ones(stage_runs: Found, processes: int,
 
 
 def test_a_token_crosses_each_border_once(stage_runs: Found) -> None:
-    """Ten passes of one sequence: the hidden states go on, the last logits come to all."""
+    """Six passes of one sequence: the hidden states go on, the last logits come to all."""
     first, last = (rank["llama"]["greedy"] for rank in stage_runs[2])
     hidden, words = 32 * 4, 96 * 4
-    assert first == {**first, "sent": 10, "sent_bytes": (9 + 9) * hidden}
-    assert last == {**last, "sent": 10, "sent_bytes": 10 * words}
+    assert first == {**first, "sent": 6, "sent_bytes": (9 + 5) * hidden}
+    assert last == {**last, "sent": 6, "sent_bytes": 6 * words}
 
 
 def test_hidden_states_go_to_the_next_stage_alone(stage_runs: Found) -> None:
     ranks = [rank["llama-tied"]["greedy"] for rank in stage_runs[4]]
-    assert [rank["sent"] for rank in ranks] == [10, 10, 10, 30]
-    assert {rank["sent_bytes"] for rank in ranks[:3]} == {(9 + 9) * 32 * 4}
+    assert [rank["sent"] for rank in ranks] == [6, 6, 6, 18]
+    assert {rank["sent_bytes"] for rank in ranks[:3]} == {(9 + 5) * 32 * 4}
 
 
 def test_what_cannot_be_right_is_refused_by_name(stage_runs: Found) -> None:
@@ -63,3 +63,17 @@ def test_what_cannot_be_right_is_refused_by_name(stage_runs: Found) -> None:
         foreign = "lm_head.weight" if rank == 0 else "model.embed_tokens.weight"
         assert f"which stage {1 - rank} has" in refused["foreign weight"], foreign
         assert refused["other arguments"] == "ranks 0 and 1 call the model with different arguments"
+
+
+@pytest.mark.parametrize(
+    ("processes", "name"), [(2, name) for name in TRAINED] + [(4, name) for name in TRAINED_OVER_FOUR]
+)
+def test_training_gives_the_plain_models_losses_and_gradients(
+    stage_runs: Found, processes: int, name: str
+) -> None:
+    """Two steps of two lengths: the second holds only if the first one's gradients, ties' too, were right."""
+    for rank in stage_runs[processes]:
+        found = rank[f"{name} trained"]
+        for got, expected in [*found["losses"], *found["norms"]]:
+            assert got == pytest.approx(expected, rel=2e-6)
+        assert max(found["gradients"]) < 1e-5
