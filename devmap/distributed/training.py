@@ -79,6 +79,10 @@ class StageTrainer:
             UsageError: the batch cannot be divided, has no labels, or the model cannot be divided into these
                 stages for training.
         """
+        with self.spread.borders.wire.guard():
+            return self._step(batch)
+
+    def _step(self, batch: dict[str, Any]) -> float:
         wire = self.spread.borders.wire
         _, given = self.spread.root.of_rank_0((), batch)
         tensors = {name: each for name, each in given.items() if isinstance(each, torch.Tensor)}
