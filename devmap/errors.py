@@ -5,7 +5,8 @@
     |-- ConfigError            a config cannot be read, or is wrong; lists every problem
     |-- InventoryError         a model cannot be described
     |   |-- CheckpointError    a checkpoint is absent, damaged or in a format that is refused
-    |   `-- ManifestError      a manifest file is wrong
+    |   |-- ManifestError      a manifest file is wrong
+    |   `-- QuantizationError  a model cannot be quantised as its config asks
     |-- LockError              a lock file cannot be read, or does not belong to this config
     |-- DeviceMapError         a device map does not fit its model; lists every problem (a ValueError too)
     |-- ResolutionError        no plan fits; says what is missing in bytes
@@ -39,6 +40,7 @@ __all__ = [
     "ManifestError",
     "OutOfMemoryError",
     "Problem",
+    "QuantizationError",
     "RankError",
     "RankFault",
     "ResolutionError",
@@ -103,6 +105,10 @@ class CheckpointError(InventoryError):
 
 class ManifestError(InventoryError):
     """A manifest file is wrong."""
+
+
+class QuantizationError(InventoryError):
+    """A model cannot be quantised as its config asks."""
 
 
 class LockError(DevmapError):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from devmap.config.regular_files import real_path
 from devmap.config.repository import without_content
-from devmap.errors import InventoryError, ManifestError, UsageError
+from devmap.errors import InventoryError, ManifestError, QuantizationError, UsageError
 from devmap.inventory.components import joined
 from devmap.inventory.model import Inventory
+from devmap.inventory.quantizing import quantized
 from devmap.inventory.reader import read_checkpoint
 from devmap.inventory.stored.checkpoint import read_headers
 from devmap.inventory.stored.hub import find_checkpoint
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from devmap.config.model.placement_config import PlacementConfig
+    from devmap.config.model.placement_config import ModelSource, PlacementConfig
     from devmap.inventory.reader import Library
     from devmap.inventory.stored.checkpoint import Checkpoint
 
-__all__ = ["build_with_factory", "headers_of", "inventory_of"]
+__all__ = ["build_with_factory", "headers_of", "inventory_of", "require_one_way"]
 
 
 def inventory_of(
@@ -43,7 +44,8 @@ def inventory_of(
     Transformers is asked what the headers do not tell.
 
     Raises:
-        InventoryError: when the source is absent or wrong, or the config names none.
+        InventoryError: when the source is absent or wrong, or the config names none; when it cannot be
+            quantised as the config asks.
         UsageError: when only a factory is named and code is not allowed.
     """
     if config.components:
@@ -58,6 +60,42 @@ def inventory_of(
                 error.component = error.component or name
                 raise
         return joined(parts, {name: source.dtype for name, source in config.components.items()})
+    found = _whole_inventory(
+        config, allow_code=allow_code, built=built, through_transformers=through_transformers
+    )
+    model = config.model
+    if model.quantization is None:
+        return found
+    require_one_way(model)
+    return quantized(found, model.quantization, dtype=model.dtype)
+
+
+def require_one_way(source: ModelSource) -> None:
+    """Check that nothing else in a source says how its weights are loaded, where they are to be quantised.
+
+    Raises:
+        QuantizationError: when something does.
+    """
+    if source.dequantize:
+        raise QuantizationError(
+            "model.dequantize and model.quantization contradict each other",
+            help="leave one of them out: weights are loaded whole, or quantised while they are loaded",
+        )
+    if source.factory is not None:
+        raise QuantizationError(
+            "a module that a factory makes is not quantised while it is loaded",
+            help="leave model.factory out, so that Transformers builds the module, or model.quantization",
+        )
+
+
+def _whole_inventory(
+    config: PlacementConfig,
+    *,
+    allow_code: bool,
+    built: nn.Module | None,
+    through_transformers: Library,
+) -> Inventory:
+    """Return what a config of one model names, as it is stored."""
     model = config.model
     if model.manifest is not None:
         path = config.folder / model.manifest

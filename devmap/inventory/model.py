@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from devmap.config.model.quantization_settings import QuantizationSettings
     from devmap.inventory.stored.checkpoint import Checkpoint
     from devmap.inventory.stored.mapping import WeightMapping
 
@@ -108,6 +109,9 @@ class Inventory:
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What a reader could not know, in sentences: an architecture that no table has, tensors that nothing
     maps to."""
+
+    quantized_by: QuantizationSettings | None = field(default=None, compare=False, repr=False)
+    """How weights are quantised while they are loaded, where this describes the model as it then runs."""
 
     @classmethod
     def from_checkpoint(cls, path: str | PathLike[str], *, dequantize: bool = False) -> Inventory:

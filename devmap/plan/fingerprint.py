@@ -24,11 +24,14 @@ def config_fingerprint(config: PlacementConfig) -> str:
     are equally exact.
     """
     plain = {name: as_plain(value) for name, value in config if name not in _NOT_FOR_PLANNING}
-    plain["model"] = {"dtype": plain["model"]["dtype"]}
+    plain["model"] = _of_source(plain["model"])
     components, residency = plain.pop("components"), plain.pop("residency")
     if components:
         plain["residency"] = residency
-        plain["components"] = [[name, source["dtype"]] for name, source in components.items()]
+        plain["components"] = [
+            [name, source["dtype"]] if source["quantization"] is None else [name, _of_source(source)]
+            for name, source in components.items()
+        ]
     if plain["parallel"] is None:
         del plain["parallel"]
     machine = plain["machine"]
@@ -37,3 +40,9 @@ def config_fingerprint(config: PlacementConfig) -> str:
     plain["device_map"] = list(plain["device_map"].items())
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _of_source(source: dict[str, object]) -> dict[str, object]:
+    """Return what of a model's source can change the plan: its dtype, and how it is quantised on the way."""
+    counts = {"dtype": source["dtype"], "quantization": source["quantization"]}
+    return {key: value for key, value in counts.items() if key == "dtype" or value is not None}

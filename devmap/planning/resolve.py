@@ -12,6 +12,7 @@ from devmap.inventory.atoms import atoms as atoms_of
 from devmap.inventory.atoms import tensor_sizes
 from devmap.inventory.bulk import collector_paused
 from devmap.inventory.fingerprint import fingerprint
+from devmap.inventory.quantizing import label_of, quantized
 from devmap.plan.fingerprint import config_fingerprint
 from devmap.planning.placement.solve import solve
 from devmap.planning.problem.budgets import budgets_of
@@ -65,6 +66,7 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
     Raises:
         ResolutionError: no plan fits; holds the shortfall in bytes and changes that fit, each tried.
         DeviceMapError: a manual map does not fit the model; lists every problem.
+        QuantizationError: the config asks for a quantization that the model does not take.
     """
     if is_cluster(config, machine):
         # All that it imports would be loaded for every config of one machine.
@@ -105,6 +107,7 @@ def resolved(
             f"weights cannot be converted to {integers[0]} by a cast",
             help="leave model.dtype out: a quantised checkpoint keeps its own dtypes; or use bfloat16",
         )
+    inventory = _as_run(config, inventory)
     question = problem_of(config, inventory, machine)
     costs = _costs(config, inventory, question.problem, machine)
     fastest: Fastest | None = None
@@ -224,9 +227,32 @@ def _strategy_name(config: PlacementConfig) -> str:
     return "+".join(strategies) if strategies else "manual"
 
 
+def _as_run(config: PlacementConfig, inventory: Inventory) -> Inventory:
+    """Return the inventory of the model as it runs: quantised, where that is done while it is loaded.
+
+    Raises:
+        QuantizationError: when it cannot be quantised as the config asks.
+        ResolutionError: when the inventory is of the model quantised in another way.
+    """
+    asked, done = config.model.quantization, inventory.quantized_by
+    if config.components or asked == done:
+        return inventory
+    if done is not None:
+        raise ResolutionError(
+            f"this inventory is of a model that is loaded as {label_of(done)}, and the config asks for "
+            f"{label_of(asked) if asked else 'whole weights'}",
+            help="give the inventory of the whole model, or none",
+        )
+    return inventory.once(
+        ("quantized", asked and asked.model_dump_json(), config.model.dtype),
+        lambda: quantized(inventory, asked, dtype=config.model.dtype) if asked else inventory,
+    )
+
+
 def _fits(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None) -> bool:
     """Return whether a config has a plan."""
     try:
-        return not isinstance(solve(problem_of(config, inventory, machine).problem), Overflow)
+        as_run = _as_run(config, inventory)
+        return not isinstance(solve(problem_of(config, as_run, machine).problem), Overflow)
     except DevmapError:
         return False

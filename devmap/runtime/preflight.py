@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from devmap.runtime.storage.weights import Weight
     from devmap.runtime.streaming.arrange import Arrangement, StreamedPlacement
 
-__all__ = ["LoadProblem", "at_once_bytes", "disagreements", "shortages", "uncut_bytes"]
+__all__ = ["LoadProblem", "at_once_bytes", "disagreements", "shortages", "uncut_bytes", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,21 @@ def _of_classes(found: ModuleScan, weights: Mapping[str, Weight]) -> Iterator[Lo
             f"streamed as a plain tensor: save the model with save_pretrained(), and name its folder as "
             f"model.checkpoint",
         )
+
+
+def unreadable(weights: Iterable[Weight]) -> list[LoadProblem]:
+    """Return what keeps stored weights from being read, each fault once.
+
+    Those that are live or made are passed over.
+    """
+    stored = [weight for weight in weights if not weight.has_value]
+    problems = [
+        LoadProblem("missing", f"the checkpoint does not have '{weight.name}'")
+        for weight in stored
+        if not weight.stored
+    ]
+    of_pieces = [problem for weight in stored if weight.stored for problem in _of_pieces(weight)]
+    return [*problems, *of_pieces, *_of_files(weight.stored for weight in stored)]
 
 
 def _of_weights(

@@ -219,6 +219,10 @@ def parted() -> None:
     quantized(text=BY_CHECKPOINT.replace("{0: 2GB}", "{0: 2GB, 1: 2GB}") + keys)
 
 
+def quantized_again() -> None:
+    quantized(text=BY_CHECKPOINT.replace("./tiny", "./tiny, quantization: int8"))
+
+
 CASES: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "DM001": (large, ()),
     "DM021": (damaged, ()),
@@ -234,6 +238,7 @@ CASES: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "DM226": (another_dtype, ()),
     "DM227": (parted, ()),
     "DM228": (quantized, ()),
+    "DM229": (quantized_again, ()),
     "DM501": (stale, ()),
     "DM502": (edited, ()),
     "DM503": (foreign, ()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 import devmap_validators
+from devmap.api.sources import inventory_of
 from devmap.checking.engine import check
 from devmap.checking.settings import Settings
 from devmap.config.document import parse_document
@@ -96,9 +97,7 @@ def _with_inventory(context: Context, config: PlacementConfig) -> Context:
     if config.model.manifest is None:
         return context
     try:
-        return dataclasses.replace(
-            context, inventory=Inventory.from_manifest(config.folder / config.model.manifest)
-        )
+        return dataclasses.replace(context, inventory=inventory_of(config))
     except InventoryError as error:
         return dataclasses.replace(context, inventory_error=error)
 

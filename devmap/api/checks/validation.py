@@ -244,7 +244,8 @@ class _Sources:
             str(real_path(config.folder)),
             *config.components,
             *(
-                f"{model.manifest} {model.checkpoint} {model.variant} {model.factory} {model.dequantize}"
+                f"{model.manifest} {model.checkpoint} {model.variant} {model.factory} {model.dequantize} "
+                f"{model.quantization and (model.quantization, model.dtype)}"
                 for model in config.sources
             ),
             *(str(model.dtype) for model in config.components.values()),

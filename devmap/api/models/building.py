@@ -7,11 +7,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.api.sources import build_with_factory, headers_of, inventory_of
+from devmap.api.sources import build_with_factory, headers_of, inventory_of, require_one_way
 from devmap.errors import InventoryError, LoadError, UsageError
 from devmap.inventory.components import joined
 from devmap.inventory.live.through_transformers import describe_built
 from devmap.inventory.quantization import as_whole, quantization_of, restore, split, with_whole_weights
+from devmap.inventory.quantizing import require_whole
 from devmap.inventory.table.libraries import library_of
 from devmap.plan.lock import lock_path
 from devmap.runtime.components import Components, PackedBelow
@@ -19,6 +20,7 @@ from devmap.runtime.initial_values import empty_stored, fill_computed_buffers, i
 from devmap.runtime.meta_build import build_on_meta
 from devmap.runtime.quantized.dequantized import dequantized_weights
 from devmap.runtime.quantized.quantizer import prepare_quantised
+from devmap.runtime.quantized.quantizing import prepare_quantising
 from devmap.runtime.transformers_conversion import convert_the_rest
 from devmap.runtime.untying import untie_what_differs
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from devmap.config.model.placement_config import PlacementConfig
+    from devmap.config.model.quantization_settings import QuantizationSettings
     from devmap.inventory.model import Inventory
     from devmap.inventory.quantization import Quantization
     from devmap.inventory.stored.checkpoint import Checkpoint
@@ -52,7 +55,9 @@ class Built:
     quantised_parts: Mapping[str, Quantised] = dataclasses.field(default_factory=dict)
     """The same of components, by their names."""
     makers: Mapping[str, Callable[[], torch.Tensor]] = dataclasses.field(default_factory=dict)
-    """What computes the weights that are dequantised while they are loaded, by name."""
+    """What computes the weights that are dequantised, or quantised, while they are loaded, by name."""
+    at_once: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Bytes of host memory that the largest conversion of a weight takes, by the weight's name."""
 
     @property
     def packings(self) -> dict[str, PackedParameter]:
@@ -104,6 +109,8 @@ def build(
             "which devmap does not load",
             help="give devmap the checkpoint that is not quantised",
         )
+    if config.model.quantization is not None:
+        return _build_quantising(config, checkpoint, config.model.quantization, model)
     if quantization is not None:
         return _build_quantised(config, checkpoint, quantization, model)
     if model is not None:
@@ -113,11 +120,15 @@ def build(
         model = build_with_factory(config, allow_code=allow_code)
     else:
         model = build_on_meta(checkpoint, dtype=config.model.dtype)
+    return _filled(model, _described(model, checkpoint), None)
+
+
+def _described(model: nn.Module, checkpoint: Checkpoint) -> Inventory:
+    """Match a module on meta with its checkpoint; what only Transformers can convert is real afterwards."""
     inventory = describe_built(model, checkpoint)
     if untie_what_differs(model, inventory):
         inventory = describe_built(model, checkpoint)
-    inventory = convert_the_rest(model, inventory)
-    return _filled(model, inventory, None)
+    return convert_the_rest(model, inventory)
 
 
 def _build_components(config: PlacementConfig, *, allow_code: bool) -> Built:
@@ -136,6 +147,11 @@ def _build_components(config: PlacementConfig, *, allow_code: bool) -> Built:
         quantised_parts={name: part.quantised for name, part in parts.items() if part.quantised is not None},
         makers={
             f"{name}.{weight}": maker for name, part in parts.items() for weight, maker in part.makers.items()
+        },
+        at_once={
+            f"{name}.{weight}": nbytes
+            for name, part in parts.items()
+            for weight, nbytes in part.at_once.items()
         },
     )
 
@@ -162,6 +178,29 @@ def _build_quantised(
     inventory = restore(describe_built(model, whole), checkpoint, parts)
     quantised = prepare_quantised(model, checkpoint, inventory, quantization)
     return _filled(model, inventory, quantised)
+
+
+def _build_quantising(
+    config: PlacementConfig, checkpoint: Checkpoint, settings: QuantizationSettings, given: nn.Module | None
+) -> Built:
+    """Build the module of a checkpoint with whole weights, with the modules that run them quantised."""
+    if given is not None:
+        raise LoadError(
+            "a module that is given is not quantised while it is loaded",
+            help="leave the module out, so that Transformers builds it; or leave model.quantization out",
+        )
+    require_one_way(config.model)
+    require_whole(checkpoint)
+    model = build_on_meta(checkpoint, dtype=config.model.dtype)
+    built = _filled(model, _described(model, checkpoint), None)
+    prepared = prepare_quantising(model, built.inventory, settings, dtype=config.model.dtype)
+    return dataclasses.replace(
+        built,
+        inventory=prepared.inventory,
+        quantised=prepared.quantised,
+        makers=prepared.makers,
+        at_once={prepared.largest: prepared.bytes_at_once},
+    )
 
 
 def _filled(model: nn.Module, inventory: Inventory, quantised: Quantised | None) -> Built:

@@ -122,6 +122,14 @@ def load_built(
     """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
     if config.takes_turns:
         return _take_turns(plan, built)
+    for name, nbytes in built.at_once.items():
+        if nbytes > plan.host_memory_bytes:
+            raise LoadError(
+                f"to quantise '{name}' takes {nbytes:,} bytes of host memory at once; offload.host_memory is "
+                f"{plan.host_memory_bytes:,}",
+                help=f"set offload.host_memory to {nbytes} or more, or name its module among those that stay "
+                "whole",
+            )
     packings = built.packings
     if callable(progress):
         model = load_model(

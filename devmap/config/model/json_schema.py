@@ -11,7 +11,7 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from devmap.config.model import placement_config
+from devmap.config.model import placement_config, quantization_settings
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.config.values.strategy import MEANINGS
 
@@ -162,8 +162,9 @@ def _write_for_hovers(node: Node) -> None:
 
 def field_docs() -> dict[str, dict[str, str]]:
     """Return each field's docstring on one line, by class and field."""
-    tree = ast.parse(inspect.getsource(placement_config))
-    return {node.name: _docs_of(node) for node in tree.body if isinstance(node, ast.ClassDef)}
+    trees = [ast.parse(inspect.getsource(each)) for each in (placement_config, quantization_settings)]
+    nodes = [node for tree in trees for node in tree.body]
+    return {node.name: _docs_of(node) for node in nodes if isinstance(node, ast.ClassDef)}
 
 
 def _docs_of(definition: ast.ClassDef) -> dict[str, str]:
@@ -176,5 +177,12 @@ def _docs_of(definition: ast.ClassDef) -> dict[str, str]:
         ):
             text = after.value.value if isinstance(after.value, ast.Constant) else None
             if isinstance(text, str):
-                found[field.target.id] = " ".join(text.split())
+                found[_key_of(field) or field.target.id] = " ".join(text.split())
     return found
+
+
+def _key_of(field: ast.AnnAssign) -> str | None:
+    """Return the key that a field has in a file, where its name in Python is another."""
+    keywords = field.value.keywords if isinstance(field.value, ast.Call) else []
+    found = (each.value for each in keywords if each.arg == "alias")
+    return next((str(each.value) for each in found if isinstance(each, ast.Constant)), None)

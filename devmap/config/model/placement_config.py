@@ -9,19 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PrivateAttr,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_core.core_schema import no_info_before_validator_function
 
+from devmap.config.model.forms import Shape, ShortForm
+from devmap.config.model.quantization_settings import QuantizationSettings
 from devmap.config.values.fields import (
     AMOUNT_SCHEMA,
     DTYPE_SCHEMA,
@@ -38,12 +30,17 @@ from devmap.config.values.fields import (
     Target,
 )
 from devmap.config.values.size import Bytes, Percent
-from devmap.config.values.strategy import Objective, Optimizer, Residency, Schedule, Strategy, WorkloadKind
+from devmap.config.values.strategy import (
+    Objective,
+    Optimizer,
+    QuantizationMethod,
+    Residency,
+    Schedule,
+    Strategy,
+    WorkloadKind,
+)
 
 if TYPE_CHECKING:
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
-
     from devmap.config.values.device import Device
 
 __all__ = [
@@ -58,20 +55,6 @@ __all__ = [
     "PlacementConfig",
     "Workload",
 ]
-
-
-class Shape(BaseModel):
-    """Strict, closed, frozen: what every part of a config is."""
-
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        arbitrary_types_allowed=True,
-        # the parts are built once, inside PlacementConfig, rather than each for itself at import
-        defer_build=True,
-    )
 
 
 class ModelSource(Shape):
@@ -106,6 +89,12 @@ class ModelSource(Shape):
     dequantize: bool = False
     """Whether quantised weights are loaded whole, in the model's dtype, and planned at that size: for methods
     whose kernels the machine lacks (FP8, MXFP4, compressed-tensors)."""
+
+    quantization: (
+        Annotated[QuantizationSettings, ShortForm("method", {"enum": [*QuantizationMethod]})] | None
+    ) = None
+    """How the weights of linear layers are quantised while they are loaded: `nf4`, `fp4`, `int8`, `int4`,
+    `fp8`, or a mapping of the fields that Transformers' config class takes. The plan counts them packed."""
 
 
 class Workload(Shape):
@@ -166,42 +155,6 @@ class MachineDevice(Shape):
 
     disk: float | None = Field(default=None, gt=0, examples=[3.5e9])
     """For `disk`: bytes a second of sequential reads."""
-
-
-def _is_word(value: object) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-class ShortForm:
-    """Lets a mapping be written as one word: the word becomes the value of one key.
-
-    The JSON Schema shows both forms.
-    """
-
-    def __init__(self, key: str, schema: JsonSchemaValue, *, others: str | None = None) -> None:
-        self.key = key
-        self.schema = schema
-        self.others = others
-
-    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_before_validator_function(self.expand, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        mapping = handler(schema)
-        if self.others is not None:
-            mapping = handler.resolve_ref_schema(mapping)["properties"][self.others]
-            mapping = {key: value for key, value in mapping.items() if key not in {"default", "description"}}
-        return {"anyOf": [self.schema, mapping]}
-
-    def expand(self, value: object) -> object:
-        """Return the mapping that a value stands for; a mapping as it is."""
-        if _is_word(value):
-            return {self.key: value}
-        if self.others is not None and isinstance(value, dict):
-            return {self.others: value}
-        return value
 
 
 class Network(Shape):

@@ -279,7 +279,7 @@ def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
             bound = int(context[key]) if float(context[key]).is_integer() else context[key]
             return "DM107", f"{_BOUNDS[key]} {bound:,}"
         case "string_pattern_mismatch":
-            return "DM107", _PATTERNS.get(str(path[-1])) or _PATTERNS[str(path[0])]
+            return "DM107", next(_PATTERNS[str(part)] for part in reversed(path) if part in _PATTERNS)
         case "finite_number":
             return "DM107", "a finite number"
         case _:
@@ -291,6 +291,8 @@ def _expectation(detail: ErrorDetails, path: DocumentPath) -> tuple[str, str]:
 _PATTERNS = {
     "factory": "a callable written package.module:function",
     "components": "names of letters, digits and _, such as text_encoder",
+    "llm_int8_skip_modules": "names of modules, or their ends, such as lm_head",
+    "modules_to_not_convert": "names of modules, or their ends, such as lm_head",
     "variant": "the middle part of a file's name: letters, digits, - and _, such as fp16",
 }
 
@@ -300,6 +302,7 @@ _SHORT_FORMS = {
     "device_map": "a strategy such as auto, or a mapping from modules to devices",
     "headroom": "a share such as 15%, a size, or a mapping from devices to either",
     "workload": "inference, training, server, or a mapping",
+    "quantization": "nf4, fp4, int8, int4, fp8, or a mapping",
     "machine": "the name of a machine, a file, or a mapping",
 }
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MEANINGS", "Objective", "Optimizer", "Residency", "Schedule", "Strategy", "WorkloadKind"]
+__all__ = [
+    "MEANINGS",
+    "Objective",
+    "Optimizer",
+    "QuantizationMethod",
+    "Residency",
+    "Schedule",
+    "Strategy",
+    "WorkloadKind",
+]
 
 
 class Strategy(enum.StrEnum):
@@ -62,6 +71,21 @@ class Optimizer(enum.StrEnum):
     SGD_MOMENTUM = "sgd_momentum"
 
 
+class QuantizationMethod(enum.StrEnum):
+    """How weights may be quantised while they are loaded."""
+
+    NF4 = "nf4"
+    FP4 = "fp4"
+    INT8 = "int8"
+    INT4 = "int4"
+    FP8 = "fp8"
+
+    @property
+    def library(self) -> str:
+        """Transformers' word for whose arithmetic it is: `bitsandbytes` or `torchao`."""
+        return "torchao" if self in {QuantizationMethod.INT4, QuantizationMethod.FP8} else "bitsandbytes"
+
+
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "auto": "Fill the accelerators in order, then cpu, then disk.",
@@ -70,6 +94,11 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "does not fit.",
         "balanced_low_0": "As little as possible on device 0, the others balanced.",
         "fastest": "The shortest predicted time of one pass on the machine that the config names.",
+        "nf4": "4 bits with levels for normally distributed weights, a scale for 64 of them (bitsandbytes).",
+        "fp4": "4-bit floating point, a scale for 64 weights (bitsandbytes).",
+        "int8": "8-bit integers, a scale a row, and 16 bits where inputs are large (bitsandbytes).",
+        "int4": "4-bit integers, a scale and a zero point for 128 weights (torchao, on accelerators).",
+        "fp8": "8-bit floating point, a scale a row (torchao).",
         "cpu": "Host memory.",
         "disk": "The checkpoint's own files, or the offload folder.",
         "latency": "The time of one pass.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -31,15 +31,23 @@ class FourBit:
         """Make the parameter; its `QuantState` looks at the parts where they lie."""
         numbers = parts[self.names[0]]
         stats = {key: parts[name] for name, key in zip(self.names[1:], self.keys[1:], strict=True)}
-        described = {**stats, **self.settings}
+        # The mean of scales that are quantised too is a number among the settings of a stored weight, and a
+        # tensor of one that is quantised while it is loaded: that one is put in once the state is made.
+        offset = stats.pop("nested_offset", None)
+        described: dict[str, Any] = {} if offset is None else {"nested_offset": 0.0}
+        described |= {**stats, **self.settings}
         library = _bitsandbytes()
+        made: Any
         if type(numbers) is torch.Tensor:
-            made: nn.Parameter = library.nn.Params4bit.from_prequantized(
+            made = library.nn.Params4bit.from_prequantized(
                 data=numbers, quantized_stats=described, device=numbers.device
             )
-            return made
-        state = library.functional.QuantState.from_dict(described, numbers.device)
-        return _bare(numbers, quant_state=state, bnb_quantized=True, quant_storage=numbers.dtype)
+        else:
+            state = library.functional.QuantState.from_dict(described, numbers.device)
+            made = _bare(numbers, quant_state=state, bnb_quantized=True, quant_storage=numbers.dtype)
+        if offset is not None:
+            made.quant_state.offset = offset
+        return cast("nn.Parameter", made)
 
     def parts(self, parameter: Any) -> Mapping[str, torch.Tensor]:
         """Return the parts of a parameter; one that the CPU's kernels packed anew is brought back first."""
@@ -49,7 +57,11 @@ class FourBit:
             numbers, state = functional._convert_weight_packed_for_cpu_inverse(numbers, state)  # noqa: SLF001
         tensors = {"": numbers, "absmax": state.absmax, "quant_map": state.code}
         if state.nested:
-            tensors |= {"nested_absmax": state.state2.absmax, "nested_quant_map": state.state2.code}
+            tensors |= {
+                "nested_absmax": state.state2.absmax,
+                "nested_quant_map": state.state2.code,
+                "nested_offset": state.offset,
+            }
         return {name: tensors[key] for name, key in zip(self.names, self.keys, strict=True)}
 
     def attach(self, parameter: Any) -> None:

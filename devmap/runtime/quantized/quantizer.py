@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devmap.inventory.stored.checkpoint import Checkpoint, StoredTensor
     from devmap.runtime.storage.packing import PackedParameter
 
-__all__ = ["Quantised", "prepare_quantised", "quantizer_of"]
+__all__ = ["PACKAGES", "Quantised", "prepare_quantised", "quantizer_of", "quiet", "reason_of"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def prepare_quantised(
         )
     quantizer = quantizer_of(model, quantization)
     try:
-        with _quiet():
+        with quiet():
             quantizer.preprocess_model(
                 model=model,
                 dtype=model.dtype,
@@ -75,7 +75,7 @@ def prepare_quantised(
     except Exception as error:
         # Code of Transformers and of the method's library runs here; what it raises is the reason.
         raise LoadError(
-            f"Transformers cannot prepare this model for {quantization.label}: {_reason(error)}",
+            f"Transformers cannot prepare this model for {quantization.label}: {reason_of(error)}",
             help=_VERSIONS,
         ) from error
     model.eval()  # the new modules are in training mode
@@ -95,7 +95,7 @@ def quantizer_of(model: nn.Module, quantization: Quantization, *, dequantize: bo
     """
     quantizers = import_module("transformers.quantizers")
     try:
-        with _quiet():
+        with quiet():
             settings = _settings_of(model)
             if dequantize:
                 given = settings if isinstance(settings, dict) else settings.to_dict()
@@ -105,9 +105,9 @@ def quantizer_of(model: nn.Module, quantization: Quantization, *, dequantize: bo
     except Exception as error:
         # ImportError, ValueError and RuntimeError of some thirty methods, and what their libraries raise.
         raise LoadError(
-            f"this checkpoint is quantised ({quantization.label}), which cannot run here: {_reason(error)}",
+            f"this checkpoint is quantised ({quantization.label}), which cannot run here: {reason_of(error)}",
             # A package that is here and refuses what it is given would not be helped by installing it.
-            help=_PACKAGES.get(quantization.method, _DEFAULT_HELP)
+            help=PACKAGES.get(quantization.method, _DEFAULT_HELP)
             if isinstance(error, ImportError)
             else _VERSIONS,
         ) from error
@@ -116,7 +116,7 @@ def quantizer_of(model: nn.Module, quantization: Quantization, *, dequantize: bo
 
 _DEFAULT_HELP = "load a checkpoint of the model that is not quantised, or one of a method that runs here"
 _VERSIONS = "compare the versions of transformers and of the method's package with those that saved it"
-_PACKAGES = {
+PACKAGES = {
     "bitsandbytes": "pip install 'torch-devmap[quantized]', which has bitsandbytes and accelerate",
     "torchao": "pip install 'torch-devmap[quantized]', which has torchao",
     "compressed-tensors": "pip install 'torch-devmap[quantized]', which has compressed-tensors",
@@ -233,13 +233,14 @@ def _require_places(
         )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the first line of what an error says, or its class."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Transformers' own warnings back: what is not done here is raised."""
     logger = logging.getLogger("transformers")
     before = logger.level

@@ -205,7 +205,7 @@ class Weights(dict[str, Weight]):
     ) -> None:
         """`dtype` is the plan's run dtype; `packings` are by the names of quantised parameters.
 
-        `makers` compute what no piece of a file is, by name.
+        `makers` compute what no piece of a file is, by name; parts of quantised parameters too.
         """
         super().__init__()
         self._found = found
@@ -249,7 +249,8 @@ class Weights(dict[str, Weight]):
             tensor = self._inventory.tensors[name]
             dtype = torch_dtype(tensor.dtype)
             assert dtype is not None
-            parts.append(Weight(name, tensor.shape, dtype, "part", stored))
+            maker = None if stored else self._makers.get(name)
+            parts.append(Weight(name, tensor.shape, dtype, "part", stored, maker=maker))
         first = parts[0]
         return Weight(owner, first.shape, first.dtype, "parameter", packing=packing, parts=tuple(parts))
 

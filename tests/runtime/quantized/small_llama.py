@@ -21,4 +21,9 @@ def small_llama(*, attention_bias: bool = False, tied: bool = False) -> LlamaFor
         tie_word_embeddings=tied,
         attention_bias=attention_bias,
     )
-    return LlamaForCausalLM(config).to(torch.bfloat16)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():  # a model starts with biases of zero, which would hide another block's
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    return model.to(torch.bfloat16)

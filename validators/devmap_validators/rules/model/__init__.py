@@ -19,6 +19,7 @@ from devmap_validators.rules.model import (
     dm226_dtype_of_quantized,
     dm227_parted_weight,
     dm228_unloadable_quantization,
+    dm229_impossible_quantization,
 )
 
 if TYPE_CHECKING:
@@ -41,4 +42,5 @@ RULES: tuple[Rule, ...] = (
     dm226_dtype_of_quantized.RULE,
     dm227_parted_weight.RULE,
     dm228_unloadable_quantization.RULE,
+    dm229_impossible_quantization.RULE,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.errors import CheckpointError
+from devmap.errors import CheckpointError, QuantizationError
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.sources import place_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _check(context: Context) -> Iterator[Report]:
     error, config = context.inventory_error, context.document.config
-    if error is None or isinstance(error, CheckpointError) or config is None:
+    if error is None or isinstance(error, CheckpointError | QuantizationError) or config is None:
         return
     model = config.components[error.component] if error.component else config.model
     if model.manifest is None and model.factory is None:

@@ -19,6 +19,8 @@ def _check(context: Context) -> Iterator[Report]:
     config, inventory = context.document.config, context.inventory
     if config is None or inventory is None or config.model.dtype is None or method_of(inventory) is None:
         return
+    if config.model.quantization is not None:  # the dtype is then what weights are converted from
+        return
     parts = [name for name, tensor in inventory.tensors.items() if tensor.kind == "part"]
     packed, whole = run_bytes(inventory, parts, None), run_bytes(inventory, inventory.tensors, None)
     if 2 * packed > whole:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmap.config.values.strategy import QuantizationMethod
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.quantization import KNOWN_METHODS, LOADED_METHODS, WHOLE_METHODS
 from devmap_validators.checks.quantized import label_of, method_of
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 def _check(context: Context) -> Iterator[Report]:
     config, inventory = context.document.config, context.inventory
+    for path, source in placed_sources(config) if config is not None else ():
+        if source.quantization is not None and source.quantization.chosen is QuantizationMethod.INT4:
+            yield Report(
+                "devmap.load does not quantise to int4; the plan counts the packed weights",
+                (*path, "quantization"),
+                help="use nf4; or let torchao quantise the model on an accelerator, and name what it saved",
+            )
     method = None if inventory is None else method_of(inventory)
     if config is None or inventory is None or method not in KNOWN_METHODS - LOADED_METHODS:
         return
