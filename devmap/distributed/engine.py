@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from devmap.config.values.device import CPU
 from devmap.devices.registry import backend_for
@@ -39,14 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import torch.distributed as dist
-    from torch import nn
 
     from devmap.distributed.failures import Watch
     from devmap.distributed.parts import StageTensor
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
     from devmap.runtime.residents import Progress
-    from devmap.runtime.storage.module_scan import ModuleScan
     from devmap.runtime.storage.packing import PackedParameter
 
 __all__ = ["Spread", "Tie", "spread"]
@@ -137,7 +136,7 @@ def spread(
     parts = find_parts(found, assignment, plan.no_split_module_classes)
     weights = Weights(found, inventory, plan.dtype, packings, makers)
     dtypes = {location.name: weights[location.owner].dtype for location in found.locations}
-    ties = _ties(found, parts)
+    ties = _ties(parts)
     foreign = [
         (place, place.table[place.key]) for place in parts.tensors if place.stage not in {None, wire.rank}
     ]
@@ -189,12 +188,11 @@ def _kept(remote: Remote, place: StageTensor, parts: Parts) -> Remote:
     return remote
 
 
-def _ties(found: ModuleScan, parts: Parts) -> tuple[Tie, ...]:
-    owners = {location.name: location.owner for location in found.locations if location.kind == "parameter"}
+def _ties(parts: Parts) -> tuple[Tie, ...]:
     names: dict[str, dict[int, str]] = {}
     for place in parts.tensors:
-        if place.name in owners and place.stage is not None:
-            names.setdefault(owners[place.name], {}).setdefault(place.stage, place.name)
+        if isinstance(place.table[place.key], nn.Parameter) and place.stage is not None:
+            names.setdefault(place.owner, {}).setdefault(place.stage, place.name)
     return tuple(Tie(dict(sorted(held.items()))) for held in names.values() if len(held) > 1)
 
 

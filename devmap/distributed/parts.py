@@ -46,6 +46,10 @@ class StageTensor:
     """None for a buffer of outer code that is no stage's: every rank has it."""
     is_outer: bool
     """Whether it hangs directly on an outer module."""
+    owner: str
+    """The first name of the same tensor in the whole model: its own, unless it is tied."""
+    persistent: bool
+    """Whether `state_dict()` holds it."""
     table: dict[str, torch.Tensor | None]
     key: str
 
@@ -101,6 +105,8 @@ def find_parts(found: ModuleScan, assignment: Mapping[str, int], no_split: Itera
             location.name,
             inside.get(location.module, stages[location.name]),
             location.module not in inside,
+            location.owner,
+            location.persistent,
             location.table,
             location.key,
         )

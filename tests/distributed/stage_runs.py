@@ -23,6 +23,7 @@ from torch._C._distributed_c10d import TCPStore
 from devmap.api.models.building import build
 from devmap.config.document import read_config
 from devmap.config.values.device import CPU, DISK, parse_device
+from devmap.distributed.checkpoints import load_checkpoint, save_checkpoint
 from devmap.distributed.engine import spread
 from devmap.distributed.training import StageTrainer
 from devmap.errors import DevmapError
@@ -275,14 +276,10 @@ def _trained(folder: Path, name: str, stages: int, schedule: Schedule) -> dict[s
     optimizers = [torch.optim.SGD(model.parameters(), lr=0.05) for model in (plain, handle.model)]
     found: dict[str, Any] = {"losses": [], "gradients": [], "norms": []}
     for length in (8, 5):
-        generator = torch.Generator().manual_seed(length)
-        ids = torch.randint(3, 90, (4, length), generator=generator)
-        labels = ids.clone()
-        labels[0, 3:] = -100
-        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-        expected = plain(**batch, use_cache=False).loss
+        batch = _batch(length)
+        expected = plain(**batch).loss
         expected.backward()
-        found["losses"].append([trainer.step(**batch, use_cache=False), float(expected.detach())])
+        found["losses"].append([trainer.step(**batch), float(expected.detach())])
         gradients = {name: each.grad for name, each in plain.named_parameters(remove_duplicate=False)}
         pairs = [(each.grad, gradients[name]) for name, each in handle.named_parameters()]
         found["gradients"].append(
@@ -298,6 +295,46 @@ def _trained(folder: Path, name: str, stages: int, schedule: Schedule) -> dict[s
             optimizer.step()
             optimizer.zero_grad()
     return found
+
+
+def _kept(folder: Path, size: int) -> dict[str, Any]:
+    """Two processes train and save; four load that and find the same, as do two that go on."""
+    handle = loaded(folder / "llama-tied", folder, size)
+    optimizer = torch.optim.AdamW([each for _, each in handle.named_parameters()], lr=0.01)
+    where, expected = folder / "trained", folder / "trained.pt"
+    if size == 2:
+        trainer = StageTrainer(handle, microbatches=size)
+        handle.model.train()
+        trainer.step(**_batch(6))
+        optimizer.step()
+        save_checkpoint(handle, where, optimizer=optimizer)
+        everything = handle.borders.wire.from_all(
+            {name: (each.detach(), optimizer.state[each]) for name, each in handle.named_parameters()}
+        )
+        if dist.get_rank() == 0:
+            torch.save({**everything[1], **everything[0]}, expected)
+        return {}
+    load_checkpoint(handle, where, optimizer=optimizer)
+    known = torch.load(expected)
+    known["lm_head.weight"] = known["model.embed_tokens.weight"]
+    same = {
+        name: torch.equal(each, known[name][0])
+        and all(torch.equal(optimizer.state[each][key], value) for key, value in known[name][1].items())
+        for name, each in handle.named_parameters()
+    }
+    absent = ""
+    try:
+        load_checkpoint(handle, folder / "llama")
+    except DevmapError as error:
+        absent = error.message
+    return {"same": same, "absent": absent}
+
+
+def _batch(length: int) -> dict[str, Any]:
+    ids = torch.randint(3, 90, (4, length), generator=torch.Generator().manual_seed(length))
+    labels = ids.clone()
+    labels[0, 3:] = -100
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "use_cache": False}
 
 
 def _refusals(folder: Path) -> dict[str, str]:
@@ -334,6 +371,7 @@ def _rank(rank: int, size: int, port: int, folder: Path) -> None:
         found[name] = _equal_to_plain(folder, name, size)
     for name in TRAINED if size == 2 else TRAINED_OVER_FOUR:
         found[f"{name} trained"] = _trained(folder, name, size, TRAINED[name])
+    found["kept"] = _kept(folder, size)
     if size == 2:
         found["refusals"] = _refusals(folder)
         with simulated_devices({0: "4MB"}):

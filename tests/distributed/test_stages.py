@@ -77,3 +77,12 @@ def test_training_gives_the_plain_models_losses_and_gradients(
         for got, expected in [*found["losses"], *found["norms"]]:
             assert got == pytest.approx(expected, rel=2e-6)
         assert max(found["gradients"]) < 1e-5
+
+
+def test_a_checkpoint_of_two_stages_loads_into_four(stage_runs: Found) -> None:
+    """Weights and what AdamW keeps of them, bit for bit; the tied head too."""
+    for rank in stage_runs[4]:
+        assert rank["kept"]["same"]
+        assert all(rank["kept"]["same"].values())
+        assert "is no checkpoint of stages" in rank["kept"]["absent"]
+    assert stage_runs[4][3]["kept"]["same"]["lm_head.weight"]
