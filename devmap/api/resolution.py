@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.api.gate import refuse_errors
@@ -9,6 +10,7 @@ from devmap.api.machine import machine_of
 from devmap.api.sources import inventory_of
 from devmap.config.document import read_config
 from devmap.planning.resolve import resolve as plan_for
+from devmap.planning.savings import savings
 
 if TYPE_CHECKING:
     import os
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from devmap.config.overrides import Overrides
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
+    from devmap.planning.savings import Saving
 
-__all__ = ["resolve", "resolve_file"]
+__all__ = ["ResolvedFile", "resolve", "resolve_file", "resolved_file"]
 
 
 def resolve(
@@ -59,8 +62,40 @@ def resolve_file(
         ConfigError: the file is wrong, or `devmap validate` finds an error in it; lists every one. Otherwise
             as `resolve`.
     """
+    found = resolved_file(path, profile=profile, overrides=overrides, allow_code=allow_code)
+    return found.plan, found.inventory
+
+
+@dataclass(frozen=True)
+class ResolvedFile:
+    """The plan of a config file, with what it was made from."""
+
+    config: PlacementConfig
+    plan: Plan
+    inventory: Inventory
+    machine: MachineProfile | None
+
+    @property
+    def savings(self) -> tuple[Saving, ...]:
+        """What quantising while loading would change about a plan that streams; each way is planned with."""
+        return savings(self.config, self.inventory, self.plan, machine=self.machine)
+
+
+def resolved_file(
+    path: str | os.PathLike[str],
+    *,
+    profile: str | None = None,
+    overrides: Overrides = (),
+    allow_code: bool = False,
+) -> ResolvedFile:
+    """Resolve a config file as `resolve_file` does, and keep what the plan was made from.
+
+    Raises:
+        ConfigError: as `resolve_file`.
+    """
     config = read_config(path, profile, overrides=overrides)
     inventory = inventory_of(config, allow_code=allow_code)
-    plan = resolve(config, inventory)
+    machine = machine_of(config, probe=True)
+    plan = plan_for(config, inventory, machine=machine)
     refuse_errors(path, plan, inventory, profile=profile, overrides=overrides, allow_code=allow_code)
-    return plan, inventory
+    return ResolvedFile(config, plan, inventory, machine)

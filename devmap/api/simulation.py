@@ -54,7 +54,8 @@ def simulate_config(
         allow_code: let `model.factory` run.
 
     Raises:
-        UsageError: when `devices` cannot be read, or devmap does not know what input the model takes.
+        UsageError: when `devices` cannot be read, the model is quantised, or devmap does not know what input
+            it takes.
         DevmapError: what reading and resolving raises.
     """
     shown = simulated_overview(
@@ -105,6 +106,11 @@ def simulated_overview(
         config = _on(config, devices)
     built = None if config.model.factory is None else build_with_factory(config, allow_code=allow_code)
     inventory = inventory_of(config, allow_code=allow_code, built=built)
+    if any(tensor.kind == "part" for tensor in inventory.tensors.values()):
+        raise UsageError(
+            "a quantised model is not simulated: its library's kernels do not run over fake tensors",
+            help="`devmap plan` shows the bytes; `devmap run --simulated` runs it on simulated devices",
+        )
     found = overview(config, inventory, machine=machine_of(config, probe=True))
     refuse_errors(path, found.plan, inventory, profile=profile, overrides=overrides, allow_code=allow_code)
     model = _model(config, model_config) if built is None else built

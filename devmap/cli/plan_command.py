@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devmap.api.explaining import explain_file
-from devmap.api.resolution import resolve_file
+from devmap.api.resolution import resolved_file
 from devmap.cli import options
 from devmap.cli.completion import complete_configs, complete_modules
 from devmap.cli.files import write_page
@@ -97,20 +97,26 @@ def command(
         )
         click.echo(text, nl=False, color=True)
         return 0 if found.fits else 1
-    plan, inventory = resolve_file(config, profile=profile, overrides=overrides, allow_code=allow_code)
+    found_plan = resolved_file(config, profile=profile, overrides=overrides, allow_code=allow_code)
+    plan, inventory = found_plan.plan, found_plan.inventory
     if torchrun:
         text = render_torchrun(plan, _run_arguments(config, profile, overrides, allow_code=allow_code))
     elif engine is not None:
         text = render_split(plan, inventory, engine)
     elif as_json:
-        text = render_plan_json(plan)
+        text = render_plan_json(plan, found_plan.savings)
     elif output_format == "markdown":
         from devmap.report.markdown import render_plan_markdown  # noqa: PLC0415 - only for this format
 
-        text = render_plan_markdown(plan, inventory)
+        text = render_plan_markdown(plan, inventory, found_plan.savings)
     else:
         text = render_plan(
-            plan, inventory, width=width(), color=use_color(color), ascii_only=not speaks_unicode()
+            plan,
+            inventory,
+            found_plan.savings,
+            width=width(),
+            color=use_color(color),
+            ascii_only=not speaks_unicode(),
         )
     click.echo(text, nl=False, color=True)
     return 0

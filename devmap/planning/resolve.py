@@ -72,7 +72,7 @@ def resolve(config: PlacementConfig, inventory: Inventory, *, machine: MachinePr
         # All that it imports would be loaded for every config of one machine.
         from devmap.planning.stages.resolve import resolve_stages  # noqa: PLC0415 - see above
 
-        return resolve_stages(config, inventory, machine=machine)
+        return resolve_stages(config, _as_run(config, inventory), machine=machine)
     if not config.takes_turns:
         return resolved(config, inventory, machine=machine).plan
     plans = {}

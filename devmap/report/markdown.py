@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.plan.diff import DeviceChange, Move, PlanDiff
     from devmap.plan.model import Plan
+    from devmap.planning.savings import Saving
 
 __all__ = ["render_diff_markdown", "render_plan_markdown"]
 
@@ -26,8 +27,11 @@ _MOST_ROWS = 60
 """Rows of a table that are shown: a comment may hold 65,536 characters."""
 
 
-def render_plan_markdown(plan: Plan, inventory: Inventory) -> str:
-    """Return the plan in GitHub's Markdown, ending in a line end: a bar per device, the runs, the reasons."""
+def render_plan_markdown(plan: Plan, inventory: Inventory, savings: Sequence[Saving] = ()) -> str:
+    """Return the plan in GitHub's Markdown, ending in a line end: a bar per device, the runs, the reasons.
+
+    `savings` are what quantising while loading would change about it.
+    """
     plan, inventory = legible(plan), legible(inventory)
     name = inventory.architecture.class_name if inventory.architecture else "model"
     nbytes = sum(placement.nbytes for placement in plan.placements)
@@ -48,6 +52,9 @@ def render_plan_markdown(plan: Plan, inventory: Inventory) -> str:
         "",
         *_run_rows(plan, inventory),
     ]
+    if savings:
+        lines += ["", "Quantised while it is loaded (`model.quantization`):", ""]
+        lines += [f"- {_escaped(saving.sentence)}" for saving in savings]
     if plan.reasons:
         lines += [
             "",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Charge, DeviceUse, Plan
+    from devmap.planning.savings import Saving
     from devmap.report.plan_runs import PlacementRun
 
 __all__ = ["NARROWEST", "render_plan", "render_plan_json", "shortened", "titled"]
@@ -37,9 +38,17 @@ _LONGEST_TIE = 24
 
 
 def render_plan(
-    plan: Plan, inventory: Inventory, *, width: int = 100, color: bool = False, ascii_only: bool = False
+    plan: Plan,
+    inventory: Inventory,
+    savings: Sequence[Saving] = (),
+    *,
+    width: int = 100,
+    color: bool = False,
+    ascii_only: bool = False,
 ) -> str:
     """Return the text of a plan, no line longer than `width` (at least 60), ending in a line end.
+
+    `savings` are what quantising while loading would change about it.
 
     ANSI colours with `color`; nothing but ASCII with `ascii_only`, for a terminal that has no block
     characters.
@@ -61,14 +70,27 @@ def render_plan(
         lines += ["", titled("why", color=color)]
         for reason in plan.reasons:
             lines += wrap_words(f"  {reason}", width, hanging=2, whole=False)
+    if savings:
+        lines += ["", titled("with model.quantization", color=color)]
+        for saving in savings:
+            lines += wrap_words(f"  {saving.sentence}", width, hanging=2, whole=False)
     lines += [*_pipeline(plan, width), *_time(plan, width)]
     text = "\n".join(lines) + "\n"
     return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 
-def render_plan_json(plan: Plan) -> str:
+def render_plan_json(plan: Plan, savings: Sequence[Saving] = ()) -> str:
     """Return the plan as JSON, ending in a line end; `docs/plan.md` describes its keys."""
-    return json.dumps(plan_document(plan), indent=2) + "\n"
+    beside = [
+        {
+            "quantization": list(saving.methods),
+            "bytes": saving.nbytes,
+            "devices": [device.plain for device in saving.devices],
+            "streamed_bytes": saving.streamed_bytes,
+        }
+        for saving in savings
+    ]
+    return json.dumps(plan_document(plan) | {"savings": beside}, indent=2) + "\n"
 
 
 def titled(title: str, *, color: bool) -> str:

@@ -47,3 +47,12 @@ def test_devices_that_cannot_be_read_are_a_usage_error(text: str) -> None:
 def test_devices_are_read_as_a_number_and_a_size() -> None:
     machine = machine_of_devices("2x24GiB")
     assert [known.memory for known in machine.devices.values()] == [24 << 30, 24 << 30]
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantised_model_is_refused_by_name(quantization: str, minilm_folder: Path) -> None:
+    config = EXAMPLES / "all-minilm-l6-v2.devmap.yaml"
+    overrides = [f"model.checkpoint={minilm_folder}", f"model.quantization={quantization}"]
+    with pytest.raises(devmap.UsageError, match="quantised model is not simulated") as caught:
+        simulate_config(config, overrides=overrides)
+    assert "--simulated" in caught.value.help

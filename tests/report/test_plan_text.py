@@ -240,7 +240,9 @@ def test_a_plan_as_json_has_the_keys_of_its_page() -> None:
         "predicted_seconds",
         "bound_seconds",
         "reasons",
+        "savings",
     ]
+    assert document["savings"] == []
     assert document["executes_on"] == {"model.layers.5": 1, "model.layers.7": 1}
     assert document["devices"][3] == {
         "device": "disk",

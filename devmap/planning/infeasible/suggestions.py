@@ -1,9 +1,9 @@
 """Changes to a config that make it fit, the cheapest first, each tried by planning with it.
 
 Kinds, by what they cost: a larger budget on a device that is there (fewer bytes first), cpu as a tier, the
-disk as a tier, another strategy, less headroom, a lower run dtype, a smaller batch or sequence, a constraint
-taken back. The cheapest of each kind comes before a second one of any, since three raises of the same kind
-are one idea said three times.
+disk as a tier, another strategy, less headroom, a lower run dtype, weights quantised while they are loaded, a
+smaller batch or sequence, a constraint taken back. The cheapest of each kind comes before a second one of
+any, since three raises of the same kind are one idea said three times.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from devmap.config.model.placement_config import Headroom
+from devmap.config.model.quantization_settings import QuantizationSettings
 from devmap.config.values.device import CPU, DISK, Device, device_name
 from devmap.config.values.size import Bytes, Percent
-from devmap.config.values.strategy import Strategy
+from devmap.config.values.strategy import QuantizationMethod, Strategy, WorkloadKind
 from devmap.planning.infeasible.relaxations import smaller_workloads, without_one_constraint
 from devmap.planning.problem.budgets import Budget
 
@@ -43,8 +44,9 @@ class ChangeKind(enum.IntEnum):
     STRATEGY = 4
     HEADROOM = 5
     DTYPE = 6
-    WORKLOAD = 7
-    WISH = 8
+    QUANTIZE = 7
+    WORKLOAD = 8
+    WISH = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def cheapest_changes(
         _offers(config, increase, DISK),
         islice(chain.from_iterable([_strategies(config), _headrooms(config, problem)]), plans),
         _lower_dtypes(config),
+        _quantizations(config),
         islice(_workloads(config), plans),
         islice(_constraints(config), plans),
     )
@@ -260,6 +263,32 @@ def _lower_dtypes(config: PlacementConfig) -> Iterator[Change]:
         changed = config.model_copy(update={"model": config.model.model_copy(update={"dtype": lower})})
         yield Change(
             ChangeKind.DTYPE, f"run the model in {lower} (model.dtype)", (f"model.dtype={lower}",), changed
+        )
+
+
+def _quantizations(config: PlacementConfig) -> Iterator[Change]:
+    """Yield the same model quantised while it is loaded, the most bits first.
+
+    What is trained stays as it is.
+    """
+    source, workload = config.model, config.workload
+    if (
+        config.components
+        or source.quantization is not None
+        or source.dequantize
+        or source.factory is not None
+    ):
+        return
+    if workload is not None and workload.kind is WorkloadKind.TRAINING:
+        return
+    for method in (QuantizationMethod.INT8, QuantizationMethod.NF4):
+        settings = QuantizationSettings(method=method)
+        changed = config.model_copy(update={"model": source.model_copy(update={"quantization": settings})})
+        yield Change(
+            ChangeKind.QUANTIZE,
+            f"quantise the weights to {method} while they are loaded (model.quantization)",
+            (f"model.quantization={method}",),
+            changed,
         )
 
 

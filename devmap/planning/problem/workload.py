@@ -241,10 +241,13 @@ def tokens_of(workload: Workload, architecture: Architecture) -> int:
 
 
 def main_dtype(inventory: Inventory) -> str:
-    """Return the floating dtype that holds the most bytes; ties go to the first in the model."""
+    """Return the floating dtype that holds the most bytes; ties go to the first in the model.
+
+    Scales of quantised weights are of a dtype of their own, and nothing runs in it.
+    """
     found: dict[str, int] = {}
     for tensor in inventory.tensors.values():
-        if tensor.dtype in _TRAINABLE:
+        if tensor.dtype in _TRAINABLE and tensor.kind != "part":
             found[tensor.dtype] = found.get(tensor.dtype, 0) + tensor.nbytes
     return max(found, key=lambda name: found[name]) if found else "float32"
 
