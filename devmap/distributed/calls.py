@@ -229,7 +229,8 @@ class PartCalls:
                 return known
             if any(tensor is each for each in given.objects):
                 return tensor
-            return self.borders.held_by(part.stage, tensor.shape, tensor.dtype, tensor)
+            # As the others get it, so that outer code finds the same strides on every rank.
+            return self.borders.held_by(part.stage, tensor.shape, tensor.dtype, tensor.contiguous())
 
         return swapped(output, lambda each: isinstance(each, torch.Tensor) and not remote_of(each), wrap)
 

@@ -137,8 +137,11 @@ def spread(
     weights = Weights(found, inventory, plan.dtype, packings, makers)
     dtypes = {location.name: weights[location.owner].dtype for location in found.locations}
     ties = _ties(parts)
+    # What is computed and not loaded stays on every rank: outer code may use it.
     foreign = [
-        (place, place.table[place.key]) for place in parts.tensors if place.stage not in {None, wire.rank}
+        (place, place.table[place.key])
+        for place in parts.tensors
+        if place.persistent and place.stage not in {None, wire.rank}
     ]
     for place, _ in foreign:
         place.table[place.key] = None

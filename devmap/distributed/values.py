@@ -55,6 +55,8 @@ class Value:
     made_by: Deferred | None = None
     writes: int = 0
     """How often outer code has written into it."""
+    strides: tuple[int, ...] | None = None
+    """As the operation that is put off will leave them; None where it is contiguous, as what is sent is."""
     label: int | None = None
     """The number of what parts gave in this pass, the same on every rank; below 0 for tensors of outer code.
     """
@@ -95,7 +97,12 @@ class Remote(torch.Tensor):
     def __new__(cls, value: Value, borders: Borders, device: torch.device) -> Self:
         """Make one over a value; `device` is where this rank would have it."""
         made: Self = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001 - how torch makes them
-            cls, value.shape, dtype=value.dtype, device=device, requires_grad=False
+            cls,
+            value.shape,
+            strides=value.strides,
+            dtype=value.dtype,
+            device=device,
+            requires_grad=False,
         )
         made.value = value
         made.borders = borders
@@ -249,6 +256,7 @@ class Borders:
         made = []
         for index, shape in enumerate(shapes if several else [shapes]):
             value = Value(tuple(shape.shape), shape.dtype, lost=lost)
+            value.strides = shape.stride()
             if not lost:
                 value.made_by = Deferred(func, args, kwargs, index if several else None, written)
             made.append(Remote(value, self, torch.device(kwargs.get("device") or first.device)))
@@ -325,7 +333,7 @@ def _is_tensor(obj: Any) -> bool:
 
 
 def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 def _writes(operand: torch.Tensor) -> int:

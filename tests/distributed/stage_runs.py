@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from devmap.config.values.device import Device
     from devmap.distributed.engine import Spread
     from devmap.inventory.model import Inventory
+    from devmap.runtime.residents import Progress
 
 __all__ = [
     "FAMILIES",
@@ -164,12 +165,12 @@ WAYS = ("greedy", "padded", "beams", "sampled", "forward")
 """How each is called."""
 
 
-def make_checkpoint(folder: Path, name: str) -> Path:
-    """Save a small model of random weights."""
-    class_name, figures = FAMILIES[name]
+def make_checkpoint(folder: Path, name: str, **more: Any) -> Path:
+    """Save a small model of random weights; `more` are figures of its config."""
+    class_name, figures = FAMILIES.get(name, ("LlamaForCausalLM", _SMALL))
     model_class: Any = getattr(transformers, class_name)
     torch.manual_seed(0)
-    model = model_class(model_class.config_class(**figures)).eval()
+    model = model_class(model_class.config_class(**{**figures, **more})).eval()
     for parameter in model.parameters():
         noise = torch.randn_like(parameter)
         parameter.data.copy_(noise * 0.25 if parameter.dim() > 1 else parameter.data + noise * 0.1)
@@ -207,7 +208,13 @@ def stage_plan(
     )
 
 
-def loaded(checkpoint: Path, scratch: Path, stages: int, homes: Sequence[Device] = (CPU,)) -> Spread:
+def loaded(
+    checkpoint: Path,
+    scratch: Path,
+    stages: int,
+    homes: Sequence[Device] = (CPU,),
+    progress: Progress | None = None,
+) -> Spread:
     """Load this process's stage of a checkpoint; `scratch` takes its config."""
     config = scratch / f"{checkpoint.name}-{dist.get_rank()}.devmap.yaml"
     config.write_text(f"version: 1\nmodel:\n  checkpoint: {checkpoint}\nmax_memory: {{cpu: 4GB}}\n")
@@ -215,7 +222,13 @@ def loaded(checkpoint: Path, scratch: Path, stages: int, homes: Sequence[Device]
     assignment = assignment_of(built.model, built.inventory, stages)
     plan = stage_plan(assignment, dist.get_rank(), built.inventory, homes)
     handle = spread(
-        built.model, plan, assignment, inventory=built.inventory, packings=built.packings, makers=built.makers
+        built.model,
+        plan,
+        assignment,
+        inventory=built.inventory,
+        packings=built.packings,
+        makers=built.makers,
+        progress=progress,
     )
     built.finish(built.model)
     return handle
@@ -256,7 +269,7 @@ def _equal_to_plain(folder: Path, name: str, stages: int, homes: Sequence[Device
         got = call()
         found[way] = {
             "is_plain": type(got) is torch.Tensor,
-            "largest_difference": float((got - expected).abs().max()),
+            "largest_difference": float((got - expected).detach().abs().max()),
             "sent_bytes": handle.traffic.sent_bytes - before[0],
             "sent": handle.traffic.sent - before[1],
         }
@@ -337,6 +350,26 @@ def _batch(length: int) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "use_cache": False}
 
 
+def _bytes_read(folder: Path, size: int) -> dict[str, int]:
+    """What the system read for this process while it loaded its stage, beside what the stage has."""
+    before: list[int] = []
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        del total_bytes
+        if not done_bytes:  # the first word: nothing of the checkpoint's tensors is read yet
+            before.append(_read_bytes())
+
+    handle = loaded(folder / "llama-wide", folder, size, [parse_device(0)], progress)
+    read = _read_bytes() - before[0]
+    return {"read": read, "owned": sum(each.nbytes for _, each in handle.named_parameters())}
+
+
+def _read_bytes() -> int:
+    """Return what this process has read by system calls, from disks or their cache."""
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
+
+
 def _refusals(folder: Path) -> dict[str, str]:
     """What is said to calls that cannot be right."""
     handle = loaded(folder / "llama", folder, dist.get_world_size())
@@ -374,7 +407,8 @@ def _rank(rank: int, size: int, port: int, folder: Path) -> None:
     found["kept"] = _kept(folder, size)
     if size == 2:
         found["refusals"] = _refusals(folder)
-        with simulated_devices({0: "4MB"}):
+        with simulated_devices({0: "20MB"}):
+            found["bytes"] = _bytes_read(folder, size)
             homes = parse_device(0), CPU, DISK
             for name in STREAMED:
                 found[f"{name} streamed"] = _equal_to_plain(folder, name, size, homes)
@@ -416,6 +450,7 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(1)
     for name in FAMILIES:
         make_checkpoint(folder, name)
+    make_checkpoint(folder, "llama-wide", hidden_size=256, intermediate_size=768, vocab_size=1024)
     statuses = [*_run(2, folder), *_run(4, folder)]
     return max(map(abs, statuses))
 

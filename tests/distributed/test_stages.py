@@ -40,6 +40,12 @@ def test_stages_share_no_weight_but_tied_ones(stage_runs: Found, processes: int,
             assert not owned[one] & owned[other]
 
 
+def test_a_rank_reads_its_own_bytes_alone(stage_runs: Found) -> None:
+    for rank in stage_runs[2]:
+        assert rank["bytes"]["owned"] > 4_000_000
+        assert rank["bytes"]["owned"] <= rank["bytes"]["read"] <= 1.02 * rank["bytes"]["owned"]
+
+
 def test_a_token_crosses_each_border_once(stage_runs: Found) -> None:
     """Six passes of one sequence: the hidden states go on, the last logits come to all."""
     first, last = (rank["llama"]["greedy"] for rank in stage_runs[2])
