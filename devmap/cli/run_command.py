@@ -53,7 +53,8 @@ def command(
     And print what moved and how long it took.
 
     The plan is that of the lock beside CONFIG, if there is one. A lock that is stale, edited or of another
-    model is an error.
+    model is an error. For a config with nodes this is one rank: torchrun starts them, and
+    `devmap plan CONFIG --torchrun` prints how.
     """
     # Imports torch, which `devmap run --help` does not need.
     from devmap.api.models.running import run  # noqa: PLC0415
@@ -71,5 +72,6 @@ def command(
         allow_code=allow_code,
         progress=False if quiet else None,
     )
-    click.echo(render_run(result), nl=False)
+    if result.rank == 0:  # the others would say the same
+        click.echo(render_run(result), nl=False)
     return 0

@@ -29,6 +29,8 @@ from devmap.errors import RankError, RankFault, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from devmap.distributed.failures import Watch
+
 __all__ = ["Launch", "Statement", "agree", "open_store"]
 
 _LARGEST_STATEMENT = 1 << 16
@@ -190,6 +192,7 @@ def agree(
     stages: int,
     phase: str = "start",
     timeout_seconds: float = 60.0,
+    watch: Watch | None = None,
 ) -> None:
     """Compare what all ranks say of themselves; return where they agree.
 
@@ -204,11 +207,11 @@ def agree(
     keys = PrefixStore(f"agree/{phase}", store)
     keys.set(f"statement/{launch.rank}", statement.as_text())
     if launch.rank == 0:
-        said = dict(_collect(keys, launch.size, timeout_seconds))
+        said = dict(_collect(keys, launch.size, timeout_seconds, watch))
         faults = list(_compare(said, statement, launch.size, stages))
         keys.set("verdict", json.dumps([asdict(fault) for fault in faults]))
     else:
-        faults = _verdict(keys, launch, 2 * timeout_seconds)
+        faults = _verdict(keys, launch, 2 * timeout_seconds, watch)
     if faults:
         _wait_for_readers(keys, launch)
         raise RankError(faults, help=_HELP)
@@ -217,7 +220,9 @@ def agree(
 _HELP = "every rank needs the same config, lock, checkpoint and versions; the plan has a stage for each rank"
 
 
-def _collect(keys: Store, size: int, seconds: float) -> Iterator[tuple[int, Statement | str]]:
+def _collect(
+    keys: Store, size: int, seconds: float, watch: Watch | None
+) -> Iterator[tuple[int, Statement | str]]:
     """Yield each rank's statement, or what is wrong with it."""
     missing = list(range(size))
     end = time.monotonic() + seconds
@@ -230,6 +235,8 @@ def _collect(keys: Store, size: int, seconds: float) -> Iterator[tuple[int, Stat
                 yield rank, f"its statement cannot be read: {error}"
         if time.monotonic() > end:
             break
+        if watch is not None:
+            watch.look()
         if missing:
             time.sleep(_POLL_SECONDS)
     for rank in missing:
@@ -269,13 +276,15 @@ def _shown(word: str | None) -> str:
     return word.removeprefix("sha256:")[:12] if word.startswith("sha256:") else word
 
 
-def _verdict(keys: Store, launch: Launch, seconds: float) -> list[RankFault]:
+def _verdict(keys: Store, launch: Launch, seconds: float, watch: Watch | None) -> list[RankFault]:
     """Return what rank 0 found; that it says nothing, where it does not within the time."""
     end = time.monotonic() + seconds
     try:
         while not keys.check(["verdict"]):
             if time.monotonic() > end:
                 return [RankFault(0, launch.address, f"no word within {seconds:g} s")]
+            if watch is not None:
+                watch.look()
             time.sleep(_POLL_SECONDS)
         return [
             RankFault(int(each["rank"]), each["host"], each["cause"]) for each in _list(keys.get("verdict"))

@@ -93,6 +93,15 @@ class Watch:
         """The first rank that failed, as far as this rank knows."""
         return self._fault
 
+    def look(self) -> None:
+        """Raise what is known of the others' faults.
+
+        Raises:
+            RankError: a rank failed.
+        """
+        if self._fault is not None:
+            raise self._error()
+
     def wait(self, call: Callable[[], T]) -> T:
         """Make a call that blocks until other ranks do their part, and return what it returns.
 
@@ -112,8 +121,7 @@ class Watch:
         self._calls.put(run)
         end = time.monotonic() + self.timeout_seconds
         while not done.wait(_POLL_SECONDS):
-            if self._fault is not None:
-                raise self._error()
+            self.look()
             if time.monotonic() > end:
                 self._publish(
                     RankFault(self.rank, self._host, f"waited {self.timeout_seconds:g} s for the others")

@@ -127,7 +127,11 @@ class RootCalls:
                     f"ranks 0 and {rank} call the model with different arguments",
                     help="give every rank the same arguments; the values are rank 0's",
                 )
-        given = [values[index] if _is_shared(each) else each for index, each in enumerate(leaves)]
+        device = self.borders.device
+        given = [
+            each if not _is_shared(each) else value.to(device) if isinstance(value, torch.Tensor) else value
+            for each, value in zip(leaves, values, strict=True)
+        ]
         args, kwargs = tree_unflatten(given, spec)
         return args, kwargs
 
@@ -153,6 +157,11 @@ def refuse(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
 
 def _on(obj: Any, device: torch.device) -> Any:
     return obj.to(device) if isinstance(obj, torch.Tensor) else obj
+
+
+def _on_host(value: Any) -> Any:
+    """Return a tensor in host memory, since other ranks may not have its device; other values as they are."""
+    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 def _is_shared(obj: Any) -> bool:

@@ -28,7 +28,21 @@ def render_run(run: Run) -> str:
             f"{passes}; output {list(run.output_shape)}"
         ),
     ]
-    return "\n".join(lines) + "\n" + render_stats(run.stats) + render_ledgers(run.ledgers)
+    return (
+        "\n".join(lines)
+        + "\n"
+        + (_render_ranks(run) or render_stats(run.stats) + render_ledgers(run.ledgers))
+    )
+
+
+def _render_ranks(run: Run) -> str:
+    """Return a line a rank of a run over several nodes; empty on one machine."""
+    return "".join(
+        f"rank {rank.rank}:    {rank.device} on {escaped(rank.host)}: {format_bytes(rank.held_bytes)} of "
+        f"weights, {format_bytes(rank.streamed_bytes)} of them streamed; "
+        f"{format_bytes(rank.sent_bytes)} sent to other ranks\n"
+        for rank in run.ranks
+    )
 
 
 def _origin(run: Run) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from devmap.runtime.turns import take_turns
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from torch import nn
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from devmap.plan.model import Plan
     from devmap.runtime.residents import Progress
 
-__all__ = ["dispatch", "load", "load_built", "load_by"]
+__all__ = ["dispatch", "load", "load_built", "load_by", "prepared", "shown"]
 
 
 def load(
@@ -63,9 +65,11 @@ def load(
     Returns:
         The module in eval mode, its weights where the plan says; `model.devmap` has the plan, counters and
         `remove()`. Of a config with components a `torch.nn.ModuleDict` of them by name, which a pipeline
-        takes as `**models`; `devmap` of each is that of all.
+        takes as `**models`; `devmap` of each is that of all. Of a config with nodes, under torchrun, the
+        model of which this rank has its stage: every rank calls it alike, and gets the whole output.
 
     Raises:
+        RankError: ranks of a config with nodes do not agree, or one failed; on every rank the same.
         LockError: the lock beside the config is stale, edited, of another model, or cannot be read.
         DeviceError: the config leaves its budgets to the machine, the lock beside it fixes them, and this
             machine has less.
@@ -76,9 +80,50 @@ def load(
     path = None if isinstance(config, PlacementConfig) else config
     if not isinstance(config, PlacementConfig):
         config = read_config(config, profile, overrides=overrides)
-    if plan is not None:
+    if plan is not None and plan.pipeline is None:
         return load_by(config, plan, model=model, allow_code=allow_code, progress=progress)
-    built = build(config, model=model, allow_code=allow_code)
+
+    def prepare() -> tuple[Built, Chosen]:
+        built = build(config, model=model, allow_code=allow_code)
+        if plan is not None:
+            return built, Chosen(plan)
+        return built, prepared(
+            config,
+            built,
+            path,
+            profile=profile,
+            overrides=overrides,
+            use_lock=use_lock,
+            allow_code=allow_code,
+        )
+
+    if config.machine is not None and config.machine.nodes:
+        # Processes of a cluster alone need torch.distributed.
+        from devmap.api.models.stages import join_ranks, load_stage  # noqa: PLC0415
+
+        member = join_ranks(prepare)
+        with shown(progress, config, is_first=member.launch.rank == 0) as bar:
+            return load_stage(member, progress=bar)
+    built, chosen = prepare()
+    if path is not None and chosen.is_fixed:
+        say_differences(chosen.plan, this_machine(), path)
+    return load_built(config, chosen.plan, built, progress=progress)
+
+
+def prepared(
+    config: PlacementConfig,
+    built: Built,
+    path: str | os.PathLike[str] | None,
+    *,
+    profile: str | None,
+    overrides: Overrides,
+    use_lock: bool,
+    allow_code: bool,
+) -> Chosen:
+    """Return the plan for a module that was built: the lock's or a new one, checked as `validate` does.
+
+    Arguments and errors are those of `load`; `path` is the config's file, where it has one.
+    """
     counts = path if use_lock else None
     described = planned_from(config, built, counts, profile=profile, allow_code=allow_code)
     if counts is None:
@@ -95,9 +140,22 @@ def load(
             allow_code=allow_code,
             besides=SEEN_TO,
         )
-        if chosen.is_fixed:
-            say_differences(chosen.plan, this_machine(), path)
-    return load_built(config, chosen.plan, built, progress=progress)
+    return chosen
+
+
+@contextmanager
+def shown(
+    progress: Progress | bool | None, config: PlacementConfig, *, is_first: bool = True
+) -> Iterator[Progress | None]:
+    """Yield what is told of the bytes that were read: the caller's own, or a bar, on the first rank alone."""
+    if callable(progress):
+        yield progress
+    elif is_first:
+        name = ", ".join(config.components) or Path(config.model.checkpoint or "").name
+        with progress_bar(f"loading {name}", shown=progress) as bar:
+            yield bar
+    else:
+        yield None
 
 
 def load_by(
@@ -130,17 +188,10 @@ def load_built(
                 help=f"set offload.host_memory to {nbytes} or more, or name its module among those that stay "
                 "whole",
             )
-    packings = built.packings
-    if callable(progress):
+    with shown(progress, config) as bar:
         model = load_model(
-            built.model, plan, built.inventory, packings=packings, makers=built.makers, progress=progress
+            built.model, plan, built.inventory, packings=built.packings, makers=built.makers, progress=bar
         )
-    else:
-        name = ", ".join(config.components) or Path(config.model.checkpoint or "").name
-        with progress_bar(f"loading {name}", shown=progress) as bar:
-            model = load_model(
-                built.model, plan, built.inventory, packings=packings, makers=built.makers, progress=bar
-            )
     built.finish(model)
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,11 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from devmap.api.gate import SEEN_TO, refuse_errors
-from devmap.api.locks.locking import Chosen, choose_plan, say_differences
-from devmap.api.models.building import build, planned_from
-from devmap.api.models.loading import load_built
-from devmap.api.resolution import resolve
+from devmap.api.locks.locking import say_differences
+from devmap.api.models.building import build
+from devmap.api.models.loading import load_built, prepared, shown
 from devmap.config.document import read_config
 from devmap.devices.probe import this_machine
 from devmap.devices.registry import backend_for
@@ -27,11 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from torch import nn
+
+    from devmap.api.locks.locking import Chosen
+    from devmap.api.models.building import Built
+    from devmap.api.models.stages import Member
+    from devmap.config.model.placement_config import PlacementConfig
     from devmap.config.overrides import Overrides
     from devmap.plan.model import Plan
     from devmap.runtime.streaming.counters import Stats
 
-__all__ = ["DeviceLedger", "Run", "run"]
+__all__ = ["DeviceLedger", "RankRun", "Run", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,22 @@ class DeviceLedger:
     """Weights and slots: what the plan budgets."""
     transient_peak_bytes: int
     """Everything else: inputs, activations."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankRun:
+    """What one rank of a run over several nodes holds and sent, in bytes."""
+
+    rank: int
+    host: str
+    device: str
+    """The accelerator of its stage, with its node."""
+    held_bytes: int
+    """Weights of its stage."""
+    streamed_bytes: int
+    """Of these, what streams in each pass."""
+    sent_bytes: int
+    """What it sent to other ranks in all passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,10 @@ class Run:
     """The lock that the plan was taken from; None where it was made anew."""
     lock_passed_over: Path | None = None
     """The lock that does not count, because overrides have changed what it was made from."""
+    ranks: tuple[RankRun, ...] = ()
+    """Every rank of a run over several nodes; empty on one machine."""
+    rank: int = 0
+    """This process's rank."""
 
 
 def run(
@@ -95,24 +120,31 @@ def run(
             "a config with components has no one pass to run",
             help="load them in a program: devmap.load(CONFIG)",
         )
-    built = build(config, allow_code=allow_code)
-    build_seconds = time.perf_counter() - started
-    counts = path if use_lock else None
-    inventory = planned_from(config, built, counts, profile=profile, allow_code=allow_code)
-    if use_lock:
-        chosen = choose_plan(config, inventory, path, profile=profile, overridden=bool(overrides))
+
+    def prepare() -> tuple[Built, Chosen]:
+        built = build(config, allow_code=allow_code)
+        chosen = prepared(
+            config,
+            built,
+            path,
+            profile=profile,
+            overrides=overrides,
+            use_lock=use_lock,
+            allow_code=allow_code,
+        )
+        return built, chosen
+
+    member: Member | None = None
+    if config.machine is not None and config.machine.nodes:
+        # Processes of a cluster alone need torch.distributed.
+        from devmap.api.models.stages import join_ranks  # noqa: PLC0415
+
+        member = join_ranks(prepare)
+        built, chosen, plan = member.built, member.chosen, member.plan
     else:
-        chosen = Chosen(resolve(config, inventory))
-    plan = chosen.plan
-    refuse_errors(
-        path,
-        plan,
-        inventory,
-        profile=profile,
-        overrides=overrides,
-        allow_code=allow_code,
-        besides=SEEN_TO,
-    )
+        built, chosen = prepare()
+        plan = chosen.plan
+    build_seconds = time.perf_counter() - started
     with ExitStack() as stack:
         budgets = {
             use.device.index: use.capacity_bytes or 0 for use in plan.devices if use.device.is_accelerator
@@ -124,13 +156,20 @@ def run(
         )
         if budgets and not simulated:
             _require_accelerators()
-        if chosen.is_fixed:
+        if chosen.is_fixed and member is None:
             say_differences(plan, this_machine(), path)
         started = time.perf_counter()
-        model = load_built(config, plan, built, progress=progress)
+        model = (
+            load_built(config, plan, built, progress=progress)
+            if member is None
+            else _load_stage(member, config, progress)
+        )
         load_seconds = build_seconds + time.perf_counter() - started
         inputs = made_up_inputs(
-            model, batch_size=batch_size, sequence_length=tokens, device=_first_device(plan)
+            model,
+            batch_size=batch_size,
+            sequence_length=tokens,
+            device=_first_device(plan) if member is None else torch.device("cpu"),
         )
         seconds = []
         for _ in range(passes):
@@ -148,8 +187,46 @@ def run(
             )
             for device in devices.values()
         }
+        ranks = () if member is None else _ranks(member, model)
         handle.remove()
-    return Run(plan, load_seconds, tuple(seconds), shape, stats, ledgers, chosen.lock, chosen.passed_over)
+    return Run(
+        chosen.plan if member is not None else plan,
+        load_seconds,
+        tuple(seconds),
+        shape,
+        stats,
+        ledgers,
+        chosen.lock,
+        chosen.passed_over,
+        ranks,
+        0 if member is None else member.launch.rank,
+    )
+
+
+def _load_stage(member: Member, config: PlacementConfig, progress: bool | None) -> nn.Module:
+    from devmap.api.models.stages import load_stage  # noqa: PLC0415 - as in `run`
+
+    with shown(progress, config, is_first=member.launch.rank == 0) as bar:
+        return load_stage(member, progress=bar)
+
+
+def _ranks(member: Member, model: nn.Module) -> tuple[RankRun, ...]:
+    """Return what each rank holds and sent. Every rank calls it."""
+    from devmap.distributed.engine import Spread  # noqa: PLC0415 - as in `run`
+
+    spread = model.devmap_stages
+    assert isinstance(spread, Spread)
+    stage = member.chosen.plan.pipeline.stages[member.launch.rank]  # type: ignore[union-attr]
+    own = RankRun(
+        member.launch.rank,
+        socket.gethostname(),
+        str(stage.device),
+        sum(placement.nbytes for placement in member.plan.placements),
+        sum(placement.home_bytes for placement in member.plan.streamed),
+        spread.traffic.sent_bytes,
+    )
+    found: list[RankRun] = spread.borders.wire.from_all(own)
+    return tuple(found)
 
 
 def _require_accelerators() -> None:
