@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := HF_HUB_OFFLINE=1 $(BIN)/
 
-.PHONY: help demo test mutants fuzz soak sweep lint examples bench accelerator-check docs package clean
+.PHONY: help demo cluster-demo test mutants fuzz soak sweep lint examples bench accelerator-check docs package clean
 
 help:  ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -19,6 +19,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/.ready  ## Validate, plan, load and run a real model over simulated devices
 	@$(RUN)python examples/demo.py
+
+cluster-demo: $(VENV)/.ready  ## Two nodes of two simulated accelerators: tokens equal, a rank killed, a config edited
+	@$(RUN)python examples/cluster_demo.py
 
 test: $(VENV)/.ready  ## All tests
 	$(RUN)python -m pytest

@@ -1,9 +1,10 @@
 """Two nodes of two accelerators each, on this machine: a model spread over four processes.
 
 Run it with `make cluster-demo`. A small Llama with random weights is saved, a config that names two nodes is
-validated and planned, and two torchrun agents start two ranks each, over simulated accelerators that hold less than
-the model: part of it streams from CPU memory and from the disk. The tokens are held against the plain model's. Then
-a rank is killed and all are started again; and one node gets an edited config, which all refuse.
+validated and planned, and two torchrun agents start two ranks each, over simulated accelerators that hold
+less than the model: part of it streams from CPU memory and from the disk. The tokens are held against the
+plain model's. Then a rank is killed and all are started again; and one node gets an edited config, which all
+refuse.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("DEVMAP_RANK_TIMEOUT", "60")
 os.environ.setdefault(
     "TORCH_CPP_LOG_LEVEL", "ERROR"
 )  # what the peers of a killed rank hear from their sockets
@@ -30,8 +33,8 @@ import transformers
 
 import devmap
 from devmap.config.document import read_config
+from devmap.config.values.device import DISK
 from devmap.config.values.size import format_bytes
-from devmap.devices.registry import backend_for
 from devmap.errors import DevmapError
 from devmap.testing import simulated_devices
 
@@ -43,7 +46,7 @@ machine:
     a: &node {devices: {0: {memory: 4MB}, 1: {memory: 4MB}, cpu: {memory: 16GB}, disk: {memory: 100GB}}}
     b: *node
   network: {bandwidth: 25Gbit/s, latency: 50us}
-max_memory: {0: 2.5MB, 1: 2.5MB, cpu: 1.2MB, disk: 1GB}
+max_memory: {0: 2.2MB, 1: 2.2MB, cpu: 1.2MB, disk: 1GB}
 device_map: balanced
 """
 PROMPT = [[7, 3, 99, 41, 5, 12]]
@@ -78,34 +81,46 @@ def main() -> int:
 def make(folder: Path) -> list[int]:
     """Save a model and its config; return the tokens that the plain model gives."""
     config = transformers.LlamaConfig(
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=9,
-        num_attention_heads=6,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=16,
+        num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=512,
         max_position_embeddings=128,
         tie_word_embeddings=True,
+        eos_token_id=None,
+        initializer_range=0.3,
     )
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(config).eval()
     model.save_pretrained(folder / "model")
     (folder / "cluster.devmap.yaml").write_text(CONFIG, encoding="utf-8")
     (folder / "edited.devmap.yaml").write_text(CONFIG.replace("1.2MB", "1.3MB"), encoding="utf-8")
-    return generated(model, torch.device("cpu"))
+    return generated(model)
 
 
-def generated(model: torch.nn.Module, device: torch.device) -> list[int]:
-    """Return the tokens that a model adds to the prompt, the likeliest each time."""
-    ids = torch.tensor(PROMPT, device=device)
+def generated(model: Any, *, dies_after: int | None = None) -> list[int]:
+    """Return the tokens that a model adds to the prompt, the likeliest each time.
+
+    With `dies_after` the process is killed once so many are there.
+    """
+    ids = torch.tensor(PROMPT)
+
+    def look(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if dies_after is not None and tokens.shape[1] >= len(PROMPT[0]) + dies_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return scores
+
     found = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
         pad_token_id=0,
+        logits_processor=transformers.LogitsProcessorList([look]),
     )
-    tokens: list[int] = found[0].cpu().tolist()
+    tokens: list[int] = found[0].tolist()
     return tokens
 
 
@@ -136,9 +151,9 @@ def told(printed: str, folder: Path, plain: list[int]) -> int:
     ranks = [json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in range(STAGES)]
     for rank, found in enumerate(ranks):
         print(
-            f"rank {rank}, {found['device']}: owns {format_bytes(found['owned'])}, read {format_bytes(found['read'])} "
-            f"of files while loading; streams {format_bytes(found['streamed'])}; "
-            f"attempt {found['attempt']}"
+            f"rank {rank}, {found['device']}: owns {format_bytes(found['owned'])}, of which "
+            f"{format_bytes(found['on_disk'])} stay on disk; read {format_bytes(found['read'])} while "
+            f"loading; streams {format_bytes(found['streamed'])}; attempt {found['attempt']}"
         )
     wrong = any(found["tokens"] != plain for found in ranks)
     print(f"tokens {ranks[0]['tokens'][len(PROMPT[0]) :]}")
@@ -154,33 +169,25 @@ def rank(folder: Path, scenario: str) -> int:
     memory = config.max_memory or {}
     budgets = {device.index: int(amount) for device, amount in memory.items() if device.is_accelerator}  # type: ignore[call-overload]
     with simulated_devices(budgets, activations=False):
-        before = bytes_read()
+        read: list[int] = [0]
         try:
-            model = devmap.load(config, progress=False)
+            model = devmap.load(config, progress=lambda done, _: read.append(done))
         except DevmapError as error:
             print(f"rank {number} refuses: {error.message}" if not number else "", flush=True)
             return 1
-        read = bytes_read() - before
-        if scenario == "killed" and number == 2 and attempt == 0:
-            signal.setitimer(signal.ITIMER_REAL, 0.3)  # nothing handles it: the process ends
-        handle = model.devmap
-        device = backend_for(next(use.device for use in handle.plan.devices if use.weight_bytes)).torch_device
+        plan = model.devmap.plan
+        dies = scenario == "killed" and number == 2 and attempt == 0
         found = {
             "device": f"{'ab'[number // 2]}/{number % 2}",
-            "owned": sum(placement.nbytes for placement in handle.plan.placements),
-            "read": read,
-            "streamed": sum(placement.home_bytes for placement in handle.plan.streamed),
+            "owned": sum(placement.nbytes for placement in plan.placements),
+            "read": read[-1],
+            "streamed": sum(placement.home_bytes for placement in plan.streamed),
+            "on_disk": sum(placement.home_bytes for placement in plan.placements if placement.home == DISK),
             "attempt": attempt,
-            "tokens": generated(model, device),
+            "tokens": generated(model, dies_after=5 if dies else None),
         }
     (folder / f"rank{number}.json").write_text(json.dumps(found), encoding="utf-8")
     return 0
-
-
-def bytes_read() -> int:
-    """Return the bytes that this process has asked of files so far, on Linux."""
-    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("rchar:")))
 
 
 def show(*arguments: str | Path) -> None:

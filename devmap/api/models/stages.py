@@ -113,9 +113,8 @@ def load_stage(member: Member, *, progress: Progress | None = None) -> nn.Module
     error = ""
     found: Spread | None = None
     with member.watch.guard():
-        device = next(
-            (use.device for use in plan.devices if use.device.is_accelerator and use.weight_bytes), CPU
-        )
+        executing = {placement.executes_on for placement in plan.placements}
+        device = next((one for one in sorted(executing) if one.is_accelerator), CPU)
         try:
             group = start_group(
                 member.store, launch, backend_for(device).torch_device, timeout_seconds=member.timeout_seconds
