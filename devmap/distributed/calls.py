@@ -19,6 +19,7 @@ import torch
 from devmap.distributed.caches import CacheCall, cache_calls, find_caches, flags_of, lengths_of, replay
 from devmap.distributed.values import Remote, remote_of, swapped
 from devmap.errors import DevmapError, UsageError
+from devmap.runtime.inputs import CACHES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,6 +60,8 @@ class Recorded:
     filled: tuple[tuple[int, Any, Any], ...]
     """Entries that the part put into dicts it was given: which dict, the key, the value as in `output`."""
     caches: tuple[CacheCall, ...]
+    written: tuple[int, ...] = ()
+    """The tensors of outer code's own that the part wrote into, by their places among the arguments."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,9 @@ class PartCalls:
 
         for place, name, value in known.filled:
             given.objects[place][name] = swapped(value, _is_recorded, made)
+        for place in known.written:
+            own = given.objects[place]
+            own.copy_(self.borders.wire.receive(own.shape, own.dtype, part.stage))
         return swapped(known.output, _is_recorded, made)
 
     def _learn(self, key: _Key, told: Recorded) -> Recorded:
@@ -187,8 +193,10 @@ class PartCalls:
     ) -> Any:
         calls: list[CacheCall] = []
         try:
+            _refuse_cache(part, given)
             with given.real():
                 before = {id(each): _writes(each) for each in given.real_tensors}
+                before_own = given.writes()
                 if known is None:
                     with cache_calls(given.caches) as calls:
                         output = inner(*given.real_args, **given.real_kwargs)
@@ -201,6 +209,7 @@ class PartCalls:
                 _shapes(found, given),
                 tuple((*at, _shapes(value, given)) for *at, value in filled),
                 tuple(calls),
+                tuple(place for place, writes in given.writes().items() if writes != before_own[place]),
             )
             _refuse_unknown(part, now)
         except Exception as error:
@@ -212,12 +221,17 @@ class PartCalls:
             assert key is not None
             self.borders.wire.from_one((now, key), part.stage)
             self._learn(key, now)
-        elif (now.output, now.filled) != (known.output, known.filled):  # told before, and not so
+        elif (
+            now.output != known.output or now.filled != known.filled or set(now.written) - set(known.written)
+        ):
             raise UsageError(
                 f"'{part.path}' gives other shapes than before for arguments of the same shapes, so that "
                 "other ranks cannot know them",
                 help="run this model on one machine",
             )
+        others = self.borders.ranks(self.borders.all & ~self.borders.me)
+        for place in (known or now).written:
+            self.borders.wire.send(given.objects[place].clone(), others)
         return found
 
     def _wrapped(self, part: Part, output: Any, given: Arguments) -> Any:
@@ -307,6 +321,14 @@ class Arguments:
         self.real_kwargs = {name: swapped(each, wanted, swap) for name, each in self.kwargs.items()}
         yield
 
+    def writes(self) -> dict[int, int]:
+        """Return how often each tensor of outer code's own was written into, by its place."""
+        return {
+            place: _writes(each)
+            for place, each in enumerate(self.objects)
+            if isinstance(each, torch.Tensor) and not isinstance(each, Remote)
+        }
+
     def _take(self, remote: Remote) -> torch.Tensor:
         real = remote.value.real
         assert real is not None
@@ -371,6 +393,21 @@ def _refuse_unknown(part: Part, recorded: Recorded) -> None:
     look(recorded.output)
     for *_, value in recorded.filled:
         look(value)
+
+
+def _refuse_cache(part: Part, given: Arguments) -> None:
+    """Refuse a cache of a class of the model's own, which other ranks could not let grow.
+
+    Raises:
+        UsageError: naming the class.
+    """
+    for name, each in given.kwargs.items():
+        known = each is None or isinstance(each, (torch.Tensor, tuple, list, bool)) or each in given.caches
+        if name in CACHES and not known:
+            raise UsageError(
+                f"'{part.path}' keeps a {type(each).__name__}, a cache that only its own model knows",
+                help="call the model with use_cache=False, or run it on one machine",
+            )
 
 
 def _refuse_written(part: Part, tensors: Sequence[torch.Tensor], before: Mapping[int, int]) -> None:

@@ -87,10 +87,11 @@ class RootCalls:
 
     def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         came_from = first_device(args, kwargs)
-        args, kwargs = self.of_rank_0(args, kwargs)
         self._depth += 1
         try:
-            with self.borders.wire.guard(), torch.no_grad():
+            # In inference mode torch does not count writes, which show here what a part changes in place.
+            with self.borders.wire.guard(), torch.inference_mode(mode=False), torch.no_grad():
+                args, kwargs = self.of_rank_0(args, kwargs)
                 output = _plain(call(*args, **kwargs))
         finally:
             self._depth -= 1
@@ -127,10 +128,9 @@ class RootCalls:
                     f"ranks 0 and {rank} call the model with different arguments",
                     help="give every rank the same arguments; the values are rank 0's",
                 )
-        device = self.borders.device
         given = [
-            each if not _is_shared(each) else value.to(device) if isinstance(value, torch.Tensor) else value
-            for each, value in zip(leaves, values, strict=True)
+            _on(values[index], self.borders.device) if _is_shared(each) else each
+            for index, each in enumerate(leaves)
         ]
         args, kwargs = tree_unflatten(given, spec)
         return args, kwargs

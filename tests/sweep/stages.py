@@ -44,15 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--groups", default=",".join(group for group in GROUPS if group != "base"))
     parser.add_argument("--only", default="", help="an expression for class names")
     parser.add_argument("--seconds", type=float, default=60, help="a specimen's limit")
-    parser.add_argument("--out", type=Path, default=None, help="results as JSON lines")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="results as JSON lines; goes on after its last"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     groups, only = options.groups.split(","), re.compile(options.only)
-    found: Counter[str] = Counter()
+    known = options.out.read_text(encoding="utf-8") if options.out and options.out.exists() else ""
+    rows = [json.loads(line) for line in known.splitlines()]
+    found = Counter(row["said"].partition(":")[0] for row in rows)
+    done = {row["name"] for row in rows}
+    chosen = [each for each in specimens() if each.group in groups and only.search(each.name)]
     with tempfile.TemporaryDirectory() as scratch:
         zoo = Zoo(Path(options.zoo or scratch))
-        for specimen in (each for each in specimens() if each.group in groups and only.search(each.name)):
+        for specimen in (each for each in chosen if each.name not in done):
             said = _tried(specimen, zoo, options.seconds)
             if said == "-":
                 continue
