@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 import devmap_validators
+from devmap.api.machine import machine_of
 from devmap.api.sources import inventory_of
 from devmap.checking.engine import check
 from devmap.checking.settings import Settings
@@ -103,6 +104,8 @@ def _with_inventory(context: Context, config: PlacementConfig) -> Context:
 
 
 def _with_machine(context: Context, config: PlacementConfig) -> Context:
+    if config.machine is not None and config.machine.nodes:
+        return dataclasses.replace(context, machine=machine_of(config, probe=False))
     if config.machine is not None and not config.machine.devices:
         return dataclasses.replace(
             context, machine_error=DevmapError(f"there is no machine '{config.machine.name}'")

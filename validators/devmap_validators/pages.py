@@ -28,6 +28,7 @@ FAMILIES: Mapping[str, str] = {
     "DM4": "Budgets",
     "DM5": "The lock",
     "DM6": "Policies",
+    "DM7": "Several nodes",
     "DM9": "The checks themselves",
 }
 """What the first digit of a code stands for."""

@@ -86,6 +86,8 @@ def _named(document: Document) -> Iterator[str]:
     yield from (each for each in policies if isinstance(each, str)) if isinstance(policies, list) else ()
     if isinstance(machine, str):
         yield machine
+    nodes = machine.get("nodes") if isinstance(machine, dict) else None
+    yield from (each for each in nodes.values() if isinstance(each, str)) if isinstance(nodes, dict) else ()
     for profile in profiles if isinstance(profiles, dict) else ():
         yield lock_path(Path(document.source.name), str(profile)).name
 

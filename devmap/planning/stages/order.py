@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devmap.inventory.atoms import Atom
+    from devmap.inventory.model import Inventory
 
 __all__ = ["execution_order"]
 
@@ -15,7 +16,7 @@ _AFTER_BLOCKS = frozenset(["final_layer_norm", "final_layernorm", "final_norm", 
 _AT_THE_END = frozenset(["lm_head", "embed_out", "score", "classifier"])
 
 
-def execution_order(atoms: Sequence[Atom]) -> tuple[int, ...]:
+def execution_order(atoms: Sequence[Atom], inventory: Inventory) -> tuple[int, ...]:
     """Return the numbers of atoms in the order in which they run.
 
     That is the order of registration, but for two habits of models: a last norm that is registered before the
@@ -33,7 +34,9 @@ def execution_order(atoms: Sequence[Atom]) -> tuple[int, ...]:
     for at, atom in enumerate(atoms):
         parent, _, name = atom.path.rpartition(".")
         place = at
-        if name in _AT_THE_END and not parent and at < len(atoms) - 1:
+        if all(not inventory.tensors[tensor].persistent for tensor in atom.tensors):
+            place = -1
+        elif name in _AT_THE_END and not parent and at < len(atoms) - 1:
             place = len(atoms)
         elif name in _AFTER_BLOCKS and at < last_block.get(parent, -1):
             place = last_block[parent]

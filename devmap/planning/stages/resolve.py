@@ -18,12 +18,14 @@ from devmap.config.values.strategy import Objective, Strategy
 from devmap.errors import ResolutionError
 from devmap.inventory.atoms import atoms as atoms_of
 from devmap.inventory.atoms import tensor_sizes
+from devmap.inventory.patterns import expand_keys
 from devmap.plan.fingerprint import config_fingerprint
+from devmap.plan.fold import covers
 from devmap.planning.fastest.costs import costs_of, missing_rates
 from devmap.planning.fastest.search import Fastest, solve_fastest
 from devmap.planning.placement.solve import solve
 from devmap.planning.problem.budgets import budgets_of
-from devmap.planning.problem.constraints import constraints_of
+from devmap.planning.problem.constraints import MapProblem, constraints_of
 from devmap.planning.problem.model import NO_LIMIT, Overflow, PlacementProblem, Slots, Solution, Streaming
 from devmap.planning.problem.stage_charges import stage_charges
 from devmap.planning.problem.units import AtomLoads, PlacementUnit, SingleUnits, contract, weigh
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
+    from devmap.config.yaml.faults import DocumentPath
     from devmap.inventory.atoms import Atom
     from devmap.inventory.model import Inventory
     from devmap.plan.model import Plan
@@ -146,7 +149,7 @@ def _question(config: PlacementConfig, inventory: Inventory, cluster: Cluster) -
         cluster,
         _strategy(config),
         atoms,
-        execution_order(atoms),
+        execution_order(atoms, inventory),
         charges,
         budgets,
         constraints,
@@ -354,17 +357,28 @@ def _barred(question: _Question) -> dict[int, frozenset[int]]:
                 f"'{path}' may be in no stage", help="remove its pin, or what 'forbid' says of it"
             )
         if max(allowed) < reached:
-            raise ResolutionError(
+            message = (
                 f"the stages are not contiguous: '{path}' is pinned to "
                 f"{device_name(stages[max(allowed)])}, and '{before}', which runs before it, to "
-                f"{device_name(stages[reached])}",
+                f"{device_name(stages[reached])}"
+            )
+            raise ResolutionError(
+                message,
                 help="let the pins follow the order in which the modules run",
+                problems=[MapProblem("DM707", message, _key_of(question, path))],
             )
         if min(allowed) > reached:
             reached, before = min(allowed), path
         if allowed != every:
             found[place] = every - allowed
     return found
+
+
+def _key_of(question: _Question, path: str) -> DocumentPath:
+    """Return the key of the device map that decides for a module."""
+    anchors = expand_keys(question.config.device_map, question.inventory.index).anchors
+    key = covers(anchors, path)
+    return ("device_map",) if key is None else ("device_map", key)
 
 
 def _glued(question: _Question) -> frozenset[int]:

@@ -1,14 +1,14 @@
 """All rules of the built-in pack, in order of their codes.
 
-A new rule is a module, and two lines in its family's `__init__`; one that only passes on a fault of the
-reader is a row of `reader_rules`.
+A new rule is a module, or a rule of a module of its family, and two lines in the family's `__init__`; one
+that only passes on a fault of the reader is a row of `reader_rules`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap_validators.rules import budget, config, devices, file, lock, model, policy
+from devmap_validators.rules import budget, cluster, config, devices, file, lock, model, policy
 from devmap_validators.rules import map as map_rules
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL_RULES"]
 
-_FAMILIES = (file, config, map_rules, model, devices, budget, lock, policy)
+_FAMILIES = (file, config, map_rules, model, devices, budget, lock, policy, cluster)
 
 ALL_RULES: tuple[Rule, ...] = tuple(
     sorted((rule for family in _FAMILIES for rule in family.RULES), key=lambda rule: rule.code)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.wording import exact_bytes
 from devmap_validators.rules.budget import dm402_over_budget_map, dm406_headroom_takes_all
+from devmap_validators.rules.cluster import RULES as CLUSTER_RULES
 from devmap_validators.rules.devices import (
     dm301_device_without_budget,
     dm304_tier_not_offered,
@@ -27,6 +28,7 @@ _MORE_EXACT = (
     dm306_integer_dtype.RULE,
     dm402_over_budget_map.RULE,
     dm406_headroom_takes_all.RULE,
+    *CLUSTER_RULES,
 )
 """Rules that name the key that is to blame, where one is."""
 

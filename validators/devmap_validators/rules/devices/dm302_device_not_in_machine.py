@@ -22,6 +22,8 @@ def _check(context: Context) -> Iterator[Report]:
     known = context.machine.devices
     for device, path in devices_named(context):
         # A machine profile need not measure its disk.
+        if device.node is not None and device.node not in context.machine.nodes:
+            continue  # DM704 says that there is no such node
         if device.tier != Tier.DISK and not any(own in known for own in called(device, context.machine)):
             name = f"the machine '{context.machine.name}'" if context.machine.name else "the machine"
             on_key = path[:1] != ("device_map",)

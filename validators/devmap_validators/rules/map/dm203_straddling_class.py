@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def _check(context: Context) -> Iterator[Report]:
     assignment = assignment_of(context)
-    if assignment is None:
-        return
+    if assignment is None or (context.machine is not None and context.machine.nodes):
+        return  # DM701 says it of stages
     by_keys: dict[tuple[str, ...], list[SplitBlock]] = {}
     for block in split_blocks(assignment, no_split_classes(context)):
         keys = anchors_of(context, [name for _, name in block.parts])

@@ -1,0 +1,174 @@
+"""DM704, DM705, DM708: nodes, accelerators and network, as the config names them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmap.config.values.device import device_name
+from devmap.config.values.strategy import Strategy
+from devmap.findings.model import Report, Rule, Severity
+from devmap_validators.checks.config_map import devices_named, offered_devices
+from devmap_validators.checks.groups import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devmap.config.model.placement_config import MachineProfile
+    from devmap.findings.context import Context
+
+__all__ = ["RULES"]
+
+
+def nodes_of(context: Context) -> MachineProfile | None:
+    """Return the machine of a config for several nodes; None where it is for one machine, or unreadable."""
+    machine = context.machine
+    return machine if machine is not None and machine.nodes else None
+
+
+def _absent_nodes(context: Context) -> Iterator[Report]:
+    config = context.document.config
+    if config is None or context.machine_error is not None:
+        return
+    machine = nodes_of(context)
+    if machine is None:
+        yield from _without_nodes(context)
+        return
+    names = ", ".join(machine.nodes)
+    for device, path in devices_named(context):
+        if device.node is not None and device.node not in machine.nodes:
+            yield Report(
+                f"{device_name(device)} is of node '{device.node}', which machine.nodes does not name",
+                path,
+                on_key=path[:1] != ("device_map",),
+                help=f"the nodes are {names}",
+            )
+    offered = offered_devices(context) or frozenset()
+    for name in machine.nodes:
+        if not any(device.node == name and device.is_accelerator for device in offered):
+            yield Report(
+                f"node '{name}' offers no accelerator, and a stage needs one",
+                ("machine", "nodes", name),
+                on_key=True,
+                help="offer one of its accelerators in max_memory, or take the node out",
+            )
+
+
+def _without_nodes(context: Context) -> Iterator[Report]:
+    """Yield what only means something where there are nodes."""
+    config = context.document.config
+    assert config is not None
+    for device, path in devices_named(context):
+        if device.node is not None:
+            yield Report(
+                f"{device_name(device)} is of node '{device.node}', and the config names no nodes",
+                path,
+                on_key=path[:1] != ("device_map",),
+                help=f"name the machines: machine: {{nodes: {{{device.node}: 8xh100}}}}",
+            )
+    if config.parallel is not None:
+        yield _no_effect("parallel", ("parallel",))
+    if config.machine is not None and config.machine.network is not None:
+        yield _no_effect("machine.network", ("machine", "network"))
+
+
+def _no_effect(key: str, path: tuple[str, ...]) -> Report:
+    return Report(
+        f"'{key}' has no effect: the config names no nodes",
+        path,
+        on_key=True,
+        severity=Severity.WARNING,
+        help="name them in machine.nodes, or take it out",
+    )
+
+
+def _wrong_number(context: Context) -> Iterator[Report]:
+    config, offered = context.document.config, offered_devices(context)
+    if config is None or nodes_of(context) is None or offered is None or config.parallel is None:
+        return
+    parallel = config.parallel
+    accelerators = sum(device.is_accelerator for device in offered)
+    if parallel.tensor > 1:
+        yield Report(
+            f"parallel.tensor is {parallel.tensor}, and devmap shares no stage among accelerators",
+            ("parallel", "tensor"),
+            help="write tensor: 1; `devmap plan --export vllm` gives the split to an engine that does",
+        )
+    elif parallel.pipeline is not None and parallel.pipeline != accelerators:
+        yield Report(
+            f"{counted(parallel.pipeline, 'stage')} for {counted(accelerators, 'offered accelerator')}",
+            ("parallel", "pipeline"),
+            help=f"write pipeline: {accelerators}, or leave it out; a stage is one accelerator",
+        )
+
+
+def _no_network_rate(context: Context) -> Iterator[Report]:
+    config, machine = context.document.config, nodes_of(context)
+    if config is None or machine is None or Strategy.FASTEST not in config.device_map.values():
+        return
+    if len(machine.nodes) < 2:
+        return
+    for name, node in machine.nodes.items():
+        network = node.network or machine.network
+        if network is not None and network.bandwidth is not None:
+            continue
+        own = node.network is not None
+        yield Report(
+            "fastest needs the bandwidth of the network" + (f" of node '{name}'" if own else ""),
+            ("machine", "nodes", name, "network") if own else ("machine",),
+            on_key=True,
+            help="add network: {bandwidth: 50GB/s} to the machine, or place by balanced",
+        )
+        if not own:
+            return
+
+
+_HEAD = "version: 1\nmodel: {manifest: example.manifest.yaml}\n"
+_TWO = "{a: {devices: {0: {memory: 4GB}}}, b: {devices: {0: {memory: 4GB}}}}"
+
+RULES = (
+    Rule(
+        code="DM704",
+        name="absent-node",
+        severity=Severity.ERROR,
+        summary="A device of a node that is not there, or a node without accelerators",
+        why=(
+            "A device of several machines is written with its node's name, `a/0`. A name that "
+            "`machine.nodes` does not have is a device that no rank runs on, and a node of which no "
+            "accelerator is offered has no stage. Where the config names no nodes, `parallel` and "
+            "`machine.network` say nothing."
+        ),
+        good=f"{_HEAD}machine: {{nodes: {_TWO}}}\nmax_memory: {{a/0: 2GB, b/0: 2GB}}\n",
+        bad=f"{_HEAD}machine: {{nodes: {_TWO}}}\nmax_memory: {{a/0: 2GB, b/0: 2GB, c/0: 2GB}}\n",
+        check=_absent_nodes,
+    ),
+    Rule(
+        code="DM705",
+        name="stages-and-accelerators",
+        severity=Severity.ERROR,
+        summary="Not as many stages as accelerators are offered",
+        why=(
+            "A stage is one accelerator and one process. With more stages than accelerators some have "
+            "no place; with fewer, accelerators are paid for and idle. Accelerators that share a stage "
+            "(tensor parallelism) are neither planned nor run."
+        ),
+        good=f"{_HEAD}machine: {{nodes: {_TWO}}}\nmax_memory: {{0: 2GB}}\nparallel: {{pipeline: 2}}\n",
+        bad=f"{_HEAD}machine: {{nodes: {_TWO}}}\nmax_memory: {{0: 2GB}}\nparallel: {{pipeline: 4}}\n",
+        check=_wrong_number,
+    ),
+    Rule(
+        code="DM708",
+        name="fastest-without-network",
+        severity=Severity.ERROR,
+        summary="`fastest` over several nodes, and nothing says how fast their network is",
+        why=(
+            "The time of a pipeline depends on what passes between its stages. Without the network's "
+            "bandwidth no split can be called the fastest."
+        ),
+        good=(
+            f"{_HEAD}machine: {{nodes: {{a: 1xa100, b: 1xa100}}, network: {{bandwidth: 25Gbit/s}}}}\n"
+            "device_map: fastest\n"
+        ),
+        bad=f"{_HEAD}machine: {{nodes: {{a: 1xa100, b: 1xa100}}}}\ndevice_map: fastest\n",
+        check=_no_network_rate,
+    ),
+)
