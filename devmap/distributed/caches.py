@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devmap.distributed.values import Borders
 
-__all__ = ["CacheCall", "cache_calls", "find_caches", "flags_of", "lengths_of", "replay"]
+__all__ = ["CacheCall", "cache_calls", "caches_in", "flags_of", "lengths_of", "replay"]
 
 _METHODS = ("update", "update_conv_state", "update_recurrent_state", "update_indexer")
 """By which the code of a layer writes into a cache; `layer_idx` is among the arguments."""
@@ -60,27 +60,13 @@ class CacheCall:
         return int(self.args[position] if found is None else found)
 
 
-def find_caches(obj: Any) -> list[Any]:
-    """Return the caches in a part's arguments, each once; an encoder-decoder's is two, and itself."""
+def caches_in(obj: Any) -> tuple[Any, ...]:
+    """Return an object that is a cache, with the two that an encoder-decoder's is made of; else nothing."""
     kind = _cache_class()
-    found: list[Any] = []
-    for each in _inside(obj) if kind is not None else ():
-        if isinstance(each, kind) and all(each is not known for known in found):
-            inner = (getattr(each, name, None) for name in _TWO)
-            found += [each, *(one for one in inner if isinstance(one, kind))]
-    return found
-
-
-def _inside(obj: Any) -> Iterator[Any]:
-    """Yield what is in nested arguments."""
-    if isinstance(obj, dict):
-        for value in obj.values():
-            yield from _inside(value)
-    elif isinstance(obj, tuple | list):
-        for value in obj:
-            yield from _inside(value)
-    else:
-        yield obj
+    if kind is None or not isinstance(obj, kind):
+        return ()
+    inner = (getattr(obj, name, None) for name in _TWO)
+    return (obj, *(one for one in inner if isinstance(one, kind)))
 
 
 @functools.cache

@@ -8,7 +8,6 @@ Later calls exchange nothing but the tensors that are needed.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from devmap.distributed.caches import CacheCall, cache_calls, find_caches, flags_of, lengths_of, replay
+from devmap.distributed.caches import CacheCall, cache_calls, caches_in, flags_of, lengths_of, replay
 from devmap.distributed.values import Remote, remote_of, swapped
 from devmap.errors import DevmapError, UsageError
 from devmap.runtime.inputs import CACHES
@@ -79,19 +78,13 @@ class _Known:
     """What was recorded for arguments of one kind, by how much the caches held."""
 
     by_length: dict[tuple[int, ...], Recorded]
-    is_same_at_any: bool = False
-
-    def at(self, lengths: Callable[[], tuple[int, ...]]) -> Recorded | None:
-        """Return what the part gives with caches of some lengths; None where it has to be told."""
-        if self.is_same_at_any:
-            return next(iter(self.by_length.values()))
-        return self.by_length.get(lengths())
+    at_any: Recorded | None = None
+    """What was recorded, where it was the same for caches of two lengths."""
 
     def add(self, lengths: tuple[int, ...], recorded: Recorded) -> None:
         """Add what was told."""
-        if self.by_length:
-            first = next(iter(self.by_length.values()))
-            self.is_same_at_any = len(self.by_length) == 1 and recorded == first
+        if len(self.by_length) == 1 and recorded in self.by_length.values():
+            self.at_any = recorded
         self.by_length[lengths] = recorded
 
 
@@ -133,17 +126,20 @@ class PartCalls:
             kind = (number, *given.signature(part.layers))
             for remote in given.remotes():
                 self.borders.need(remote.value, 1 << part.stage)
-            lengths = functools.cache(functools.partial(lengths_of, given.caches))
-            known = self.recorded[kind].at(lengths) if kind in self.recorded else None
-            key = None if known is not None else (kind, lengths())
+            all_known = self.recorded.get(kind)
+            known: Recorded | None = None if all_known is None else all_known.at_any
+            lengths: tuple[int, ...] = ()
+            if known is None:
+                lengths = lengths_of(given.caches)
+                known = None if all_known is None else all_known.by_length.get(lengths)
+            key = None if known is not None else (kind, lengths)
             first = self.borders.labels
             if part.stage != self.borders.wire.rank:
                 output = self._stand_for(part, given, key, known)
             else:
                 output = self._run(part, inner, given, key, known)
             if self.trace is not None:
-                told = self.recorded[kind].at(lengths)
-                assert told is not None
+                told = known if known is not None else self.recorded[kind].by_length[lengths]
                 self.trace.append(PartCall(part, told, first))
             return output
 
@@ -255,6 +251,8 @@ class Arguments:
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.args = args
         self.kwargs = kwargs
+        self.caches: list[Any] = []
+        """Those of Transformers among the arguments, each once."""
         self.objects: list[Any] = []
         """Tensors, dicts that the part may fill, and objects that it may hand through, in order."""
         self._signature: list[Any] = []
@@ -264,8 +262,6 @@ class Arguments:
         for name, each in kwargs.items():
             self._signature.append(name)
             self._look(each)
-        self.caches = find_caches((args, kwargs))
-        self.objects += [each for each in self.caches if all(each is not known for known in self.objects)]
         self.by_real: dict[int, Remote] = {}
         self.real_tensors: list[torch.Tensor] = []
         self._before: dict[int, dict[Any, tuple[Any, Any]]] = {}
@@ -276,6 +272,10 @@ class Arguments:
             self.objects.append(obj)
         elif isinstance(obj, _PLAIN):
             self._signature.append(obj)
+        elif isinstance(obj, tuple | list):
+            self._signature.append(len(obj))
+            for item in obj:
+                self._look(item)
         elif isinstance(obj, MutableMapping):
             if not hasattr(obj, "to_tuple"):  # a model output is made anew, not filled
                 self._dicts.append(len(self.objects))
@@ -283,13 +283,11 @@ class Arguments:
             self._signature.append(tuple(map(str, obj)))
             for value in obj.values():
                 self._look(value)
-        elif isinstance(obj, tuple | list):
-            self._signature.append(len(obj))
-            for item in obj:
-                self._look(item)
         else:
             self._signature.append(type(obj).__qualname__)
-            self.objects.append(obj)
+            found = [each for each in caches_in(obj) if all(each is not known for known in self.caches)]
+            self.caches += found
+            self.objects += found or [obj]
 
     def signature(self, layers: Sequence[int]) -> tuple[Any, ...]:
         """Return what decides the shapes of the results, the same on all ranks."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from devmap.distributed.caches import find_caches
+from devmap.distributed.caches import caches_in
 from devmap.distributed.values import remote_of, swapped
 from devmap.errors import UsageError
 from devmap.runtime.inputs import Moves, first_device
@@ -117,7 +117,7 @@ class RootCalls:
         Raises:
             UsageError: when the ranks give arguments of different names or structure.
         """
-        leaves, spec = tree_flatten((args, kwargs), is_leaf=lambda each: bool(find_caches(each)))
+        leaves, spec = tree_flatten((args, kwargs), is_leaf=lambda each: bool(caches_in(each)))
         is_first = self.borders.wire.rank == 0
         mine = [_on(each, _CPU) if is_first and _is_shared(each) else None for each in leaves]
         all_mine = self.borders.wire.from_all((str(spec), mine))
