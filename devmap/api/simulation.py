@@ -102,6 +102,11 @@ def simulated_overview(
             "a config with components has no one pass to simulate",
             help="simulate a config of one of them; `devmap plan` shows where all of them go",
         )
+    if config.machine is not None and config.machine.nodes:
+        raise UsageError(
+            "a pass of several nodes is not simulated in one process",
+            help="`devmap plan` predicts a step; under torchrun `devmap run CONFIG --simulated` makes one",
+        )
     if devices is not None:
         config = _on(config, devices)
     built = None if config.model.factory is None else build_with_factory(config, allow_code=allow_code)

@@ -14,7 +14,7 @@ from devmap.api.resolution import resolve
 from devmap.config.document import read_config
 from devmap.config.model.placement_config import PlacementConfig
 from devmap.devices.probe import this_machine
-from devmap.errors import LoadError
+from devmap.errors import LoadError, UsageError
 from devmap.runtime.components import Components
 from devmap.runtime.dispatch import dispatch as dispatch_plan
 from devmap.runtime.dispatch import load_model
@@ -215,5 +215,11 @@ def dispatch(model: nn.Module, plan: Plan) -> nn.Module:
 
     Raises:
         LoadError: the plan does not fit the module; lists every problem. Nothing has moved then.
+        UsageError: the plan is for several nodes, of which each process loads a stage of its own.
     """
+    if plan.pipeline is not None:
+        raise UsageError(
+            f"this plan is for {len(plan.pipeline.stages)} processes, and a live module is in one",
+            help="call devmap.load(CONFIG) under torchrun: `devmap plan CONFIG --torchrun` prints how",
+        )
     return dispatch_plan(model, plan)

@@ -12,6 +12,7 @@ from devmap.config.values.device import CPU, device_name, device_names
 from devmap.config.values.size import Bytes, Percent, format_bytes
 from devmap.errors import ResolutionError
 from devmap.planning.infeasible.relaxations import smaller_workloads
+from devmap.planning.infeasible.suggestions import format_bytes_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ _MOST_TRIES, _MOST_CHANGES = 24, 3
 
 @dataclass(frozen=True)
 class _Change:
+    kind: str
+    """Of two changes of a kind the first that fits is offered."""
     sentence: str
     overrides: tuple[str, ...]
     config: PlacementConfig
@@ -49,11 +52,11 @@ def no_split(
     """
     room = sum(limits) + sum(line.room.values())
     missing = max(loads - room, 0)
-    found = list(
-        islice(
-            (change for change in islice(_changes(config), _MOST_TRIES) if fits(change.config)), _MOST_CHANGES
-        )
-    )
+    found: dict[str, _Change] = {}
+    for change in islice(_changes(config, missing, len(line.room)), _MOST_TRIES):
+        if len(found) < _MOST_CHANGES and change.kind not in found and fits(change.config):
+            found[change.kind] = change
+    first = next(iter(found.values()), None)
     if missing:
         what = (
             f"{format_bytes(missing)} are missing ({missing:,} bytes): the stages need "
@@ -64,12 +67,12 @@ def no_split(
         what = _stuck(line, stages, atoms)
     return ResolutionError(
         f"no split over {line.stages} stages fits: {what}",
-        help=f"try one with {' '.join(map(_option, found[0].overrides))}"
-        if found
+        help=f"try one with {' '.join(map(_option, first.overrides))}"
+        if first is not None
         else "offer more nodes, more memory, or pin less",
         shortfall_bytes=missing,
-        changes=[change.sentence for change in found],
-        overrides=[change.overrides for change in found],
+        changes=[change.sentence for change in found.values()],
+        overrides=[change.overrides for change in found.values()],
     )
 
 
@@ -93,20 +96,23 @@ def _stuck(line: Line, stages: Sequence[Device], atoms: Sequence[str]) -> str:
     return f"the last stage ({device_name(stages[-1])}) ends before {left}"
 
 
-def _changes(config: PlacementConfig) -> Iterator[_Change]:
+def _changes(config: PlacementConfig, missing: int, nodes: int) -> Iterator[_Change]:
     """Yield configs that ask for less or offer more, the cheapest first."""
     if config.max_memory is not None and not any(not one.is_accelerator for one in config.max_memory):
-        for gigabytes in (64, 256, 1024):
-            memory = {**config.max_memory, CPU: Bytes(gigabytes * 10**9)}
+        share = -(-max(missing, 1) // nodes)
+        for nbytes in (share, 2 * share, 4 * share, 16 * share):
+            rounded = Bytes(-(-nbytes // 10**8) * 10**8 if nbytes >= 10**9 else nbytes)
             yield _Change(
-                f"offer cpu in max_memory with {gigabytes} GB on every node",
-                (f"max_memory.cpu={gigabytes}GB",),
-                config.model_copy(update={"max_memory": memory}),
+                "cpu",
+                f"offer cpu in max_memory with {format_bytes_up(rounded)} on every node",
+                (f"max_memory.cpu={rounded}",),
+                config.model_copy(update={"max_memory": {**config.max_memory, CPU: rounded}}),
             )
     for percent in (5, 0):
         headroom = Headroom.model_construct(default=Percent(Decimal(percent)), devices={})
         if config.headroom is None and config.max_memory is None:
             yield _Change(
+                "headroom",
                 f"leave {percent}% of each device free (headroom)",
                 (f"headroom={percent}%",),
                 config.model_copy(update={"headroom": headroom}),
@@ -115,17 +121,19 @@ def _changes(config: PlacementConfig) -> Iterator[_Change]:
     if lower is not None:
         model = config.model.model_copy(update={"dtype": lower})
         yield _Change(
+            "dtype",
             f"run the model in {lower} (model.dtype)",
             (f"model.dtype={lower}",),
             config.model_copy(update={"model": model}),
         )
     for sentence, override, changed in islice(smaller_workloads(config), 6):
-        yield _Change(sentence, (override,), changed)
+        yield _Change("workload", sentence, (override,), changed)
     parallel = config.parallel
     if parallel is not None and config.workload is not None:
         more = parallel.microbatches * 2
         while more <= config.workload.batch_size:
             yield _Change(
+                "microbatches",
                 f"split the batch into {more} microbatches",
                 (f"parallel.microbatches={more}",),
                 config.model_copy(update={"parallel": parallel.model_copy(update={"microbatches": more})}),
