@@ -159,7 +159,7 @@ def _weights_to_convert(inventory: Inventory, settings: QuantizationSettings) ->
     `transformers.quantizers.base.get_keys_to_not_convert` and `should_convert_module`.
     """
     by_bitsandbytes = settings.chosen.library == "bitsandbytes"
-    classes = {"Linear", "Conv1D"} if by_bitsandbytes else {"Linear"}
+    classes = {"Linear", "Conv1D"} if by_bitsandbytes else _LINEAR_CLASSES
     stays = _stays_whole(inventory, settings)
     found = []
     for path, class_name in inventory.modules.items():
@@ -178,6 +178,29 @@ def _weights_to_convert(inventory: Inventory, settings: QuantizationSettings) ->
         found.append(name)
     return frozenset(found)
 
+
+_LINEAR_CLASSES = frozenset(
+    [
+        "Linear",
+        "NonDynamicallyQuantizableLinear",
+        "FalconLinear",
+        "DeepseekV4GroupedLinear",
+        "Llama4Router",
+        "PhimoeTopKRouter",
+    ]
+)
+"""torch's linear layer and the classes that inherit from it, which torchao's quantizer asks for; that of
+bitsandbytes takes the class itself alone."""
+
+_HEADS = (
+    (re.compile(r"CohereAsr"), ("proj_out",)),
+    (re.compile(r"GitFor"), ("output",)),
+    (re.compile(r"Musicgen"), ("lm_heads", "decoder.lm_heads")),
+    (re.compile(r"RemBert"), ("cls.predictions.decoder",)),
+    (re.compile(r"ModernBertDecoder"), ("decoder",)),
+)
+"""Where the classes of Transformers 5.23 that begin so have their head: `get_output_embeddings`, where it is
+neither called `lm_head`, nor tied, nor the last module."""
 
 _KEPT_WIDE = (
     (re.compile(r"(?:U?M)?T5(?!Gemma)|Udop|Pop2Piano"), ("wo",)),
@@ -214,8 +237,7 @@ def _stays_whole(inventory: Inventory, settings: QuantizationSettings) -> _Named
 
 def _kept_by_default(inventory: Inventory) -> Iterator[str]:
     """Yield the head, what is tied, and the last parameter, as Transformers names them."""
-    if "lm_head" in inventory.modules:
-        yield "lm_head"
+    yield from _head(inventory)
     for name in inventory.owner:
         yield name.removesuffix(".weight")
     owner = inventory.owner
@@ -226,6 +248,19 @@ def _kept_by_default(inventory: Inventory) -> Iterator[str]:
     ]
     if last:
         yield last[-1].removesuffix(".weight")
+
+
+def _head(inventory: Inventory) -> Iterator[str]:
+    """Yield where a language model's head is, which may be none: a model of sounds has no embeddings."""
+    modules, root = inventory.modules, inventory.modules.get("", "")
+    for begins, names in _HEADS:
+        if begins.match(root):
+            yield from names
+            return
+    if root.endswith("ForCTC") or "lm_head" not in modules:
+        return
+    inner = [name for name in ("lm_head.decoder", "lm_head.out_proj") if name in modules]
+    yield from inner or ["lm_head"]
 
 
 class _Named:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from devmap.api.sources import build_with_factory, headers_of, inventory_of, require_one_way
 from devmap.errors import InventoryError, LoadError, UsageError
+from devmap.inventory.atoms import tensor_sizes
 from devmap.inventory.components import joined
 from devmap.inventory.live.through_transformers import describe_built
 from devmap.inventory.quantization import as_whole, quantization_of, restore, split, with_whole_weights
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.inventory.quantization import Quantization
     from devmap.inventory.stored.checkpoint import Checkpoint
+    from devmap.plan.model import Plan
     from devmap.runtime.quantized.quantizer import Quantised
     from devmap.runtime.storage.packing import PackedParameter
 
@@ -66,6 +68,34 @@ class Built:
         for name, part in self.quantised_parts.items():
             found |= {f"{name}.{owner}": PackedBelow(name, each) for owner, each in part.packings.items()}
         return found
+
+    def require_room(self, plan: Plan) -> None:
+        """Check that a plan has room for weights that are quantised on their way, and for making them.
+
+        Raises:
+            LoadError: when it counts fewer bytes than the model will take, or loading may not use enough.
+        """
+        if not self.at_once:
+            return
+        sizes, owner = tensor_sizes(self.inventory, plan.dtype), self.inventory.owner
+        held = sum(nbytes for name, nbytes in sizes.items() if owner.get(name, name) == name)
+        planned = sum(placement.nbytes for placement in plan.placements)
+        if held > planned:
+            # From headers alone the head of a class may not be known that Transformers leaves whole.
+            raise LoadError(
+                f"the plan counts {planned:,} bytes, and the model takes {held:,} as Transformers quantises "
+                "it",
+                help="load it without its lock and manifest (use_lock=False, or --no-lock), which plans with "
+                "what Transformers says",
+            )
+        for name, nbytes in self.at_once.items():
+            if nbytes > plan.host_memory_bytes:
+                raise LoadError(
+                    f"to quantise '{name}' takes {nbytes:,} bytes of host memory at once; "
+                    f"offload.host_memory is {plan.host_memory_bytes:,}",
+                    help=f"set offload.host_memory to {nbytes} or more, or name its module among those that "
+                    "stay whole",
+                )
 
     def finish(self, model: nn.Module) -> None:
         """Let the quantizers have the last word on the loaded modules."""

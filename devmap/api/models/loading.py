@@ -180,14 +180,7 @@ def load_built(
     """Read the weights of a module that was built, and dispatch it. Arguments and errors as in `load`."""
     if config.takes_turns:
         return _take_turns(plan, built)
-    for name, nbytes in built.at_once.items():
-        if nbytes > plan.host_memory_bytes:
-            raise LoadError(
-                f"to quantise '{name}' takes {nbytes:,} bytes of host memory at once; offload.host_memory is "
-                f"{plan.host_memory_bytes:,}",
-                help=f"set offload.host_memory to {nbytes} or more, or name its module among those that stay "
-                "whole",
-            )
+    built.require_room(plan)
     with shown(progress, config) as bar:
         model = load_model(
             built.model, plan, built.inventory, packings=built.packings, makers=built.makers, progress=bar
@@ -200,7 +193,8 @@ def _take_turns(plan: Plan, built: Built) -> nn.Module:
     if built.packings or built.makers:
         raise LoadError(
             "components that are quantised cannot take turns",
-            help="write residency: together; or give devmap the checkpoints that are not quantised",
+            help="write residency: together; or give devmap the checkpoints that are not quantised, without "
+            "quantization",
         )
     assert isinstance(built.model, Components)
     return take_turns(built.model, plan, built.inventory)

@@ -116,6 +116,7 @@ def load_stage(member: Member, *, progress: Progress | None = None) -> nn.Module
         executing = {placement.executes_on for placement in plan.placements}
         device = next((one for one in sorted(executing) if one.is_accelerator), CPU)
         try:
+            member.built.require_room(member.chosen.plan)
             group = start_group(
                 member.store, launch, backend_for(device).torch_device, timeout_seconds=member.timeout_seconds
             )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from devmap.config.values.strategy import QuantizationMethod
+from devmap.devices.host_memory import return_freed
 from devmap.errors import LoadError
 from devmap.inventory.quantizing import BLOCK, NESTED_BLOCK, label_of, with_parts
 from devmap.runtime.preflight import unreadable
@@ -49,8 +50,11 @@ _BYTES_AT_ONCE = {
 """Bytes of host memory for each number of a weight while it is converted: the weight, what the library's
 kernels for the CPU take, and the parts. Measured for bitsandbytes 0.50 and torchao 0.18, with weights of
 8,192 x 8,192 in each of the three dtypes; the largest, rounded up."""
-_KEPT_BYTES = 32 << 20
+_KEPT_BYTES = 8 << 20
 """Of parts that are made and not asked for yet. A block's slab takes those of odd sizes last."""
+_BESIDE_BYTES = 24 << 20
+"""What conversions take whatever the weight's size: parts that wait, the readers' scratch memory, and what
+the C library keeps between tensors of a few megabytes."""
 _SCRATCH_BYTES = 1 << 20
 
 
@@ -122,7 +126,7 @@ def prepare_quantising(
         Quantised(quantizer, packings),
         makers,
         largest,
-        math.prod(weights[largest].shape) * _BYTES_AT_ONCE[settings.chosen],
+        math.prod(weights[largest].shape) * _BYTES_AT_ONCE[settings.chosen] + _BESIDE_BYTES,
     )
 
 
@@ -245,6 +249,8 @@ class _Converter:
         parameter = self._converted(whole.name, _value(whole))
         made = {name: part.detach().contiguous() for name, part in packing.parts(parameter).items()}
         packing.detach()
+        del parameter
+        return_freed()
         for name, part in made.items():
             planned = self._inventory.tensors[name]
             if (tuple(part.shape), part.dtype) != (planned.shape, torch_dtype(planned.dtype)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from transformers import (
     BitsAndBytesConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
     LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
@@ -21,13 +24,12 @@ from transformers import (
 
 import devmap
 from devmap.api.resolution import resolve_file
+from devmap.devices.host_memory import return_freed
 from devmap.errors import LoadError, QuantizationError
 from devmap.plan.lock import lock_path, write_lock
 from tests.runtime.quantized.small_llama import IDS, small_llama
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+STATUS = Path("/proc/self/status")
 KINDS: dict[str, tuple[str, Any]] = {
     "nf4": ("nf4", BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")),
     "nf4 doubled": (
@@ -266,6 +268,75 @@ def test_host_memory_that_is_too_small_to_convert_a_weight_is_told_before_anythi
     with pytest.raises(LoadError, match=r"to quantise 'model\.layers\.0\.mlp\.") as caught:
         loaded(path)
     assert "offload.host_memory" in caught.value.help
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads what Linux says of this process")
+@pytest.mark.parametrize("kind", ["nf4 doubled", "int8", "fp8"])
+def test_loading_stays_within_host_memory(kind: str, whole: Path, tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=512, intermediate_size=4096, num_hidden_layers=3, num_attention_heads=4,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    loaded(config_of(whole, tmp_path, KINDS[kind][0], "{cpu: 10MB}"))  # what libraries set up once
+    path = config_of(tmp_path / "model", tmp_path, KINDS[kind][0], "{cpu: 12MB, disk: 100MB}")
+    path.write_text(path.read_text().replace("offload: {", "offload: {host_memory: 64MB, "))
+    gc.collect()
+    return_freed()
+    before, highest = anonymous_bytes(), 0
+    loading = True
+
+    def watch() -> None:
+        nonlocal highest
+        while loading:
+            highest = max(highest, anonymous_bytes())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        plan = loaded(path).devmap.plan
+    finally:
+        loading = False
+        watching.join()
+    on_cpu = next(use.weight_bytes for use in plan.devices if use.device.plain == "cpu")
+    assert plan.host_memory_bytes == 64_000_000
+    assert (
+        highest - before <= on_cpu + plan.host_memory_bytes + 8_000_000
+    )  # threads, and Python's own objects
+
+
+def anonymous_bytes() -> int:
+    """Return what this process holds beside files that it maps."""
+    line = next(each for each in STATUS.read_text().splitlines() if each.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+def test_what_a_library_raises_is_an_error_with_the_weights_name(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_settings: object) -> None:
+        msg = "no kernel for this"
+        raise NotImplementedError(msg)
+
+    threads = set(threading.enumerate())
+    monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", fail)
+    with pytest.raises(LoadError, match=r"proj.weight' could not be quantised: .*no kernel") as caught:
+        loaded(config_of(whole, tmp_path, "nf4", "{cpu: 10MB}"))
+    assert caught.value.help
+    assert set(threading.enumerate()) <= threads
+
+
+def test_a_plan_that_counts_too_few_bytes_is_refused(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config_of(whole, tmp_path, "nf4", "{cpu: 10MB}")
+    # as if the planner knew no head: it counts one in 4 bits, which Transformers leaves whole
+    monkeypatch.setattr("devmap.inventory.quantizing._kept_by_default", lambda _: iter(()))
+    write_lock(resolve_file(path)[0], lock_path(path))
+    with pytest.raises(LoadError, match="the plan counts") as caught:
+        loaded(path)
+    assert "--no-lock" in caught.value.help
+    devmap.load(path, use_lock=False, progress=False)
 
 
 def test_int4_is_planned_and_refused_by_name(whole: Path, tmp_path: Path) -> None:
