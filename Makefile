@@ -57,6 +57,7 @@ bench: $(VENV)/.ready  ## Every benchmark, with a peer and the bound beside us
 	$(RUN)python benchmarks/validate.py --quick
 	$(RUN)python benchmarks/streaming.py --quick
 	$(RUN)python benchmarks/loading.py --quick
+	$(RUN)python benchmarks/cluster.py --quick
 
 accelerator-check: $(VENV)/.ready  ## Prove the runtime on this machine's accelerators (SIMULATED=1 rehearses it)
 	$(RUN)python scripts/accelerator_check $(if $(SIMULATED),--simulated)

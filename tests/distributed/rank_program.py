@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore
 
 from devmap.distributed.agreement import Launch, Statement, agree, open_store
 from devmap.distributed.failures import Watch
+from devmap.distributed.group import start_group
 from devmap.errors import DevmapError
 
 VICTIM = 1
@@ -44,7 +44,7 @@ def statement_of(scenario: str, launch: Launch) -> Statement:
 def run(scenario: str, launch: Launch, watch: Watch) -> int:
     """Add up numbers over all ranks, again and again, until something goes wrong."""
     total = torch.zeros(1)
-    for number in range(20 if scenario in {"nothing", "recovers"} else 400):
+    for number in range(20 if scenario in {"nothing", "recovers", "group"} else 400):
         if launch.rank == VICTIM and number == 5 and launch.attempt == 0:
             if scenario == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -82,9 +82,9 @@ def rank(scenario: str) -> int:
         )
         watch = Watch(store, launch.rank, launch.size, timeout_seconds=5, silence_seconds=4)
         with watch.guard():
-            dist.init_process_group(
-                "gloo", store=PrefixStore("group", store), rank=launch.rank, world_size=launch.size
-            )
+            start_group(store, launch, torch.device("cpu"))
+            if scenario == "group":
+                say(f"group on {os.environ['GLOO_SOCKET_IFNAME']}")
             total = run(scenario, launch, watch)
         watch.close()
         dist.destroy_process_group()
