@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from devmap.inventory.model import Inventory
     from devmap.inventory.stored.checkpoint import Checkpoint
 
-__all__ = ["BLOCK", "NESTED_BLOCK", "label_of", "parts_of_weight", "quantized", "require_whole", "with_parts"]
+__all__ = [
+    "BLOCK",
+    "NESTED_BLOCK",
+    "STRETCH",
+    "bytes_at_once",
+    "is_made_in_stretches",
+    "label_of",
+    "largest_conversion",
+    "parts_of_weight",
+    "quantized",
+    "require_whole",
+    "with_parts",
+]
 
 BLOCK = 64
 """Neighbouring numbers of a 4-bit weight that share a scale."""
@@ -336,3 +348,62 @@ def _packed_parts(whole: Tensor, settings: QuantizationSettings) -> Iterator[Ten
         yield Tensor(f"{whole.name}_nested_absmax", (-(-blocks // NESTED_BLOCK),), "float32", "part")
         yield Tensor(f"{whole.name}_nested_quant_map", (256,), "float32", "part")
         yield Tensor(f"{whole.name}_nested_offset", (), "float32", "part")
+
+
+# What making them takes
+
+STRETCH = 4 << 20
+"""Numbers of a weight that are converted at a time, where that gives the same as all of them at once."""
+
+_BYTES_A_NUMBER = {
+    QuantizationMethod.NF4: 17,
+    QuantizationMethod.FP4: 31,
+    QuantizationMethod.INT8: 15,
+    QuantizationMethod.FP8: 16,
+}
+"""Bytes of host memory for each number that is converted at a time: the weight, what the library's kernels
+for the CPU take, and the parts. Measured for bitsandbytes 0.50 and torchao 0.18, with weights of 8,192 x
+8,192 in each of the three dtypes; the largest, rounded up."""
+_BYTES_A_WAITING_NUMBER = 6
+"""The same for those that wait or are done: up to four of the weight, and its parts."""
+_BESIDE_BYTES = 24 << 20
+"""What conversions take whatever the weight's size: parts that wait, the readers' scratch memory, and what
+the C library keeps between tensors of a few megabytes."""
+
+
+def is_made_in_stretches(settings: QuantizationSettings) -> bool:
+    """Return whether rows of a weight can be quantised for themselves.
+
+    Where scales are quantised too, their mean over the whole weight is taken first.
+    """
+    return not (settings.bnb_4bit_use_double_quant and _is_packed(settings.chosen))
+
+
+def bytes_at_once(numbers: int, settings: QuantizationSettings) -> int:
+    """Return the bytes of host memory that it takes to quantise a weight of so many numbers.
+
+    0 for a method that the CPU does not convert to.
+    """
+    each = _BYTES_A_NUMBER.get(settings.chosen)
+    if each is None:
+        return 0
+    if not is_made_in_stretches(settings):
+        return numbers * each + _BESIDE_BYTES
+    return numbers * _BYTES_A_WAITING_NUMBER + min(numbers, STRETCH) * each + _BESIDE_BYTES
+
+
+def largest_conversion(inventory: Inventory) -> tuple[str, int]:
+    """Return the module whose weight takes the most host memory to be quantised, and how many bytes.
+
+    No bytes where nothing is quantised while it is loaded.
+    """
+    settings = inventory.quantized_by
+    nbytes: dict[str, int] = {}
+    for tensor in inventory.tensors.values() if settings is not None else ():
+        if tensor.kind == "part":
+            # Packed numbers or integers have the most bytes of a weight's parts.
+            nbytes[tensor.module] = max(nbytes.get(tensor.module, 0), tensor.nbytes)
+    if settings is None or not nbytes:
+        return "", 0
+    module = max(nbytes, key=nbytes.__getitem__)
+    return module, bytes_at_once(nbytes[module] * (2 if _is_packed(settings.chosen) else 1), settings)

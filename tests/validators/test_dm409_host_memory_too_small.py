@@ -48,3 +48,24 @@ def test_where_nobody_wrote_it_the_budgets_are_pointed_at(
         assert finding.message == "host_memory is 4.0 GB, and 'block' alone is read from disk with 3.0 GB"
         assert finding.position is not None
         assert finding.position.start.column == 1
+
+
+def test_quantising_the_largest_weight_has_to_fit(context_of: ContextOf, findings_of: FindingsOf) -> None:
+    text = (
+        HEAD.replace("yaml}", "yaml, quantization: KIND}")
+        + "offload: {host_memory: SIZE}\nmax_memory: {0: 2GB}\n"
+    )
+    numbers = 11008 * 4096
+    for kind, needed in (
+        ("nf4", numbers * 6 + (17 << 22) + (24 << 20)),
+        ("int8", numbers * 6 + (15 << 22) + (24 << 20)),
+        ("{method: nf4, bnb_4bit_use_double_quant: true}", numbers * 17 + (24 << 20)),
+    ):
+        enough = text.replace("KIND", kind).replace("SIZE", str(needed))
+        assert findings_of(context_of(enough), "DM409") == ()
+        (finding,) = findings_of(
+            context_of(text.replace("KIND", kind).replace("SIZE", str(needed - 1))), "DM409"
+        )
+        assert (finding.severity, finding.path) == ("error", ("offload", "host_memory"))
+        assert "to quantise 'model.layers.0.mlp.gate_proj' while it is loaded" in finding.message
+    assert findings_of(context_of(text.replace("KIND", "int4").replace("SIZE", "1MB")), "DM409") == ()

@@ -29,6 +29,13 @@ def _only_false(value: bool) -> bool:
     return value
 
 
+def _computes(dtype: str) -> str:
+    if dtype not in {"float16", "bfloat16", "float32"}:
+        reason = f"4-bit layers compute in float16, bfloat16 or float32, not in {dtype}"
+        raise PydanticCustomError("DM107", "{reason}", {"reason": reason})
+    return dtype
+
+
 OnlyFalse = Annotated[bool, AfterValidator(_only_false), Field(json_schema_extra={"const": False})]
 
 
@@ -90,7 +97,7 @@ class QuantizationSettings(Shape):
     bnb_4bit_quant_type: Literal["fp4", "nf4"] | None = None
     """The kind of 4-bit numbers. Left out: `fp4`, or what `method` says."""
 
-    bnb_4bit_compute_dtype: DtypeName | None = None
+    bnb_4bit_compute_dtype: Annotated[DtypeName, AfterValidator(_computes)] | None = None
     """The dtype that 4-bit layers compute in. Left out: float32, as Transformers has it."""
 
     bnb_4bit_use_double_quant: bool = False

@@ -19,7 +19,15 @@ import torch
 from devmap.config.values.strategy import QuantizationMethod
 from devmap.devices.host_memory import return_freed
 from devmap.errors import LoadError
-from devmap.inventory.quantizing import BLOCK, NESTED_BLOCK, label_of, with_parts
+from devmap.inventory.quantizing import (
+    BLOCK,
+    NESTED_BLOCK,
+    STRETCH,
+    bytes_at_once,
+    is_made_in_stretches,
+    label_of,
+    with_parts,
+)
 from devmap.runtime.preflight import unreadable
 from devmap.runtime.quantized.bitsandbytes import FourBit, Int8
 from devmap.runtime.quantized.quantizer import PACKAGES, Quantised, quiet, reason_of
@@ -30,7 +38,7 @@ from devmap.runtime.storage.readers import Readers
 from devmap.runtime.storage.weights import Weights, torch_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
 
@@ -41,20 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Quantising", "prepare_quantising"]
 
-_BYTES_AT_ONCE = {
-    QuantizationMethod.NF4: 17,
-    QuantizationMethod.FP4: 31,
-    QuantizationMethod.INT8: 15,
-    QuantizationMethod.FP8: 16,
-}
-"""Bytes of host memory for each number of a weight while it is converted: the weight, what the library's
-kernels for the CPU take, and the parts. Measured for bitsandbytes 0.50 and torchao 0.18, with weights of
-8,192 x 8,192 in each of the three dtypes; the largest, rounded up."""
 _KEPT_BYTES = 8 << 20
 """Of parts that are made and not asked for yet. A block's slab takes those of odd sizes last."""
-_BESIDE_BYTES = 24 << 20
-"""What conversions take whatever the weight's size: parts that wait, the readers' scratch memory, and what
-the C library keeps between tensors of a few megabytes."""
 _SCRATCH_BYTES = 1 << 20
 
 
@@ -110,7 +106,7 @@ def prepare_quantising(
             problems=problems,
             help="look at the checkpoint with `devmap inspect`",
         )
-    convert = _Converter(model, quantizer, inventory)
+    convert = _Converter(model, quantizer, inventory, STRETCH if is_made_in_stretches(settings) else None)
     packings: dict[str, PackedParameter] = {}
     makers: dict[str, Callable[[], torch.Tensor]] = {}
     for name in names:
@@ -126,7 +122,7 @@ def prepare_quantising(
         Quantised(quantizer, packings),
         makers,
         largest,
-        math.prod(weights[largest].shape) * _BYTES_AT_ONCE[settings.chosen] + _BESIDE_BYTES,
+        bytes_at_once(math.prod(weights[largest].shape), settings),
     )
 
 
@@ -224,7 +220,9 @@ def _settings_in_torchao(parameter: torch.Tensor) -> dict[str, Any]:
 class _Converter:
     """Makes the parts of weights; a class because parts of one weight are asked for one after another."""
 
-    def __init__(self, model: nn.Module, quantizer: Any, inventory: Inventory) -> None:
+    def __init__(self, model: nn.Module, quantizer: Any, inventory: Inventory, stretch: int | None) -> None:
+        """`stretch` are the numbers that are converted at a time; None for all of a weight."""
+        self._stretch = stretch
         self._model = model
         self._quantizer = quantizer
         self._inventory = inventory
@@ -246,20 +244,48 @@ class _Converter:
         return found
 
     def _parts(self, whole: Weight, packing: PackedParameter) -> dict[str, torch.Tensor]:
-        parameter = self._converted(whole.name, _value(whole))
-        made = {name: part.detach().contiguous() for name, part in packing.parts(parameter).items()}
-        packing.detach()
-        del parameter
+        value, made = _value(whole), dict[str, torch.Tensor]()
+        filled = dict.fromkeys(packing.names, 0)
+        for stretch in self._stretches(whole.name, value):
+            parameter = self._converted(whole.name, stretch)
+            for name, part in packing.parts(parameter).items():
+                planned = self._inventory.tensors[name]
+                dtype, is_whole = torch_dtype(planned.dtype), tuple(part.shape) == planned.shape
+                end = filled[name] + (part.shape[0] if part.dim() else 1)
+                if part.dtype != dtype or not (
+                    is_whole or (tuple(part.shape[1:]) == planned.shape[1:] and end <= planned.shape[0])
+                ):
+                    raise LoadError(
+                        f"'{name}' was planned as {planned.dtype}{list(planned.shape)}, and the library made "
+                        f"{part.dtype}{list(part.shape)} of it",
+                        help="report it with the versions of bitsandbytes or torchao",
+                    )
+                if is_whole:  # a table, or all of it
+                    made[name] = part.detach().contiguous()
+                    continue
+                if name not in made:
+                    made[name] = torch.empty(planned.shape, dtype=dtype)
+                made[name][filled[name] : end] = part
+                filled[name] = end
+            packing.detach()
+            del parameter
         return_freed()
-        for name, part in made.items():
-            planned = self._inventory.tensors[name]
-            if (tuple(part.shape), part.dtype) != (planned.shape, torch_dtype(planned.dtype)):
-                raise LoadError(
-                    f"'{name}' was planned as {planned.dtype}{list(planned.shape)}, and the library made "
-                    f"{part.dtype}{list(part.shape)} of it",
-                    help="report it with the versions of bitsandbytes or torchao",
-                )
         return made
+
+    def _stretches(self, name: str, value: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield runs of a weight's outputs, in order, each of whole blocks of numbers with one scale.
+
+        Outputs are rows; in GPT-2's `Conv1D`, which the operation turns round, they are columns.
+        """
+        module = self._model.get_submodule(name.rpartition(".")[0])
+        turned = getattr(getattr(module, "source_cls", None), "__name__", "") == "Conv1D"
+        outputs, inputs = (value.shape[1], value.shape[0]) if turned else (value.shape[0], value.shape[1])
+        step = outputs
+        if self._stretch is not None:
+            whole_blocks = BLOCK // math.gcd(BLOCK, inputs)
+            step = max(whole_blocks, self._stretch // inputs // whole_blocks * whole_blocks)
+        for start in range(0, outputs, step):
+            yield value.narrow(1 if turned else 0, start, min(step, outputs - start))
 
     def sample(self, name: str, whole: Weight) -> torch.Tensor:
         """Return what the library makes of one row of such a weight."""

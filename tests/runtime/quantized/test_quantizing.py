@@ -140,8 +140,10 @@ def assert_same_state(found: dict[str, Any], expected: dict[str, Any]) -> None:
     ],
 )
 def test_weights_and_outputs_are_those_of_from_pretrained(
-    kind: str, memory: str, whole: Path, plain: Plain, tmp_path: Path
+    kind: str, memory: str, whole: Path, plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if memory != "resident":  # weights of 2,048 to 8,192 numbers, in stretches
+        monkeypatch.setattr("devmap.runtime.quantized.quantizing.STRETCH", 1000)
     expected_state, expected, _ = plain[kind]
     with devmap.testing.simulated_devices({0: "10MB", 1: "10MB"}, activations=False):
         model = loaded(config_of(whole, tmp_path, KINDS[kind][0], MEMORY[memory]))
@@ -184,9 +186,12 @@ def held_bytes(model: torch.nn.Module) -> int:
     return sum(part.nbytes for part in found.values())
 
 
-@pytest.mark.parametrize("kind", ["nf4 doubled", "int8"])
+@pytest.mark.parametrize("kind", ["nf4", "nf4 doubled", "int8"])
 @pytest.mark.parametrize("name", ["gpt2", "t5"])
-def test_other_linear_classes_and_modules_that_stay_wide(name: str, kind: str, tmp_path: Path) -> None:
+def test_other_linear_classes_and_modules_that_stay_wide(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devmap.runtime.quantized.quantizing.STRETCH", 100)
     torch.manual_seed(0)
     model: Any
     if name == "gpt2":  # its `Conv1D` is stored with its inputs first
@@ -265,14 +270,21 @@ def test_host_memory_that_is_too_small_to_convert_a_weight_is_told_before_anythi
 ) -> None:
     path = config_of(whole, tmp_path, kind, "{cpu: 10MB}")
     path.write_text(path.read_text().replace("offload: {", "offload: {host_memory: 100KB, "))
-    with pytest.raises(LoadError, match=r"to quantise 'model\.layers\.0\.mlp\.") as caught:
+    with pytest.raises(devmap.DevmapError, match=r"to quantise 'model\.layers\.0\.mlp\.") as caught:
         loaded(path)
-    assert "offload.host_memory" in caught.value.help
+    assert "DM409" in str(caught.value)
+    with pytest.raises(LoadError, match=r"to quantise 'model\.layers\.0\.mlp\.") as again:
+        devmap.load(path, plan=devmap.resolve(devmap.read_config(path)), progress=False)
+    assert "offload.host_memory" in again.value.help
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads what Linux says of this process")
-@pytest.mark.parametrize("kind", ["nf4 doubled", "int8", "fp8"])
-def test_loading_stays_within_host_memory(kind: str, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "megabytes"), [("nf4 doubled", 64), ("nf4", 44), ("int8", 44), ("fp8", 44)])
+def test_loading_stays_within_host_memory(
+    kind: str, megabytes: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("devmap.inventory.quantizing", "devmap.runtime.quantized.quantizing"):
+        monkeypatch.setattr(f"{place}.STRETCH", 1 << 18)  # an eighth of the largest weight
     config = LlamaConfig(
         vocab_size=64, hidden_size=512, intermediate_size=4096, num_hidden_layers=3, num_attention_heads=4,
     )  # fmt: skip
@@ -280,7 +292,7 @@ def test_loading_stays_within_host_memory(kind: str, whole: Path, tmp_path: Path
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "model")
     loaded(config_of(whole, tmp_path, KINDS[kind][0], "{cpu: 10MB}"))  # what libraries set up once
     path = config_of(tmp_path / "model", tmp_path, KINDS[kind][0], "{cpu: 12MB, disk: 100MB}")
-    path.write_text(path.read_text().replace("offload: {", "offload: {host_memory: 64MB, "))
+    path.write_text(path.read_text().replace("offload: {", f"offload: {{host_memory: {megabytes}MB, "))
     gc.collect()
     return_freed()
     before, highest = anonymous_bytes(), 0
@@ -299,7 +311,7 @@ def test_loading_stays_within_host_memory(kind: str, whole: Path, tmp_path: Path
         loading = False
         watching.join()
     on_cpu = next(use.weight_bytes for use in plan.devices if use.device.plain == "cpu")
-    assert plan.host_memory_bytes == 64_000_000
+    assert plan.host_memory_bytes == megabytes * 1_000_000
     assert (
         highest - before <= on_cpu + plan.host_memory_bytes + 8_000_000
     )  # threads, and Python's own objects
