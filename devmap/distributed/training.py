@@ -307,7 +307,7 @@ class _StageModule(nn.Module):
         if not self._leaving:
             loss = output.loss if hasattr(output, "loss") else output[0]
             return loss.reshape(1).to(wire_device)
-        return tuple(values[label].to(wire_device) for label in self._leaving)
+        return tuple(values[label].to(wire_device).contiguous() for label in self._leaving)
 
 
 class _OwnTensors:

@@ -159,7 +159,7 @@ TRAINED: dict[str, Schedule] = {
 }
 """What is trained, and by which schedule."""
 
-TRAINED_OVER_FOUR = ("llama-tied",)
+TRAINED_OVER_FOUR = ("llama-tied", "t5")
 
 WAYS = ("greedy", "padded", "beams", "sampled", "forward")
 """How each is called."""
