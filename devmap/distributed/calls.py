@@ -8,6 +8,7 @@ Later calls exchange nothing but the tensors that are needed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from devmap.distributed.caches import CacheCall, cache_calls, caches_in, flags_of, lengths_of, replay
-from devmap.distributed.values import Remote, remote_of, swapped
+from devmap.distributed.values import Remote, borders_of_thread, remote_of, swapped
 from devmap.errors import DevmapError, UsageError
 from devmap.runtime.inputs import CACHES
 
@@ -99,13 +100,26 @@ class _Failed:
 class PartCalls:
     """The calls of all parts of a model, on this rank."""
 
-    borders: Borders
+    usual: Borders
     parts: Sequence[Part]
-    recorded: dict[tuple[Any, ...], _Known] = field(default_factory=dict)
+    computing: threading.RLock = field(default_factory=threading.RLock)
+    """Held while a part runs here: microbatches take turns on the stage's device and its streamed blocks."""
     trace: list[PartCall] | None = None
     """While a pass is recorded, its calls in order."""
     instead: Callable[[Part, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] | None = None
     """What runs or stands for parts while a stage is trained."""
+
+    _recorded: dict[Borders, dict[tuple[Any, ...], _Known]] = field(default_factory=dict)
+
+    @property
+    def borders(self) -> Borders:
+        """What this thread's microbatch crosses."""
+        return borders_of_thread(self.usual)
+
+    @property
+    def recorded(self) -> dict[tuple[Any, ...], _Known]:
+        """What is known of the parts on these borders: each learns alone, in the order of its own calls."""
+        return self._recorded.setdefault(self.borders, {})
 
     def install(self) -> list[tuple[torch.nn.Module, str]]:
         """Stand where torch calls the parts and their hooks; return the attributes that were set."""
@@ -190,7 +204,7 @@ class PartCalls:
         calls: list[CacheCall] = []
         try:
             _refuse_cache(part, given)
-            with given.real():
+            with self.computing, given.real():
                 before = {id(each): _writes(each) for each in given.real_tensors}
                 before_own = given.writes()
                 if known is None:

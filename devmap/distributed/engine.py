@@ -17,7 +17,7 @@ A model with real weights is spread likewise, without an inventory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +27,7 @@ from devmap.config.values.device import CPU
 from devmap.devices.registry import backend_for
 from devmap.distributed.calls import PartCalls
 from devmap.distributed.generation import RootCalls
+from devmap.distributed.microbatches import Microbatches
 from devmap.distributed.parts import Parts, find_parts
 from devmap.distributed.values import Borders, Remote
 from devmap.distributed.wire import Traffic, Wire
@@ -81,7 +82,10 @@ class Spread:
     @property
     def traffic(self) -> Traffic:
         """What went over this rank's borders so far, in bytes and tensors."""
-        return self.borders.wire.traffic
+        wires = [self.borders.wire, *self.root.microbatches.wires]
+        return Traffic(
+            *(sum(column) for column in zip(*(astuple(wire.traffic) for wire in wires), strict=True))
+        )
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield this stage's parameters, each once."""
@@ -99,6 +103,7 @@ def spread(
     packings: Mapping[str, PackedParameter] | None = None,
     makers: Mapping[str, Callable[[], torch.Tensor]] | None = None,
     group: dist.ProcessGroup | None = None,
+    microbatches: int = 1,
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> Spread:
@@ -116,6 +121,8 @@ def spread(
         packings: how the parts of quantised parameters make them, by the parameters' names.
         makers: what computes weights that no piece of the checkpoint is, by name.
         group: the process group; left out, all processes.
+        microbatches: into how many parts `generate` divides a batch, so that no stage waits for all the
+            others: where tokens are not drawn, and nothing that is passed looks at the batch as a whole.
         progress: called with bytes done and bytes in total, of this stage.
         watch: finds ranks that fail while this one waits for them.
 
@@ -178,7 +185,9 @@ def spread(
             place.table[place.key] = _kept(
                 borders.held_by(wire.rank, real.shape, real.dtype, real), place, parts
             )
-    calls, root = PartCalls(borders, parts.parts), RootCalls(model, borders)
+    calls = PartCalls(borders, parts.parts)
+    outer = [place for place in parts.tensors if place.is_outer]
+    root = RootCalls(model, borders, Microbatches(model, borders, microbatches, outer))
     changed = [*calls.install(), *root.install()]
     handle = Spread(model, parts, borders, calls, root, ties, changed)
     model.__dict__["devmap_stages"] = handle

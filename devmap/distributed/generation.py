@@ -9,6 +9,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from devmap.distributed.caches import caches_in
+from devmap.distributed.microbatches import joined
 from devmap.distributed.values import remote_of, swapped
 from devmap.errors import UsageError
 from devmap.runtime.inputs import Moves, first_device
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from devmap.distributed.microbatches import Microbatches
     from devmap.distributed.values import Borders
 
 __all__ = ["RootCalls"]
@@ -37,9 +39,10 @@ _PLAIN = (torch.Tensor, bool, int, float, str, type(None))
 class RootCalls:
     """Stands where a spread model is called."""
 
-    def __init__(self, model: nn.Module, borders: Borders) -> None:
+    def __init__(self, model: nn.Module, borders: Borders, microbatches: Microbatches) -> None:
         self.model = model
         self.borders = borders
+        self.microbatches = microbatches
         self.inner: Callable[..., Any] = model._call_impl  # noqa: SLF001 - where torch calls hooks
         """The model's own call."""
         self._depth = 0
@@ -81,9 +84,15 @@ class RootCalls:
         def run(*args: Any, **kwargs: Any) -> Any:
             refuse(self.model, kwargs)
             self._share_random_state()
-            return self._run(call, args, kwargs)
+            return self._run(functools.partial(self._in_microbatches, call), args, kwargs)
 
         return run
+
+    def _in_microbatches(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        divided = self.microbatches.divided(args, kwargs)
+        if len(divided) == 1:
+            return call(*args, **kwargs)
+        return joined(self.model, kwargs, self.microbatches.run(call, divided))
 
     def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         came_from = first_device(args, kwargs)

@@ -13,6 +13,8 @@ tensor, is done on every rank, with the numbers handed to all of them.
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
@@ -21,11 +23,11 @@ import torch
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devmap.distributed.wire import Wire
 
-__all__ = ["Borders", "Need", "Remote", "Value", "remote_of", "swapped"]
+__all__ = ["Borders", "Need", "Remote", "Value", "borders_of_thread", "crossing", "remote_of", "swapped"]
 
 _aten = torch.ops.aten
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001 - torch has no public way
@@ -115,7 +117,8 @@ class Remote(torch.Tensor):
 
     def plain(self) -> torch.Tensor:
         """Return the tensor on every rank. Every rank calls it, at the same point of the outer code."""
-        self.borders.need(self.value, self.borders.all)
+        borders = borders_of_thread(self.borders)
+        borders.need(self.value, borders.all)
         return self.here()
 
     def here(self) -> torch.Tensor:
@@ -134,7 +137,30 @@ class Remote(torch.Tensor):
         if func.has_kernel_for_dispatch_key(_COMPOSITE):  # these come here whole in inference mode
             return func.decompose(*args, **kwargs)
         first = next(each for each in _operands(args, kwargs) if isinstance(each, Remote))
-        return first.borders.operate(func, args, kwargs, first)
+        return borders_of_thread(first.borders).operate(func, args, kwargs, first)
+
+
+_thread = threading.local()
+
+
+def borders_of_thread(usual: Borders) -> Borders:
+    """Return the borders that this thread's microbatch crosses; the usual ones where it has none."""
+    found: Borders = getattr(_thread, "borders", usual)
+    return found
+
+
+@contextmanager
+def crossing(borders: Borders) -> Iterator[None]:
+    """Let everything that this thread does inside cross borders of its own.
+
+    Ranks then do the same operations in the same order on each microbatch's borders, however the threads of
+    several microbatches take turns.
+    """
+    _thread.borders = borders
+    try:
+        yield
+    finally:
+        del _thread.borders
 
 
 def remote_of(obj: Any) -> TypeGuard[Remote]:

@@ -73,6 +73,11 @@ class Wire:
         """Tell the other ranks what is raised inside, where somebody looks for it."""
         return nullcontext() if self.watch is None else self.watch.guard()
 
+    def look(self) -> None:
+        """Raise what is known of other ranks' faults, where somebody looks for them."""
+        if self.watch is not None:
+            self.watch.look()
+
     def _wait(self, call: Callable[[], T]) -> T:
         """Make a call that blocks until other ranks do their part."""
         return call() if self.watch is None else self.watch.wait(call)

@@ -214,6 +214,7 @@ def loaded(
     stages: int,
     homes: Sequence[Device] = (CPU,),
     progress: Progress | None = None,
+    microbatches: int = 1,
 ) -> Spread:
     """Load this process's stage of a checkpoint; `scratch` takes its config."""
     config = scratch / f"{checkpoint.name}-{dist.get_rank()}.devmap.yaml"
@@ -229,6 +230,7 @@ def loaded(
         packings=built.packings,
         makers=built.makers,
         progress=progress,
+        microbatches=microbatches,
     )
     built.finish(built.model)
     return handle
@@ -370,6 +372,34 @@ def _read_bytes() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
 
 
+def _in_microbatches(folder: Path, name: str, size: int, homes: Sequence[Device] = (CPU,)) -> dict[str, Any]:
+    """Generation of five sequences in two microbatches at once, three and two."""
+    handle = loaded(folder / name, folder, size, homes, microbatches=2)
+    model: Any = handle.model
+    model_class: Any = getattr(transformers, FAMILIES[name][0])
+    plain = model_class.from_pretrained(folder / name).eval()
+    ids = torch.randint(3, 90, (5, 7), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids)
+    ids[0, :4] = mask[0, :4] = 0
+    expected = plain.generate(ids, attention_mask=mask, max_new_tokens=9, do_sample=False, eos_token_id=None)
+    stop = int(expected[0, -4])  # the first sequence ends early, and the others when they meet it
+    tokens = {"attention_mask": mask, "max_new_tokens": 9, "eos_token_id": stop}
+    ways: dict[str, dict[str, Any]] = {
+        "greedy": {"do_sample": False},
+        "beams": {"do_sample": False, "num_beams": 2},
+        "again": {"do_sample": False},
+        "sampled": {"do_sample": True},
+    }
+    found = {}
+    for way, options in ways.items():
+        torch.manual_seed(11)
+        one = plain.generate(ids, **tokens, **options)
+        torch.manual_seed(11)
+        two = model.generate(ids, **tokens, **options)
+        found[way] = one.shape == two.shape and torch.equal(one, two)
+    return {"equal": found, "at once": len(handle.root.microbatches.wires)}
+
+
 def _refusals(folder: Path) -> dict[str, str]:
     """What is said to calls that cannot be right."""
     handle = loaded(folder / "llama", folder, dist.get_world_size())
@@ -405,6 +435,8 @@ def _rank(rank: int, size: int, port: int, folder: Path) -> None:
     for name in TRAINED if size == 2 else TRAINED_OVER_FOUR:
         found[f"{name} trained"] = _trained(folder, name, size, TRAINED[name])
     found["kept"] = _kept(folder, size)
+    for name in STREAMED:
+        found[f"{name} in microbatches"] = _in_microbatches(folder, name, size)
     if size == 2:
         found["refusals"] = _refusals(folder)
         with simulated_devices({0: "20MB"}):
@@ -412,6 +444,7 @@ def _rank(rank: int, size: int, port: int, folder: Path) -> None:
             homes = parse_device(0), CPU, DISK
             for name in STREAMED:
                 found[f"{name} streamed"] = _equal_to_plain(folder, name, size, homes)
+            found["streamed in microbatches"] = _in_microbatches(folder, "llama-tied", size, homes)
     (folder / f"found-{size}-{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

@@ -92,3 +92,13 @@ def test_a_checkpoint_of_two_stages_loads_into_four(stage_runs: Found) -> None:
         assert all(rank["kept"]["same"].values())
         assert "is no checkpoint of stages" in rank["kept"]["absent"]
     assert stage_runs[4][3]["kept"]["same"]["lm_head.weight"]
+
+
+def test_microbatches_at_once_give_the_same_tokens(stage_runs: Found) -> None:
+    """Greedy and by beams, until an end token; what is sampled stays one batch, and is equal too."""
+    for processes, ranks in stage_runs.items():
+        for rank in ranks:
+            streamed = ["streamed in microbatches"] if processes == 2 else []
+            for case in [*(f"{name} in microbatches" for name in STREAMED), *streamed]:
+                assert rank[case]["at once"] == 2
+                assert rank[case]["equal"] == {"greedy": True, "beams": True, "again": True, "sampled": True}

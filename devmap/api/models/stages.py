@@ -110,6 +110,8 @@ def load_stage(member: Member, *, progress: Progress | None = None) -> nn.Module
         RankError: a rank could not load its stage; on every rank the same.
     """
     plan, launch = member.plan, member.launch
+    pipeline = member.chosen.plan.pipeline
+    assert pipeline is not None, "a config with nodes has a plan with stages"
     error = ""
     found: Spread | None = None
     with member.watch.guard():
@@ -128,6 +130,7 @@ def load_stage(member: Member, *, progress: Progress | None = None) -> nn.Module
                 packings=member.built.packings,
                 makers=member.built.makers,
                 group=group,
+                microbatches=pipeline.microbatches,
                 progress=progress,
                 watch=member.watch,
             )
