@@ -45,7 +45,11 @@ def save_checkpoint(
             written[name] = tensor.detach()
             for key, value in (optimizer.state.get(tensor, {}) if optimizer is not None else {}).items():
                 written[f"{_STATE}.{name}.{key}"] = value
-        state_dict_saver.save(written, checkpoint_id=folder, process_group=spread.borders.wire.control)
+        state_dict_saver.save(
+            written,
+            storage_writer=_writer(folder, spread.borders.device),
+            process_group=spread.borders.wire.control,
+        )
 
 
 def load_checkpoint(
@@ -99,6 +103,14 @@ def _tensors(spread: Spread) -> dict[str, torch.Tensor]:
 def _first_stage(spread: Spread, owner: str) -> int:
     stages = [place.stage for place in spread.parts.tensors if place.owner == owner]
     return min((stage for stage in stages if stage is not None), default=0)
+
+
+def _writer(folder: str | PathLike[str], device: torch.device) -> filesystem.FileSystemWriter:
+    """Return torch's writer; it copies ahead by the streams of a device, where the device has any."""
+    has_streams = device.type == "cpu" or hasattr(torch.get_device_module(device), "current_stream")
+    if has_streams:
+        return filesystem.FileSystemWriter(folder)
+    return filesystem.FileSystemWriter(folder, per_thread_copy_ahead=0)
 
 
 def _metadata(folder: str | PathLike[str]) -> dict[str, Any]:

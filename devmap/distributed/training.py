@@ -173,7 +173,7 @@ class StageTrainer:
 
 
 def _weighted(loss: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return (loss * weight).sum()
+    return (loss * weight.to(loss.device)).sum()
 
 
 def _weights(model: nn.Module, labels: torch.Tensor, microbatches: int) -> torch.Tensor:

@@ -21,6 +21,8 @@ import devmap
 from devmap.api.models.loading import load
 from devmap.api.models.running import run
 from devmap.config.document import read_config
+from devmap.distributed.checkpoints import load_checkpoint, save_checkpoint
+from devmap.distributed.training import StageTrainer
 from devmap.errors import DevmapError
 from devmap.plan.lock import lock_path, write_lock
 from devmap.report.run import render_run
@@ -36,11 +38,20 @@ machine:
     b: {devices: {0: {memory: 4MB}, cpu: {memory: 16GB}, disk: {memory: 100GB}}}
 max_memory: {0: 120KB, cpu: 60KB, disk: 1GB}
 """
+TRAINING = (
+    CONFIG.replace("{0: 120KB, cpu: 60KB, disk: 1GB}", "{0: 4MB}")
+    + """\
+workload: {kind: training, batch_size: 4, sequence_length: 8, optimizer: sgd}
+parallel: {microbatches: 2}
+"""
+)
+BATCH = [[(7 * row + 3 * column) % 90 + 1 for column in range(8)] for row in range(4)]
+STEPS = 3
 PROMPT = [[7, 3, 9, 41], [0, 0, 5, 12]]
 
 
-def make(folder: Path) -> list[list[int]]:
-    """Save a model with its config; return the tokens of the plain model."""
+def make(folder: Path) -> dict[str, Any]:
+    """Save a model with its config; return the tokens and the losses of the plain model."""
     config = transformers.LlamaConfig(
         hidden_size=32,
         intermediate_size=64,
@@ -61,11 +72,52 @@ def make(folder: Path) -> list[list[int]]:
     (folder / "absent.devmap.yaml").write_text(
         CONFIG.replace("checkpoint: model", "checkpoint: gone"), encoding="utf-8"
     )
+    (folder / "train.devmap.yaml").write_text(TRAINING, encoding="utf-8")
     locked = folder / "locked.devmap.yaml"
     locked.write_text(CONFIG, encoding="utf-8")
     read = read_config(locked)
     write_lock(devmap.resolve(read), lock_path(locked))
-    return tokens_of(model)
+    return {"tokens": tokens_of(model), "losses": losses_of(model)}
+
+
+def losses_of(model: Any) -> list[float]:
+    """Train the plain model; return the loss of each step."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = torch.tensor(BATCH)
+    found = []
+    for _ in range(STEPS):
+        loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(float(loss))
+    return found
+
+
+def train(path: Path, folder: Path) -> dict[str, Any]:
+    """Train both stages, save them, and read them back into a model that was loaded anew."""
+    with simulated_devices({0: 4_000_000}, activations=False):
+        model: Any = load(path, progress=False)
+        spread = model.train().devmap_stages
+        trainer = StageTrainer(spread, microbatches=2)
+        optimizer = torch.optim.SGD([weight for _, weight in spread.named_parameters()], lr=0.1)
+        batch = torch.tensor(BATCH)
+        losses = []
+        for _ in range(STEPS):
+            losses.append(trainer.step(input_ids=batch, labels=batch))
+            optimizer.step()
+            optimizer.zero_grad()
+        save_checkpoint(spread, folder / "trained")
+        trained = {name: weight.detach().cpu().clone() for name, weight in spread.named_parameters()}
+        with torch.no_grad():
+            for _, weight in spread.named_parameters():
+                weight.zero_()
+        load_checkpoint(spread, folder / "trained")
+        again = all(
+            torch.equal(trained[name], weight.detach().cpu()) for name, weight in spread.named_parameters()
+        )
+        return {"losses": losses, "reloads": again}
 
 
 def tokens_of(model: Any) -> list[list[int]]:
@@ -79,13 +131,15 @@ def tokens_of(model: Any) -> list[list[int]]:
 
 def rank(case: str, folder: Path, number: int) -> dict[str, Any]:
     warnings.simplefilter("ignore")
-    name = {"loads": "c", "runs": "c", "lock": "locked"}.get(case, "c")
+    name = {"loads": "c", "runs": "c", "lock": "locked", "trains": "train"}.get(case, "c")
     if number == 1 and case in {"other", "absent"}:
         name = case
     path = folder / f"{name}.devmap.yaml"
     if case == "runs":
         ran = run(path, simulated=True, passes=2, progress=False)
         return {"rank": ran.rank, "text": render_run(ran)}
+    if case == "trains":
+        return train(path, folder)
     with simulated_devices({0: 120_000}, activations=False):
         try:
             model: Any = load(path, progress=False)
@@ -99,7 +153,7 @@ def rank(case: str, folder: Path, number: int) -> dict[str, Any]:
         }
 
 
-CASES = ("loads", "runs", "lock", "other", "absent")
+CASES = ("loads", "runs", "lock", "other", "absent", "trains")
 
 
 def main(folder: Path) -> int:

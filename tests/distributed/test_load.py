@@ -38,9 +38,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 @pytest.mark.parametrize("case", ["loads", "lock"])
 def test_every_rank_gives_the_plain_model_s_tokens_with_all_tiers_in_use(found: Found, case: str) -> None:
     first, second = found[case]
-    assert first["tokens"] == second["tokens"] == found["plain"]
+    assert first["tokens"] == second["tokens"] == found["plain"]["tokens"]
     assert not set(first["owned"]) & set(second["owned"])
     assert {*first["tiers"], *second["tiers"]} == {"0", "cpu", "disk"}
+
+
+def test_training_gives_the_plain_model_s_losses_and_its_checkpoint_is_read_back(found: Found) -> None:
+    for rank in found["trains"]:
+        assert rank["losses"] == pytest.approx(found["plain"]["losses"], rel=1e-5)
+        assert rank["reloads"]
 
 
 def test_run_prints_every_rank_and_what_it_sent(found: Found) -> None:
