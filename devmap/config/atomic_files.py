@@ -17,9 +17,9 @@ from devmap.config.regular_files import require_regular
 from devmap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["sweep", "write_atomically", "write_named", "write_parts"]
+__all__ = ["sweep", "write_atomically", "write_named", "write_parts", "write_then_name"]
 
 _PREFIX, _SUFFIX = ".devmap-", ".tmp"
 _DEVICES = Path("/dev")
@@ -66,7 +66,18 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 
     Raises:
         OSError: when it cannot be written; nothing is left of it then.
     """
-    descriptor, temporary = _temporary(path.parent)
+    write_then_name(path.parent, parts, lambda: path, mode=mode)
+
+
+def write_then_name(
+    folder: Path, parts: Iterable[bytes | memoryview], named: Callable[[], Path], *, mode: int = 0o600
+) -> Path:
+    """Write a file whose name, in the same folder, is asked for when all of its parts are written.
+
+    Raises:
+        OSError: when it cannot be written; nothing is left of it then.
+    """
+    descriptor, temporary = _temporary(folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             for part in parts:
@@ -74,6 +85,7 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 
             file.flush()
             os.fsync(file.fileno())
             temporary.chmod(mode)
+            path = named()
             if sys.platform != "win32":
                 # Under its lock: a sweeper must not find it complete, unlocked and not renamed yet.
                 temporary.replace(path)
@@ -83,7 +95,8 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    _sync_folder(folder)
+    return path
 
 
 def sweep(folder: Path) -> None:

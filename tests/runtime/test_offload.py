@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,27 +58,31 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_trusted
     assert _names(tmp_path) == [written.stored[0][0].file.name]
 
 
+@pytest.mark.parametrize("made", [False, True])
 def test_two_that_write_the_same_block_at_once_end_with_one_right_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    weight = _weight()
+    if made:  # it is digested while it is written, and named afterwards
+        weight = replace(weight, live=None, maker=_weight().value)
+    name = "write_then_name" if made else "write_parts"
     meet = threading.Barrier(2)
-    write = offload._write
+    write = getattr(offload, name)
 
-    def together(*arguments: Any) -> None:
+    def together(*arguments: Any) -> Any:
         meet.wait(10)
-        write(*arguments)
+        return write(*arguments)
 
-    monkeypatch.setattr(offload, "_write", together)
-    threads = [
-        threading.Thread(target=offload.write_block, args=([_weight()], str(tmp_path))) for _ in range(2)
-    ]
+    monkeypatch.setattr(offload, name, together)
+    threads = [threading.Thread(target=offload.write_block, args=([weight], str(tmp_path))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(list(tmp_path.iterdir())) == 1
-    monkeypatch.setattr(offload, "_write", lambda *_: pytest.fail("it is there already, and right"))
-    offload.write_block([_weight()], str(tmp_path))
+    monkeypatch.setattr(offload, name, lambda *_: pytest.fail("it is there already, and right"))
+    (found,) = offload.write_block([weight], str(tmp_path))
+    assert found.stored == offload.write_block([_weight()], str(tmp_path))[0].stored
 
 
 @pytest.mark.parametrize("call", ["fsync", "fdopen"])

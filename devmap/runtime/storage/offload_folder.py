@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmap.config.atomic_files import write_parts
+from devmap.config.atomic_files import write_parts, write_then_name
 from devmap.errors import LoadError
 from devmap.inventory.dtypes import SAFETENSORS_DTYPES
 from devmap.inventory.stored.checkpoint import StoredTensor
@@ -24,7 +24,7 @@ from devmap.runtime.storage.files import memory_of
 from devmap.runtime.storage.weights import flat_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import torch
 
@@ -45,12 +45,9 @@ def write_block(weights: Sequence[Weight], folder: str) -> tuple[Weight, ...]:
         LoadError: when the folder cannot be written to, or the disk is full.
     """
     header, offsets = _header(weights)
-    name = f"{_digest(header, weights)}.safetensors"
-    path = Path(folder) / name
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        if not _is_right(path, name):
-            _write(path, header, weights)
+        path = _written(Path(folder), header, weights)
     except OSError as error:
         raise LoadError(
             f"the offload folder '{folder}' cannot be written to: {error.strerror or error}",
@@ -102,15 +99,47 @@ def _flat(weight: Weight) -> torch.Tensor:
     return flat_bytes(weight.value())
 
 
-def _digest(header: bytes, weights: Sequence[Weight]) -> str:
-    digest = hashlib.sha256(header)
-    for weight in weights:
-        flat = _flat(weight)
-        digest.update(memory_of(flat))
-    return digest.hexdigest()[:40]
+def _written(folder: Path, header: bytes, weights: Sequence[Weight]) -> Path:
+    """Return the file of these weights, which is written unless it is there.
+
+    A weight that has to be made is made once where no file looks like theirs: it is written while it is
+    digested. Where one does, it most likely is theirs, and nothing is written.
+    """
+    nbytes = len(header) + sum(weight.nbytes for weight in weights)
+    if any(weight.maker is not None for weight in weights) and not _is_known(folder, header, nbytes):
+        digest = hashlib.sha256()
+        content = _digested(_content(header, weights), digest)
+        return write_then_name(folder, content, lambda: folder / _name(digest))
+    digest = hashlib.sha256()
+    for _ in _digested(_content(header, weights), digest):
+        pass
+    path = folder / _name(digest)
+    if not _is_right(path):
+        write_parts(path, _content(header, weights))
+    return path
 
 
-def _is_right(path: Path, name: str) -> bool:
+def _name(digest: hashlib._Hash) -> str:
+    return f"{digest.hexdigest()[:40]}.safetensors"
+
+
+def _digested(parts: Iterable[bytes | memoryview], digest: hashlib._Hash) -> Iterator[bytes | memoryview]:
+    for part in parts:
+        digest.update(part)
+        yield part
+
+
+def _is_known(folder: Path, header: bytes, nbytes: int) -> bool:
+    """Return whether a file of the folder has this header and size."""
+    for path in folder.glob("*.safetensors"):
+        if path.stat().st_size == nbytes:
+            with path.open("rb") as file:
+                if file.read(len(header)) == header:
+                    return True
+    return False
+
+
+def _is_right(path: Path) -> bool:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -118,11 +147,7 @@ def _is_right(path: Path, name: str) -> bool:
                 digest.update(chunk)
     except FileNotFoundError:
         return False
-    return f"{digest.hexdigest()[:40]}.safetensors" == name
-
-
-def _write(path: Path, header: bytes, weights: Sequence[Weight]) -> None:
-    write_parts(path, _content(header, weights))
+    return path.name == _name(digest)
 
 
 def _content(header: bytes, weights: Sequence[Weight]) -> Iterator[bytes | memoryview]:

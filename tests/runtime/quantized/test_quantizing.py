@@ -21,6 +21,7 @@ from transformers import (
     T5ForConditionalGeneration,
     TorchAoConfig,
 )
+from transformers.integrations.bitsandbytes import Bnb4bitQuantize
 
 import devmap
 from devmap.api.resolution import resolve_file
@@ -251,6 +252,26 @@ def test_what_streams_is_written_to_the_offload_folder_once(whole: Path, tmp_pat
     parts = [name for each in first for name in load_file(tmp_path / "offload" / each)]
     assert any(name.endswith("q_proj.weight_absmax") for name in parts)
     assert not any("lm_head" in name for name in parts)  # stays in the checkpoint's own file
+
+
+def test_each_weight_is_converted_once_a_load(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config_of(whole, tmp_path, "nf4", "{0: 75KB, disk: 10MB}")
+    converted: list[str] = []
+    convert = Bnb4bitQuantize.convert
+
+    def counted(self: Any, weights: dict[str, Any], **settings: Any) -> Any:
+        converted.extend(weights)
+        return convert(self, weights, **settings)
+
+    monkeypatch.setattr(Bnb4bitQuantize, "convert", counted)
+    for _ in range(2):  # the first writes the offload folder, the second finds its files
+        with devmap.testing.simulated_devices({0: "10MB"}, activations=False):
+            loaded(path)
+        assert sorted(converted) == sorted(set(converted))
+        assert len(converted) == 4 * 7
+        converted.clear()
 
 
 def test_a_lock_holds_the_quantised_model(whole: Path, tmp_path: Path) -> None:
