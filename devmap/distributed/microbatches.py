@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch.nn import functional
 
 from devmap.distributed.values import Borders, Remote, crossing, swapped
-from devmap.distributed.wire import Wire
+from devmap.distributed.wire import Wire, another_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,10 +127,7 @@ class Microbatches:
         return found
 
     def _another(self) -> Borders:
-        wire = self.borders.wire
-        group = dist.new_group(dist.get_process_group_ranks(wire.group), backend=dist.get_backend(wire.group))
-        assert isinstance(group, dist.ProcessGroup)
-        return Borders(Wire.over(group), self.borders.device)
+        return Borders(Wire.over(another_group(self.borders.wire.group)), self.borders.device)
 
 
 def _is_tensor(obj: Any) -> bool:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from devmap.distributed.calls import PartCall
-    from devmap.distributed.engine import Spread
+    from devmap.distributed.engine import Spread, Tie
     from devmap.distributed.parts import Part, StageTensor
     from devmap.distributed.values import Need
 
@@ -44,10 +43,13 @@ class StageTrainer:
     microbatches: int
     schedule: Literal["1f1b", "gpipe"] = "1f1b"
     _by_shape: dict[tuple[Any, ...], Any] = field(default_factory=dict)
-    _tie_groups: dict[tuple[int, ...], dist.ProcessGroup | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Make the groups that reduce the gradients of ties. Collective."""
+        """Refuse what no schedule can run.
+
+        Raises:
+            UsageError: there are too few microbatches, or no such schedule.
+        """
         if self.microbatches < 1 or self.schedule not in _SCHEDULES:
             raise UsageError(
                 f"there is no training with {self.microbatches} microbatches by '{self.schedule}'",
@@ -59,11 +61,6 @@ class StageTrainer:
                 f"{self.microbatches} microbatches are fewer than {stages} stages, which 1f1b cannot run",
                 help=f"give {stages} microbatches or more, or the schedule 'gpipe'",
             )
-        group = self.spread.borders.wire.group
-        for tied in dict.fromkeys(tuple(tie.names) for tie in self.spread.ties):
-            if self.spread.stage in tied:
-                ranks = [dist.get_global_rank(group, stage) for stage in tied]
-                self._tie_groups[tied] = dist.new_group(ranks, use_local_synchronization=True)
 
     def step(self, **batch: Any) -> float:
         """Run a batch forward and backward; return the loss. Gradients are added to this stage's parameters.
@@ -100,6 +97,7 @@ class StageTrainer:
         )
         if key not in self._by_shape:
             self._by_shape[key] = self._scheduled(given)
+        before = self._without_ties()
         losses: list[torch.Tensor] = []
         is_last = wire.rank == wire.size - 1
         if is_last:
@@ -107,7 +105,7 @@ class StageTrainer:
             self._by_shape[key].step(target=weights, losses=losses, return_outputs=False, **given)
         else:
             self._by_shape[key].step(return_outputs=False, **given)
-        self._reduce_ties()
+        self._reduce_ties(before)
         total = float(sum(loss.detach() for loss in losses)) if is_last else None
         found: float = wire.from_one(total, wire.size - 1)
         return found
@@ -133,17 +131,35 @@ class StageTrainer:
     def _is_copy(self, names: Mapping[int, str]) -> bool:
         return self.spread.stage in names and self.spread.stage != next(iter(names))
 
-    def _reduce_ties(self) -> None:
-        parameters = dict(self.spread.named_parameters())
-        for tie in self.spread.ties:
-            name = tie.names.get(self.spread.stage)
-            if name is None:
-                continue
-            parameter = parameters[name]
+    def _tied(self) -> list[tuple[Tie, nn.Parameter]]:
+        """Return the ties of which this stage has a copy, in the order of all ranks."""
+        stage, parameters = self.spread.stage, dict(self.spread.named_parameters())
+        return [(tie, parameters[tie.names[stage]]) for tie in self.spread.ties if stage in tie.names]
+
+    def _without_ties(self) -> list[torch.Tensor | None]:
+        """Take the gradients of ties away, which are those of all copies already; return them."""
+        found = []
+        for _, parameter in self._tied():
+            found.append(parameter.grad)
+            parameter.grad = None
+        return found
+
+    def _reduce_ties(self, before: Sequence[torch.Tensor | None]) -> None:
+        """Add up the gradients of each tie's copies, at the first stage that has one, and hand them back."""
+        wire, stage = self.spread.borders.wire, self.spread.stage
+        for (tie, parameter), earlier in zip(self._tied(), before, strict=True):
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            ready = gradient.to(self.spread.borders.wire.device)
-            dist.all_reduce(ready, group=self._tie_groups[tuple(tie.names)])
-            parameter.grad = ready.to(parameter.device)
+            first, *others = tie.names
+            shape, dtype = gradient.shape, gradient.dtype
+            if stage == first:
+                for other in others:
+                    gradient = gradient + wire.receive(shape, dtype, other).to(gradient.device)
+                wire.send(gradient, others)
+            else:
+                wire.send(gradient, [first])
+                gradient = wire.receive(shape, dtype, first).to(gradient.device)
+            parameter.grad = gradient if earlier is None else earlier + gradient
+        wire.settle()
 
     def _scheduled(self, batch: Mapping[str, Any]) -> Any:
         """Record a pass of one microbatch, and make the schedule for its shapes. Collective."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from devmap.distributed.failures import Watch
 
-__all__ = ["Traffic", "Wire"]
+__all__ = ["Traffic", "Wire", "another_group"]
 
 T = TypeVar("T")
 
@@ -65,8 +65,7 @@ class Wire:
         assert whole is not None
         if dist.get_backend(whole) == "gloo":
             return cls(whole, torch.device("cpu"), whole, watch)
-        ranks = dist.get_process_group_ranks(whole)
-        control = dist.new_group(ranks, backend="gloo")
+        control = another_group(whole, "gloo")
         return cls(whole, torch.device("cuda", torch.cuda.current_device()), control, watch)
 
     def guard(self) -> AbstractContextManager[None]:
@@ -129,3 +128,16 @@ class Wire:
         for work, _ in self._under_way:
             self._wait(work.wait)
         self._under_way.clear()
+
+
+def another_group(group: dist.ProcessGroup, backend: str | None = None) -> dist.ProcessGroup:
+    """Return a new group of the same ranks, of the same backend unless one is named. Collective."""
+    ranks = dist.get_process_group_ranks(group)
+    made = dist.new_group(
+        ranks,
+        backend=backend or dist.get_backend(group),
+        # Processes outside of the group do not come here; where there are none, torch needs no such care.
+        use_local_synchronization=len(ranks) < dist.get_world_size(),
+    )
+    assert isinstance(made, dist.ProcessGroup)
+    return made
