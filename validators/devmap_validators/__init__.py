@@ -1,1 +1,1 @@
-"""The built-in rule pack: one module a rule, check_device_map, and the policy packs."""
+"""The built-in rule pack: rules by what they are about, check_device_map, and the policy packs."""

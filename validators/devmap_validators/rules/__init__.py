@@ -1,7 +1,7 @@
 """All rules of the built-in pack, in order of their codes.
 
-A new rule is a module, or a rule of a module of its family, and two lines in the family's `__init__`; one
-that only passes on a fault of the reader is a row of `reader_rules`.
+A new rule stands in the module of its family that is about the same thing, and in its `RULES`; one that only
+passes on a fault of the reader is a row of `reader_rules`.
 """
 
 from __future__ import annotations

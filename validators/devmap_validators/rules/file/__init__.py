@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap_validators.rules.file import dm020_wrong_manifest, dm021_damaged_checkpoint
+from devmap_validators.rules.file import stored_files
 from devmap_validators.rules.file.reader_rules import READER_RULES
 
 if TYPE_CHECKING:
@@ -12,8 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES"]
 
-RULES: tuple[Rule, ...] = (
-    *READER_RULES,
-    dm020_wrong_manifest.RULE,
-    dm021_damaged_checkpoint.RULE,
-)
+RULES: tuple[Rule, ...] = (*READER_RULES, *stored_files.RULES)

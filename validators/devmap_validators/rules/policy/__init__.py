@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap_validators.rules.policy import (
-    dm601_unknown_policy,
-    dm602_broken_policy,
-    dm603_policy_violated,
-)
+from devmap_validators.rules.policy import policies
 
 if TYPE_CHECKING:
     from devmap.findings.model import Rule
 
 __all__ = ["RULES"]
 
-RULES: tuple[Rule, ...] = (
-    dm601_unknown_policy.RULE,
-    dm602_broken_policy.RULE,
-    dm603_policy_violated.RULE,
-)
+RULES: tuple[Rule, ...] = (*policies.RULES,)
