@@ -53,6 +53,11 @@ def inventory_of(
         for name in config.components:
             alone = config.of_component(name)
             try:
+                if config.takes_turns and alone.model.quantization is not None:
+                    raise QuantizationError(
+                        "components that take turns are not quantised while they are loaded",
+                        help="write residency: together, or leave quantization out",
+                    )
                 parts[name] = inventory_of(
                     alone, allow_code=allow_code, through_transformers=through_transformers
                 )

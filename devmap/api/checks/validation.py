@@ -243,6 +243,7 @@ class _Sources:
         key = (
             str(real_path(config.folder)),
             *config.components,
+            str(config.takes_turns),
             *(
                 f"{model.manifest} {model.checkpoint} {model.variant} {model.factory} {model.dequantize} "
                 f"{model.quantization and (model.quantization, model.dtype)}"

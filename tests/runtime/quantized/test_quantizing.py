@@ -434,3 +434,8 @@ def test_components_are_quantised_each_for_itself(whole: Path, tmp_path: Path) -
     expected = LlamaForCausalLM.from_pretrained(whole, quantization_config=KINDS["nf4"][1]).eval()
     with torch.no_grad():
         assert torch.equal(parts["draft"](IDS).logits, expected(IDS).logits)
+    path.write_text(path.read_text() + "residency: by turns\n")
+    with pytest.raises(devmap.DevmapError, match="take turns"):
+        loaded(path)
+    (finding,) = (each for each in devmap.validate(path).findings if each.code == "DM229")
+    assert finding.path == ("components", "draft", "quantization")
