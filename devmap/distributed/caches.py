@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from devmap.distributed.values import Remote, swapped
+from devmap.distributed.values import Remote, Value, swapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -147,7 +147,7 @@ def _is_shape(obj: Any) -> bool:
     return isinstance(obj, _Shape)
 
 
-def replay(calls: Sequence[CacheCall], caches: Sequence[Any], borders: Borders, why: str) -> None:
+def replay(calls: Sequence[CacheCall], caches: Sequence[Any], borders: Borders, why: str, stage: int) -> None:
     """Let caches grow as the owner's did, by tensors without numbers; `why` is said where they are used."""
     for call in calls:
         cache = caches[call.cache]
@@ -155,13 +155,13 @@ def replay(calls: Sequence[CacheCall], caches: Sequence[Any], borders: Borders, 
             cache.is_updated.update(call.kwargs)
             continue
         args, kwargs = swapped(
-            (call.args, call.kwargs), _is_shape, lambda each: borders.lost(each.shape, each.dtype, why)
+            (call.args, call.kwargs), _is_shape, lambda each: borders.lost(each.shape, each.dtype, why, stage)
         )
         layer = call.layer
         if call.method == "update" and layer < len(cache.layers) and _grow(cache.layers[layer], *args[:2]):
             continue
         getattr(cache, call.method)(*args, **kwargs)
-        _disown(cache.layers[layer], borders, why)
+        _disown(cache.layers[layer], borders, why, stage)
 
 
 def _grow(layer: Any, keys: torch.Tensor, values: torch.Tensor) -> bool:
@@ -171,20 +171,21 @@ def _grow(layer: Any, keys: torch.Tensor, values: torch.Tensor) -> bool:
     for name, new in (("keys", keys), ("values", values)):
         held = getattr(layer, name)
         *before, length, width = held.shape
-        why = held.value.lost
-        setattr(layer, name, held.borders.lost((*before, length + new.shape[-2], width), held.dtype, why))
+        shape = (*before, length + new.shape[-2], width)
+        value = Value(shape, held.dtype, lost=held.value.lost, kept=held.value.kept)
+        setattr(layer, name, Remote(value, held.borders, held.device))
     return True
 
 
-def _disown(layer: Any, borders: Borders, why: str) -> None:
+def _disown(layer: Any, borders: Borders, why: str, stage: int) -> None:
     """Take the numbers out of what the cache's own code allocated: they are another stage's to keep."""
     for name in _HELD:
         held = getattr(layer, name, None)
         if isinstance(held, torch.Tensor) and not isinstance(held, Remote):
-            setattr(layer, name, borders.lost(held.shape, held.dtype, why))
+            setattr(layer, name, borders.lost(held.shape, held.dtype, why, stage))
     for name in _HELD_BY_STATE:
         states = getattr(layer, name, None)
         if isinstance(states, dict):
             for key, held in states.items():
                 if isinstance(held, torch.Tensor) and not isinstance(held, Remote):
-                    states[key] = borders.lost(held.shape, held.dtype, why)
+                    states[key] = borders.lost(held.shape, held.dtype, why, stage)

@@ -174,7 +174,7 @@ class PartCalls:
             known = self._learn(key, told)
         if known.caches:
             why = f"the cache of '{part.path}', which is on stage {part.stage}"
-            replay(known.caches, given.caches, self.borders, why)
+            replay(known.caches, given.caches, self.borders, why, part.stage)
 
         def made(each: Any) -> Any:
             if isinstance(each, New):

@@ -177,7 +177,8 @@ def spread(
             place.table[place.key] = _kept(borders.held_by(place.stage, tensor.shape, dtype), place, parts)
         else:
             why = f"'{place.name}', which stage {place.stage} has"
-            place.table[place.key] = borders.lost(tensor.shape, dtype, why)
+            assert place.stage is not None
+            place.table[place.key] = borders.lost(tensor.shape, dtype, why, place.stage)
     for place in parts.tensors:
         real = place.table[place.key]
         if place.is_outer and place.stage == wire.rank:

@@ -339,7 +339,7 @@ class _OwnTensors:
                     values[-1 - index] = held.value.real
                 elif -1 - index not in values:
                     why = f"'{place.name}', which stage {place.stage} has"
-                    values[-1 - index] = spread.borders.lost(held.shape, held.dtype, why)
+                    values[-1 - index] = spread.borders.lost(held.shape, held.dtype, why, place.stage or 0)
                 self._places.append((place, held))
         self._values = {
             place.name: values[-1 - spread.parts.tensors.index(place)] for place, _ in self._places
@@ -394,7 +394,9 @@ class _StagePass:
                     return given.objects[each.index]
                 label += 1
                 known = self._values.get(label - 1)
-                return self._spread.borders.lost(each.shape, each.dtype, why) if known is None else known
+                if known is not None:
+                    return known
+                return self._spread.borders.lost(each.shape, each.dtype, why, part.stage)
 
             return swapped(recorded.recorded.output, lambda each: isinstance(each, New | Given), made)
 

@@ -13,6 +13,8 @@ tensor, is done on every rank, with the numbers handed to all of them.
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,7 +65,10 @@ class Value:
     """The number of what parts gave in this pass, the same on every rank; below 0 for tensors of outer code.
     """
     lost: str = ""
-    """Why no rank hands it out, where none does: it is a weight or the cache of another stage."""
+    """Why no rank hands it out, where none does: it is a weight or the cache of another stage, or made with
+    one."""
+    kept: int = 0
+    """The rank that has what is lost here as a tensor of its own, and may use it, as a bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +203,9 @@ class Borders:
         self.labels += 1
         return Remote(value, self, self.device)
 
-    def lost(self, shape: Sequence[int], dtype: torch.dtype, why: str) -> Remote:
-        """Return a remote that no rank hands out; an operation that needs its numbers says why."""
-        return Remote(Value(tuple(shape), dtype, lost=why), self, self.device)
+    def lost(self, shape: Sequence[int], dtype: torch.dtype, why: str, stage: int) -> Remote:
+        """Return a remote for what a stage keeps to itself; where another needs it, that is said."""
+        return Remote(Value(tuple(shape), dtype, lost=why, kept=1 << stage), self, self.device)
 
     def need(self, value: Value, ranks: int) -> None:
         """See to it that ranks have a value. Every rank calls it, at the same point.
@@ -213,11 +218,9 @@ class Borders:
         missing = ranks & ~value.holders
         if not missing:
             return
-        if value.lost:
-            raise UsageError(
-                f"the model's own code asks for {value.lost}",
-                help="this model cannot be divided there; give both modules to one stage",
-            )
+        if value.lost and not value.holders:
+            self._leave(value, missing)
+            return
         if value.holders:
             source = (value.holders & -value.holders).bit_length() - 1
             if value.holders & -value.holders & self.me:
@@ -229,6 +232,25 @@ class Borders:
             assert value.made_by is not None
             self._make(value, value.made_by, missing)
         value.holders |= missing
+
+    def _leave(self, value: Value, ranks: int) -> None:
+        """Leave what a stage keeps to that stage, which alone may need it; hand it what else it is made of.
+
+        There it is a tensor of its own, or put off as any operation.
+
+        Raises:
+            UsageError: another rank needs it.
+        """
+        if ranks & ~value.kept:
+            raise UsageError(
+                f"the model's own code asks for {value.lost}",
+                help="this model cannot be divided there; give both modules to one stage",
+            )
+        if value.made_by is not None:
+            for operand, _ in value.made_by.written:
+                if isinstance(operand, Remote):
+                    self.need(operand.value, ranks)
+            value.holders |= ranks
 
     def note(self, value: Value, ranks: int) -> None:
         """Note which ranks use what a value is made of."""
@@ -261,19 +283,26 @@ class Borders:
     def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], first: Remote) -> Any:
         """Do an operation of outer code on remotes: put it off, or do it on every rank."""
         operands = _operands(args, kwargs)
-        lost = next(
-            (each.value.lost for each in operands if isinstance(each, Remote) and each.value.lost), ""
-        )
-        if func is _aten._to_copy.default and not lost and _moves_only(args, kwargs):  # noqa: SLF001 - its name
+        remotes = [each.value for each in operands if isinstance(each, Remote)]
+        lost = [value for value in remotes if value.lost]
+        if func is _aten._to_copy.default and _moves_only(args, kwargs):  # noqa: SLF001 - its name
             # No new value: whether a tensor has to move is not the same on all ranks.
             return Remote(first.value, self, torch.device(kwargs["device"]))
         if func in _BY_SHAPE and first is args[0]:
             stand_in = torch.empty((), dtype=first.dtype, device=first.device).expand(first.shape)
             return func(stand_in, *args[1:], **{**kwargs, **_contiguous(func)})
-        if func._schema.is_mutable:  # noqa: SLF001 - torch has no public way to ask
+        is_write = func._schema.is_mutable  # noqa: SLF001 - torch has no public way to ask
+        draws = torch.Tag.nondeterministic_seeded in func.tags
+        # The rank that keeps what is lost here would do these on every rank, and wait for this one.
+        if lost and len(lost) < len(remotes) and (is_write or draws):
+            raise UsageError(
+                f"the model's own code puts {lost[0].lost} together with other tensors by {func}",
+                help="this model cannot be divided there; give both modules to one stage",
+            )
+        if is_write:
             return args[0] if lost else self._write(func, args, kwargs)
         shapes = None
-        if lost or torch.Tag.nondeterministic_seeded not in func.tags:  # else all draw the same numbers
+        if lost or not draws:  # else all draw the same numbers
             shapes = _shapes_of(func, args, kwargs)
         if shapes is None:
             return self._everywhere(func, args, kwargs)
@@ -281,9 +310,12 @@ class Borders:
         written = tuple((each, _writes(each)) for each in operands)
         made = []
         for index, shape in enumerate(shapes if several else [shapes]):
-            value = Value(tuple(shape.shape), shape.dtype, lost=lost)
-            value.strides = shape.stride()
-            if not lost:
+            value = Value(tuple(shape.shape), shape.dtype, strides=shape.stride())
+            if lost:
+                value.lost = lost[0].lost
+                value.kept = functools.reduce(operator.and_, (each.kept for each in lost))
+            # What is made of lost values alone is a tensor where they are kept: nothing is handed on for it.
+            if any(not each.lost or each.made_by is not None for each in remotes):
                 value.made_by = Deferred(func, args, kwargs, index if several else None, written)
             made.append(Remote(value, self, torch.device(kwargs.get("device") or first.device)))
         return type(shapes)(made) if several else made[0]

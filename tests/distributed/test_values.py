@@ -155,7 +155,7 @@ def test_what_depends_on_numbers_is_done_on_every_rank() -> None:
 
 def test_what_is_made_by_shape_needs_no_numbers() -> None:
     def code(borders: Borders) -> tuple[bool, int]:
-        value = borders.lost((2, 3), torch.float32, "a weight")
+        value = borders.lost((2, 3), torch.float32, "a weight", 1)
         made = torch.zeros_like(value) + value.new_ones(3)
         return type(made) is torch.Tensor, int(made.sum())
 
@@ -186,11 +186,27 @@ def test_a_write_before_a_result_is_used_is_refused() -> None:
 
 def test_numbers_that_no_rank_hands_out_are_named() -> None:
     def code(borders: Borders) -> None:
-        weight = borders.lost((4, 4), torch.float32, "'lm_head.weight', which stage 2 has")
+        weight = borders.lost((4, 4), torch.float32, "'lm_head.weight', which stage 2 has", 2)
         (given_by(borders, 0, START) @ weight).plain()
 
     with pytest.raises(UsageError, match=r"asks for 'lm_head.weight', which stage 2 has"):
         on_every_rank(code)
+
+
+def test_a_weight_that_outer_code_uses_stays_with_its_stage() -> None:
+    """As Whisper's positions: the stage that has the weight adds it, the others hand it the rest."""
+    weight = torch.full((4,), 0.5)
+
+    def code(borders: Borders) -> list[float] | None:
+        mine = borders.wire.rank == 1
+        held = weight if mine else borders.lost((4,), torch.float32, "a weight", 1)
+        added = given_by(borders, 0, START) + held * 2
+        used = used_by(borders, 1, added[0])
+        later = borders.held_by(1, (4,), torch.float32, used)
+        assert torch.equal(later.plain(), START[0] + 1)
+        return None if used is None else used.tolist()
+
+    assert on_every_rank(code) == [None, [1.0, 2.0, 3.0, 4.0], None]
 
 
 def test_whether_a_tensor_moves_changes_nothing() -> None:
