@@ -267,6 +267,7 @@ def _shallow(config: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     found = dict(arguments)
     kinds = list(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ())
     count = max([3, *(kinds.index(kind) + 1 for kind in set(kinds))])
+    is_cut = False
     for key, value in vars(config).items():
         if hasattr(value, "to_diff_dict") and hasattr(value, "model_type"):
             own = _declared(value)
@@ -276,7 +277,25 @@ def _shallow(config: Any, arguments: dict[str, Any]) -> dict[str, Any]:
             }
         elif type(value) is int and value > count and _LAYERS.fullmatch(key) and not _NOT_LAYERS.search(key):
             found[key] = count
+            is_cut = True
+    if is_cut:
+        found |= _layers_within(config, count)
     return found
+
+
+_LAYER_NUMBERS = re.compile(r"layers?(_ids?|_idx|_indices)?$|indexe?s$")
+
+
+def _layers_within(config: Any, count: int) -> dict[str, list[int]]:
+    """Lists of the numbers of layers, of which none is left: the last layer stands for them."""
+    return {
+        key: [count - 1]
+        for key, value in vars(config).items()
+        if isinstance(value, list)
+        and value
+        and all(type(item) is int and item >= count for item in value)
+        and _LAYER_NUMBERS.search(key)
+    }
 
 
 def _attribute(config: Any, key: str) -> Any:
@@ -369,7 +388,7 @@ def _figures(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         nested = _attribute(config, key)
         if hasattr(nested, "to_diff_dict") and hasattr(nested, "model_type"):
             yield from _figures(nested, (*path, key))
-        elif not key.startswith("_") and not _IDLE.search(key) and key != "model_type":
+        elif key == "pad_token_id" or not (key.startswith("_") or _IDLE.search(key) or key == "model_type"):
             yield (*path, key), value, hints.get(key)
 
 

@@ -108,8 +108,71 @@ def dimension_of(
         for times in (2, 4):
             if _equal(edge**times, wanted):
                 return " * ".join([side] * times)
+    if _differs_within_a_build(wanted, seen):
+        return _by_number(name, wanted, seen, figures, place)
     found = _search(wanted, sizes_beside, pairs=False)
     return found or scalar_of(wanted, figures)
+
+
+def _differs_within_a_build(wanted: Vector, seen: Sequence[Seen]) -> bool:
+    of_build: dict[int, float] = {}
+    return any(
+        of_build.setdefault(id(each.build), size) != size for each, size in zip(seen, wanted, strict=True)
+    )
+
+
+def _by_number(
+    name: str,
+    wanted: Vector,
+    seen: Sequence[Seen],
+    figures: Sequence[Mapping[str, Any]],
+    place: int,
+) -> str | None:
+    """A size that differs between the layers of one model: by lists of their numbers, or by stage."""
+    depth = min(len(each.numbers) for each in seen)
+    by_stage = _by_stage(wanted, seen, figures, depth)
+    if by_stage is not None:
+        return by_stage
+    lists = [
+        key
+        for key in dict.fromkeys(key for row in figures for key in row)
+        if re.search(r"layers?(_ids?|_idx|_indices)?$|indexe?s$", key)
+        and all(isinstance(row.get(key), list) and row[key] for row in figures)
+    ]
+    for back, key in itertools.product(range(1, depth + 1), lists):
+        inside = [each.numbers[-back] in row[key] for each, row in zip(seen, figures, strict=True)]
+        halves = [
+            [place for place, is_inside in enumerate(inside) if is_inside is side] for side in (True, False)
+        ]
+        if not all(halves):
+            continue
+        found = [
+            dimension_of(name, [seen[n] for n in half], [figures[n] for n in half], place) for half in halves
+        ]
+        if None not in found:
+            return f"{found[0]} if number(-{back}) in {key} else {found[1]}"
+    return None
+
+
+def _by_stage(
+    wanted: Vector, seen: Sequence[Seen], figures: Sequence[Mapping[str, Any]], depth: int
+) -> str | None:
+    """A size that follows a window: stages halve the image, and no window is larger than what is left."""
+    vectors = _vectors([dict(numbers_in(row)) for row in figures])
+    moving = {
+        key: vector
+        for key, vector in vectors.items()
+        if not np.isnan(vector).any() and (vector >= 1).all() and not (vector == vector[0]).all()
+    }
+    for back in range(1, depth + 1):
+        halvings = 2.0 ** np.array([each.numbers[-back] for each in seen])
+        for window, image, patch in itertools.permutations(moving, 3):
+            side = np.minimum(moving[window], moving[image] // moving[patch] // halvings)
+            text = f"min({window}, {image} // {patch} >> number(-{back}))"
+            for form, found in (("{a} * 2 - 1", side * 2 - 1), ("{a} * {a}", side * side), ("{a}", side)):
+                if _equal(found, wanted):
+                    return form.format(a=text)
+    return None
 
 
 def scalar_of(wanted: Vector, figures: Sequence[Mapping[str, Any]]) -> str | None:
@@ -144,6 +207,7 @@ _TWO: tuple[tuple[str, Any], ...] = (
     ("({a} // {b} + 1) // 2", lambda a, b: (a // b + 1) // 2),
     ("{a} // {b} // 2", lambda a, b: a // b // 2),
     ("{a} // {b} // 4", lambda a, b: a // b // 4),
+    ("{a} // {b} // 6", lambda a, b: a // b // 6),
     ("({a} // {b}) * ({a} // {b})", lambda a, b: (a // b) ** 2),
     ("({a} // {b}) * ({a} // {b}) + 1", lambda a, b: (a // b) ** 2 + 1),
     ("({a} // {b}) * ({a} // {b}) + 2", lambda a, b: (a // b) ** 2 + 2),
@@ -152,6 +216,7 @@ _TWO: tuple[tuple[str, Any], ...] = (
     ("int({a} * {b}) // 2", lambda a, b: np.floor(a * b) // 2),
     ("{a} + {b}", lambda a, b: a + b),
     ("{a} + {b} + 1", lambda a, b: a + b + 1),
+    ("{a} + {b} + 3", lambda a, b: a + b + 3),
     ("{a} - {b}", lambda a, b: a - b),
     ("{a} + {b} - 1", lambda a, b: a + b - 1),
     ("{a} * {b} + 1", lambda a, b: a * b + 1),
@@ -168,6 +233,7 @@ _THREE: tuple[tuple[str, Any], ...] = (
     ("{a} * {b} // {c}", lambda a, b, c: a * b // c),
     ("{a} * {b} // {c} // 2", lambda a, b, c: a * b // c // 2),
     ("{a} // {b} // {c}", lambda a, b, c: a // b // c),
+    ("{a} // ({b} * {c}) // 4", lambda a, b, c: a // (b * c) // 4),
     ("{a} * {b} * {c}", lambda a, b, c: a * b * c),
     ("{a} // {b} + {c}", lambda a, b, c: a // b + c),
     ("({a} // {b}) * ({a} // {c})", lambda a, b, c: (a // b) * (a // c)),

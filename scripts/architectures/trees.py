@@ -30,6 +30,8 @@ class Seen:
     dtype: str
     sizes: dict[str, tuple[int, ...]]
     """Shapes of the parameters at and below the buffer's module, by their names there."""
+    numbers: tuple[int, ...] = ()
+    """The numbers in its path: of a stage and of a block inside it, for example."""
 
 
 @dataclass
@@ -82,7 +84,7 @@ def _scopes(config: Any, path: str, found: dict[int, str]) -> None:
 
 
 def _read(
-    module: nn.Module, build: Build, scopes: dict[int, str], scope: str, number: int | None = None
+    module: nn.Module, build: Build, scopes: dict[int, str], scope: str, numbers: tuple[int, ...] = ()
 ) -> Node | None:
     config = getattr(module, "config", None)
     scope = scopes.get(id(config), scope)
@@ -97,7 +99,10 @@ def _read(
     below = {
         name: node
         for name, child in named.items()
-        if (node := _read(child, build, scopes, scope, int(name) if name.isdecimal() else number)) is not None
+        if (
+            node := _read(child, build, scopes, scope, (*numbers, int(name)) if name.isdecimal() else numbers)
+        )
+        is not None
     }
     numbered = bool(below) and all(name.isdecimal() for name in below)
     classes = {node.class_name for node in below.values()}
@@ -111,8 +116,8 @@ def _read(
         places["*"] = {int(name): {node.class_name} for name, node in below.items()}
     else:
         children = {name: [node] for name, node in below.items()}
-        if number is not None:
-            places = {name: {number: {node.class_name}} for name, node in below.items()}
+        if numbers:
+            places = {name: {numbers[-1]: {node.class_name}} for name, node in below.items()}
     for name, value in own["_buffers"].items():
         if value is None:
             continue
@@ -125,7 +130,7 @@ def _read(
                 for key, parameter in module.named_parameters()
                 if key.count(".") <= 2
             }
-            leaf.seen.append(Seen(build, tuple(value.shape), dtype, sizes))
+            leaf.seen.append(Seen(build, tuple(value.shape), dtype, sizes, numbers))
         leaves[name] = leaf
     if not leaves and not children:
         return None

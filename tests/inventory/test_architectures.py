@@ -54,6 +54,9 @@ CLASSES = [
     ("clip", "CLIPModel"),
     ("vit", "ViTForImageClassification"),
     ("wav2vec2", "Wav2Vec2ForCTC"),
+    ("aya_vision", "AyaVisionForConditionalGeneration"),
+    ("owlvit", "OwlViTForObjectDetection"),
+    ("rt_detr_v2", "RTDetrV2ForObjectDetection"),
 ]
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from devmap.errors import InventoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["evaluate"]
 
@@ -27,7 +27,9 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], object]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
+    ast.RShift: operator.rshift,
 }
+_UNARY: dict[type[ast.unaryop], Callable[[Any], object]] = {ast.Not: operator.not_, ast.USub: operator.neg}
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], object]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -45,8 +47,12 @@ def evaluate(
     expression: str,
     figures: Mapping[str, object],
     size: Callable[[str, int], int | None] = lambda _name, _dim: None,
+    numbers: Sequence[int] = (),
 ) -> object:
     """Return the value of an expression; a dotted name reaches into a nested mapping.
+
+    `size('weight', 0)` is a size of a stored tensor, `number(-1)` the last of `numbers`, which are those in
+    a module's path.
 
     >>> evaluate("hidden_size // num_heads", {"hidden_size": 64, "num_heads": 4})
     16
@@ -57,7 +63,7 @@ def evaluate(
         InventoryError: when a figure has a type that the arithmetic cannot work with.
     """
     try:
-        return _value(_parsed(expression), _Scope(figures, size))
+        return _value(_parsed(expression), _Scope(figures, size, numbers))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise InventoryError(
             f"config.json gives no value for '{expression}': {error}",
@@ -68,6 +74,7 @@ def evaluate(
 class _Scope(NamedTuple):
     figures: Mapping[str, object]
     size: Callable[[str, int], int | None]
+    numbers: Sequence[int]
 
 
 @functools.cache
@@ -108,12 +115,14 @@ def _call(node: ast.Call, scope: _Scope) -> object:
     name = node.func.id if isinstance(node.func, ast.Name) else ""
     values = [_value(each, scope) for each in node.args]
     match name, values:
-        case "int", [int() | float() as number]:
-            return int(number)
+        case "int" | "isqrt", [int() | float() as number]:
+            return int(number) if name == "int" else math.isqrt(max(0, int(number)))
         case "override", [str() as key]:
             return _override(scope.figures.get("per_layer_config"), key)
-        case "isqrt", [int() as number]:
-            return math.isqrt(max(0, number))
+        case "min", [int() as one, int() as other]:
+            return min(one, other)
+        case "number", [int() as place] if -len(scope.numbers) <= place < 0:
+            return scope.numbers[place]
         case "len", [list() as items]:
             return len(items)
         case "size", [str() as tensor, int() as dim]:
@@ -145,7 +154,7 @@ _HANDLERS: dict[type[ast.expr], Callable[[Any, _Scope], object]] = {
     ast.Name: lambda node, scope: scope.figures.get(node.id),
     ast.List: lambda node, scope: [_value(item, scope) for item in node.elts],
     ast.IfExp: lambda node, scope: _value(node.body if _value(node.test, scope) else node.orelse, scope),
-    ast.UnaryOp: lambda node, scope: not _value(node.operand, scope),
+    ast.UnaryOp: lambda node, scope: _UNARY[type(node.op)](_value(node.operand, scope)),
     ast.Attribute: _attribute,
     ast.BinOp: _binary,
     ast.Compare: _comparison,

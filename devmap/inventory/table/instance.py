@@ -14,7 +14,7 @@ from devmap.inventory.table.expression import evaluate
 from devmap.inventory.table.skeleton import legacy_rows, models_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from devmap.inventory.conversions.assembly import Assembled
     from devmap.inventory.table.skeleton import Child, Module, TensorTemplate
@@ -261,6 +261,10 @@ class _InstanceBuilder:
         if not isinstance(count, int) or count > _MANY or ((child.count or "").isdecimal() and count > 4):
             yield from stored
             return
+        if stored and (child.count or "").isdecimal():
+            # As many as in the table's builds, which need not be this model's number.
+            yield from stored
+            return
         yield from map(str, range(count))
         if child.count is not None and "layers" not in child.count:
             # Only a figure that counts layers says that more of them are not the model's.
@@ -284,7 +288,8 @@ class _InstanceBuilder:
             held = self.held.get(f"{path}.{below}" if path else below)
             return None if held is None or dim >= len(held.shape) else held.shape[dim]
 
-        sizes = [self._value(each, module, size) for each in template.shape]
+        numbers = [int(segment) for segment in path.split(".") if segment.isdecimal()]
+        sizes = [self._value(each, module, size, numbers) for each in template.shape]
         shape = tuple(each for each in sizes if isinstance(each, int) and each >= 0)
         if len(shape) < len(sizes):
             self.doubts[f"the size of '{template.name}' in {module.class_name}"] = None
@@ -294,11 +299,14 @@ class _InstanceBuilder:
 
     @staticmethod
     def _value(
-        expression: str, module: Module, size: Callable[[str, int], int | None] | None = None
+        expression: str,
+        module: Module,
+        size: Callable[[str, int], int | None] = lambda _name, _dim: None,
+        numbers: Sequence[int] = (),
     ) -> object:
         """Return the value of an expression; None where config.json lacks what it takes."""
         try:
-            return evaluate(expression, module.figures, *([] if size is None else [size]))
+            return evaluate(expression, module.figures, size, numbers)
         except InventoryError:
             return None
 
