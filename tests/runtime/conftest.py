@@ -98,3 +98,12 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_mode_is_left_behind() -> Iterator[None]:
+    """Fail the test that leaves gradients off, in place of those that come after it and need them."""
+    yield
+    left_off = not torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    assert not left_off, "gradients are off after this test"

@@ -43,6 +43,17 @@ def model(request: pytest.FixtureRequest, folder: Path) -> Iterator[Any]:
         loaded.devmap.remove()
 
 
+@pytest.fixture(autouse=True)
+def gradients() -> Iterator[None]:
+    """Turn gradients on again.
+
+    A signal that comes in the middle of the exit of `torch.no_grad()` leaves them off: that is torch's own
+    code, in which nothing of ours could see it.
+    """
+    yield
+    torch.set_grad_enabled(True)
+
+
 def require_whole(model: Any) -> None:
     """The model has right numbers in this thread and in another one, and nothing is in."""
     for _ in range(2):
