@@ -41,6 +41,8 @@ _LARGEST_FAULT = 1 << 14
 _GATHERING_SECONDS = 1.0
 """How long a rank whose connection broke waits for the word of the one that broke it, before it looks at who
 fell silent."""
+_LAST_WORDS_SECONDS = 5.0
+"""How long rank 0 waits at most until the others know why the run ends."""
 _HELP = "look at the first rank's own output; `torchrun --max-restarts=N` starts all ranks again"
 
 _LOST = (RuntimeError, DistNetworkError, DistStoreError)
@@ -149,10 +151,12 @@ class Watch:
         except _LOST as error:
             if self._fault is None and not _is_of_connection(error):
                 self._publish(self._own(error))
+                self._speak_last()
                 raise
             raise self._lost(error) from error
         except BaseException as error:
             self._publish(self._own(error))
+            self._speak_last()
             raise
 
     def close(self) -> None:
@@ -171,7 +175,18 @@ class Watch:
 
     def _error(self) -> RankError:
         assert self._fault is not None
+        self._speak_last()
         return RankError([self._fault], help=_HELP)
+
+    def _speak_last(self) -> None:
+        """Say that this rank knows of the fault; on rank 0, which may serve the store, wait until all do."""
+        with suppress(*_LOST):
+            self._store.set(f"heard/{self.rank}", "")
+            failed = self._fault.rank if self._fault is not None else self.rank
+            others = [rank for rank in range(self.size) if rank not in {0, failed}] if self.rank == 0 else []
+            end = time.monotonic() + _LAST_WORDS_SECONDS
+            while time.monotonic() < end and not all(self._store.check([f"heard/{rank}"]) for rank in others):
+                time.sleep(_POLL_SECONDS / 4)
 
     def _lost(self, error: Exception) -> RankError:
         """Return the error of a broken connection: what broke it, once somebody says so or falls silent."""

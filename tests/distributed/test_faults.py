@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -20,23 +19,6 @@ ROOT = Path(__file__).parents[2]
 HOST = socket.gethostname()
 ABSENT = "rank 2 (host2): there is no checkpoint at '/data/llama'"
 Ended = dict[str, list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    folder = tmp_path_factory.mktemp("ranks")
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.distributed.rank_program", str(folder)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-4000:]
-    found: Ended = json.loads((folder / "ended.json").read_text(encoding="utf-8"))
-    return found
 
 
 def test_ranks_that_agree_end_well(ended: Ended) -> None:
