@@ -8,10 +8,12 @@ Later calls exchange nothing but the tensors that are needed.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -136,6 +138,7 @@ class PartCalls:
                 return self.instead(part, inner, args, kwargs)
             if part.module.training and part.stage == self.borders.wire.rank:
                 return inner(*args, **kwargs)  # activations that are computed again in a backward pass
+            _refuse_collecting(part)
             given = Arguments(args, kwargs)
             kind = (number, *given.signature(part.layers))
             for remote in given.remotes():
@@ -405,6 +408,32 @@ def _refuse_unknown(part: Part, recorded: Recorded) -> None:
     look(recorded.output)
     for *_, value in recorded.filled:
         look(value)
+
+
+@functools.cache
+def _collector() -> Any:
+    """Return where Transformers keeps what its hooks collect from blocks; None in versions without it."""
+    try:
+        return import_module("transformers.utils.output_capturing")._active_collector  # noqa: SLF001 - its one name
+    except (ImportError, AttributeError):
+        return None
+
+
+def _refuse_collecting(part: Part) -> None:
+    """Refuse a pass in which hooks collect what blocks give: each rank would collect of its own alone.
+
+    Raises:
+        UsageError: naming what is collected.
+    """
+    collector = _collector()
+    collected = collector.get() if collector is not None else None
+    if collected:
+        names = " and ".join(str(name) for name in collected if not str(name).startswith("_"))
+        raise UsageError(
+            f"the model's own code collects {names} of blocks such as '{part.path}', which stay on their "
+            "stages",
+            help="run this model on one machine",
+        )
 
 
 def _refuse_cache(part: Part, given: Arguments) -> None:

@@ -183,7 +183,7 @@ def assignment_of(model: nn.Module, inventory: Inventory, stages: int) -> dict[s
     blocks = [path for path, kind in inventory.modules.items() if kind in inventory.no_split_module_classes]
     found = {path: index * stages // len(blocks) for index, path in enumerate(blocks)}
     last = 0
-    for name, _ in model.named_parameters(remove_duplicate=False):
+    for name in model.state_dict(keep_vars=True):
         block = next((path for path in blocks if name.startswith(f"{path}.")), None)
         if block is not None:
             last = found[block]
