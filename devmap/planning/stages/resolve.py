@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import DISK, Device, Tier, device_name
 from devmap.config.values.strategy import Objective, Strategy
-from devmap.errors import ResolutionError
+from devmap.errors import DevmapError, ResolutionError
 from devmap.inventory.atoms import atoms as atoms_of
 from devmap.inventory.atoms import tensor_sizes
 from devmap.inventory.patterns import expand_keys
@@ -89,6 +89,26 @@ def resolve_stages(
         DeviceMapError: a manual map does not fit the model; lists every problem.
     """
     question = _question(config, inventory, cluster_of(config, machine))
+    plan, line = _attempt(config, question)
+    if plan is not None:
+        return plan
+    raise no_split(
+        config,
+        line,
+        loads=_largest_loads(question),
+        limits=_limits(question),
+        stages=question.cluster.stages,
+        atoms=[question.atoms[at].path for at in question.order],
+        fits=lambda changed: _fits(changed, inventory, machine),
+    )
+
+
+def _attempt(config: PlacementConfig, question: _Question) -> tuple[Plan | None, Line]:
+    """Return the plan, None where no split fits, and the line that was split last.
+
+    Raises:
+        ResolutionError: the model has fewer modules than there are stages.
+    """
     stages = len(question.cluster.stages)
     if len(question.atoms) < stages:
         raise ResolutionError(
@@ -107,24 +127,20 @@ def resolve_stages(
         problem = _problem(question, members, workload)
         parts, failed = _solved(question, problem, members)
         if failed is None:
-            return _plan(config, question, problem, workload, parts)
+            return _plan(config, question, problem, workload, parts), line
         stage, missing = failed
         reserve[stage] += missing
         line = _line(question, reserve)
-    raise no_split(
-        config,
-        line,
-        loads=_largest_loads(question),
-        limits=_limits(question),
-        stages=question.cluster.stages,
-        atoms=[question.atoms[at].path for at in question.order],
-        fits=lambda changed: _fits(changed, inventory, machine),
-    )
+    return None, line
 
 
 def _fits(config: PlacementConfig, inventory: Inventory, machine: MachineProfile | None) -> bool:
-    question = _question(config, inventory, cluster_of(config, machine))
-    return split_evenly(_line(question, [0] * len(question.cluster.stages))) is not None
+    """Return whether a config has a plan."""
+    try:
+        question = _question(config, inventory, cluster_of(config, machine))
+        return _attempt(config, question)[0] is not None
+    except DevmapError:
+        return False
 
 
 def _question(config: PlacementConfig, inventory: Inventory, cluster: Cluster) -> _Question:
