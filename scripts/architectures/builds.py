@@ -405,13 +405,14 @@ def builds_of(
     arguments: dict[str, Any],
     *,
     skipped: tuple[tuple[str, ...], ...] = (),
+    is_shallow: bool = True,
 ) -> Iterator[Build]:
-    """A shallow build, and one for each figure that can be changed.
+    """A build, shallow where that shows all there is, and one for each figure that can be changed.
 
     `arguments` are those of the default build, `skipped` are paths of nested configs whose figures stay.
     """
     try:
-        small = shallow(config_class, arguments)
+        small = shallow(config_class, arguments) if is_shallow else arguments
         config, model = build(class_name, config_class, small, torch.float32)
     except Exception:  # noqa: BLE001 - a class that wants its depth
         small = arguments

@@ -61,7 +61,9 @@ def _class_tree(model_type: str, class_name: str) -> Tree:
     skipped, has_own = _parts_of_others(root, model_type, class_name)
     # A head around a class with a table of its own shows nothing new at other sizes, unless it has lists or
     # computed buffers of its own.
-    for each in () if has_own else builds_of(class_name, config_class, arguments, skipped=skipped):
+    is_shallow = not root.periods  # which parts share weights shows with all layers alone
+    others = builds_of(class_name, config_class, arguments, skipped=skipped, is_shallow=is_shallow)
+    for each in () if has_own else others:
         root = merge(root, read_tree(each))
         taken.append(each)
         each.model = None  # type: ignore[assignment]
@@ -164,7 +166,7 @@ class _Writer:
             if reference is not None:
                 return self.number(reference)
         if node.facts:
-            self.facts.setdefault(node.class_name, node.facts)
+            self.facts.setdefault(node.class_name, node.facts | self._repeats(node))
         if is_pretrained(node) and node.config_type:
             self.types.setdefault(node.config_type)
         extras: dict[str, Any] = {}
@@ -323,6 +325,20 @@ class _Writer:
             self._use(dimension)
         return row
 
+    def _repeats(self, node: Node) -> dict[str, Any]:
+        """Write which parts share weights by turns, in place of ties that hold for one number of layers."""
+        found: dict[str, str] = {}
+        for template, counts in node.periods.items():
+            wanted = np.array([float(period) for _, period in counts])
+            figures = self._figures(node, [each for each, _ in counts])
+            period = str(counts[0][1]) if (wanted == wanted[0]).all() else scalar_of(wanted, figures)
+            if period is None:
+                self.doubts.append(f"which of '{template}' share weights")
+            else:
+                found[template] = period
+                self._use(period)
+        return {"ties": {}, "repeats": found} if found else {}
+
     def _count(self, node: Node) -> str | None:
         counts = node.counts.get("*", [])
         if not counts:
@@ -386,11 +402,6 @@ def _is_computed_only(nodes: list[Node]) -> bool:
     )
 
 
-_BY_NUMBER = "blocks are shared by the numbers of layers, which ties of the table cannot say"
-_LEFT_OUT = {"zamba": _BY_NUMBER, "zamba2": _BY_NUMBER}
-"""What cannot be settled, with the reason."""
-
-
 _DOUBTS = {
     "marian": "its tables of positions, which no checkpoint holds",
     "grounding-dino": "which stages of its backbone have norms",
@@ -407,9 +418,7 @@ def family_table(model_type: str) -> dict[str, Any]:
     samples: list[Any] = []
     left_out: dict[str, str] = {}
     own_config = config_type(model_type)
-    if model_type in _LEFT_OUT:
-        left_out = dict.fromkeys(class_names(model_type), _LEFT_OUT[model_type])
-    for name in () if left_out else class_names(model_type):
+    for name in class_names(model_type):
         tree = class_tree(model_type, name)
         if tree is None:
             left_out[name] = _failed[model_type, name]

@@ -7,6 +7,7 @@ side; what some of them lack is optional.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ class Node:
     config_type: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     """Of a model of its own: what its class says of ties, of classes that stay whole, of names."""
+    periods: dict[str, list[tuple[Build, int]]] = field(default_factory=dict)
+    """Of a model whose parts share weights by turns: how many are distinct, by template and build."""
 
 
 def read_tree(build: Build) -> Node:
@@ -146,7 +149,40 @@ def _read(
         builds=[build],
         config_type=model_type,
         facts=_facts(module),
+        periods={template: [(build, period)] for template, period in _periods(module).items()},
     )
+
+
+def _periods(module: nn.Module) -> dict[str, int]:
+    """Return how many parts are distinct of those that share weights by turns, by their paths' template.
+
+    Read off the ties that a model works out when it is built; empty where its class alone names them.
+    """
+    own = vars(module).get("_tied_weights_keys") if isinstance(module, PreTrainedModel) else None
+    ties = list((own or {}).items())
+    sources: dict[str, list[str]] = {}
+    for source in dict.fromkeys(source for _, source in ties):
+        sources.setdefault(_NUMBER.sub("*", source), []).append(source)
+    found: dict[str, int] = {}
+    for template, owners in sources.items():
+        pattern = re.compile(re.escape(template).replace(r"\*", r"\d+"))
+        paths = [path for path, _ in module.named_modules(remove_duplicate=False) if pattern.fullmatch(path)]
+        if (
+            "*" in template
+            and paths[: len(owners)] == owners
+            and all(
+                any(
+                    re.match(f"{target}$", path) and source == owners[number % len(owners)]
+                    for target, source in ties
+                )
+                for number, path in enumerate(paths[len(owners) :])
+            )
+        ):
+            found[template] = len(owners)
+    return found
+
+
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 def _facts(module: nn.Module) -> dict[str, Any]:
@@ -201,6 +237,10 @@ def merge(first: Node, second: Node) -> Node:
         [*first.builds, *(build for build in second.builds if build not in first.builds)],
         first.config_type,
         first.facts,
+        {
+            template: [*first.periods.get(template, []), *second.periods.get(template, [])]
+            for template in {**first.periods, **second.periods}
+        },
     )
 
 

@@ -55,6 +55,7 @@ CLASSES = [
     ("vit", "ViTForImageClassification"),
     ("wav2vec2", "Wav2Vec2ForCTC"),
     ("aya_vision", "AyaVisionForConditionalGeneration"),
+    ("zamba", "ZambaForCausalLM"),
     ("owlvit", "OwlViTForObjectDetection"),
     ("rt_detr_v2", "RTDetrV2ForObjectDetection"),
 ]
@@ -148,6 +149,27 @@ def test_ties_follow_the_config(tmp_path: Path, model_type: str, class_name: str
     found = Inventory.from_checkpoint(tmp_path)
     assert bool(found.ties) is tied
     assert_equal(found, read_module(built_again(tmp_path, class_name)))
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 3])
+@pytest.mark.parametrize("adapters", [True, False])
+def test_parts_that_share_weights_by_turns_are_told_from_one_copy(
+    tmp_path: Path, distinct: int, adapters: bool
+) -> None:
+    changes: dict[str, object] = {
+        "num_hidden_layers": 8,
+        "layers_block_type": ["linear_attention", "hybrid"] * 4,
+        "hybrid_layer_ids": [1, 3, 5, 7],
+        "num_mem_blocks": distinct,
+        "use_shared_attention_adapter": adapters,
+    }
+    build("zamba2", "Zamba2ForCausalLM", changes).save_pretrained(tmp_path)
+    found = Inventory.from_checkpoint(tmp_path)
+    assert_equal(found, read_module(built_again(tmp_path, "Zamba2ForCausalLM")))
+    assert found.mapping is not None
+    assert (found.mapping.unmapped, found.mapping.missing, found.notes) == ((), (), ())
+    copy = f"model.layers.{1 + 2 * distinct}.shared_transformer.self_attn.q_proj.weight"
+    assert found.owner[copy] == copy.replace(str(1 + 2 * distinct), "1")
 
 
 def test_another_text_model_inside_a_vision_language_model_is_described_by_its_own_file(

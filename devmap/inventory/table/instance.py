@@ -123,11 +123,11 @@ def instantiate(root: Module, held: Mapping[str, Assembled], *, dtype: str) -> I
 
     `held` are the tensors that the checkpoint makes, `dtype` is the one that the model is built in.
     """
-    builder = _InstanceBuilder(held, dtype, Instance())
-    builder.module(root, "", _tree(held), required=True)
+    builder = _InstanceBuilder(held, dtype, Instance(), _tree(held))
+    builder.module(root, "", builder.names, required=True)
     found = builder.found
     order = {name: number for number, name in enumerate(builder.tensors)}
-    groups = _groups(builder.models, order)
+    groups = _groups(builder.models, order, builder.shared)
     for group in groups:
         known = next((tensor for name in group if (tensor := builder.tensors[name]) is not None), None)
         if known is not None:
@@ -177,6 +177,7 @@ class _InstanceBuilder:
     held: Mapping[str, Assembled]
     dtype: str
     found: Instance
+    names: _Names
     tensors: dict[str, Tensor | None] = field(default_factory=dict)
     """In order; None for one that should be there and is not stored."""
     models: list[tuple[str, Module]] = field(default_factory=list)
@@ -184,6 +185,12 @@ class _InstanceBuilder:
     """Paths of models, and expressions for names below them that are tied, or tied to."""
     whole: set[str] = field(default_factory=set)
     doubts: dict[str, None] = field(default_factory=dict)
+    repeats: list[tuple[re.Pattern[str], int, list[str]]] = field(default_factory=list)
+    """Of parts that share weights by turns: their paths, how many are distinct, those met so far."""
+    shared: dict[str, str] = field(default_factory=dict)
+    """Tensors of such parts, each with the one that it shares."""
+    owner: tuple[str, str] | None = None
+    """The part that is walked and the one whose weights it shares."""
 
     def module(self, module: Module, path: str, names: _Names, *, required: bool) -> None:
         """Depth of recursion is that of the table, a dozen."""
@@ -197,22 +204,63 @@ class _InstanceBuilder:
                 self.tied += [
                     (prefix, name.removeprefix("^")) for pair in module.ties.items() for name in pair
                 ]
+        self._expect_repeats(module, prefix)
         for template in module.tensors:
             self._tensor(template, module, path, prefix + template.name, required=required)
         if names.get("bias", self) is None and "bias" not in module.by_name:
-            assembled = self.held[f"{prefix}bias"]
+            assembled = self._stored(f"{prefix}bias")
+            assert assembled is not None  # its name was there
             self.tensors[f"{prefix}bias"] = Tensor(f"{prefix}bias", assembled.shape, assembled.dtype)
         for segment, child in module.children.items():
             for name in (
                 self._numbers(child, names, module, required=required) if segment == "*" else (segment,)
             ):
                 below = names.get(name)
+                owner = self._owner_of(prefix + name)
+                if owner is not None:
+                    self._share(child, module, prefix + name, owner)
+                    continue
                 is_tied = below is None and child.optional and self._is_tied(prefix + name)
                 if below is None and not is_tied and not self._is_there(child, module):
                     continue
                 chosen = self._chosen(child, module, prefix + name, below or {})
                 needed = required and (is_tied or not (child.optional and below is None))
                 self.module(chosen, prefix + name, below or {}, required=needed)
+
+    def _expect_repeats(self, module: Module, prefix: str) -> None:
+        if not module.figures.get("tie_word_embeddings", False):
+            return
+        for template, period in module.repeats.items():
+            distinct = self._value(period, module)
+            if isinstance(distinct, int) and distinct > 0:
+                pattern = re.escape(prefix + template).replace(r"\*", r"\d+")
+                self.repeats.append((re.compile(pattern), distinct, []))
+
+    def _owner_of(self, path: str) -> str | None:
+        """Return the part whose weights one at this path shares; None where it has its own."""
+        for pattern, distinct, met in self.repeats:
+            if pattern.fullmatch(path):
+                met.append(path)
+                place = len(met) - 1
+                return met[place % distinct] if place >= distinct else None
+        return None
+
+    def _share(self, child: Child, module: Module, path: str, owner: str) -> None:
+        """Walk a part by the names of the one whose weights it shares, since it is stored once."""
+        names: _Names = self.names
+        for segment in owner.split("."):
+            names = names.get(segment) or {}
+        outer, self.owner = self.owner, (path, owner)
+        self.module(self._chosen(child, module, path, names), path, names, required=True)
+        self.owner = outer
+
+    def _stored(self, name: str) -> Assembled | None:
+        """Return what the checkpoint makes for a tensor, or for the one that it shares."""
+        if self.owner is None:
+            return self.held.get(name)
+        path, owner = self.owner
+        self.shared[name] = owner + name.removeprefix(path)
+        return self.held.get(name) or self.held.get(self.shared[name])
 
     def _chosen(self, child: Child, module: Module, path: str, names: _Names) -> Module:
         """Return the class that covers most of the names that are there, and wants fewest that are not.
@@ -277,7 +325,7 @@ class _InstanceBuilder:
             if self._value(template.when, module):
                 self._computed(template, module, path, name)
             return
-        tensor = self.held.get(name)
+        tensor = self._stored(name)
         if tensor is not None:
             self.tensors[name] = Tensor(name, tensor.shape, tensor.dtype, template.kind)
         elif required and not template.optional:
@@ -344,9 +392,11 @@ def _fit(module: Module, names: _Names, depth: int) -> tuple[int, int]:
 # --- ties
 
 
-def _groups(models: list[tuple[str, Module]], order: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
+def _groups(
+    models: list[tuple[str, Module]], order: Mapping[str, int], shared: Mapping[str, str]
+) -> tuple[tuple[str, ...], ...]:
     """Names that share one tensor, each group and the groups in tensor order."""
-    pairs: dict[str, str] = {}
+    pairs = dict(shared)
     for path, module in models:
         if not module.figures.get("tie_word_embeddings", False):
             continue

@@ -84,6 +84,9 @@ class Module:
     """Classes that its code wants kept whole."""
     ties: Mapping[str, str] = field(default_factory=dict)
     """Expressions for its tied tensors and for those that they are tied to."""
+    repeats: Mapping[str, str] = field(default_factory=dict)
+    """Of parts that share weights by turns: how many are distinct, an expression, by the template of their
+    paths."""
     model_type: str | None = None
     """The type of its config if it is a model of its own, which may have conversions of its own."""
     conversions: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -272,6 +275,7 @@ class _Assembly:
             figures,
             tuple(facts.get("whole", ())),
             facts.get("ties", {}),
+            facts.get("repeats", {}),
             model_type,
             self._conversions if model_type is not None else {},
             facts.get("prefix", ""),
