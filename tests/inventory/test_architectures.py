@@ -56,6 +56,7 @@ CLASSES = [
     ("wav2vec2", "Wav2Vec2ForCTC"),
     ("aya_vision", "AyaVisionForConditionalGeneration"),
     ("zamba", "ZambaForCausalLM"),
+    ("udop", "UdopForConditionalGeneration"),
     ("owlvit", "OwlViTForObjectDetection"),
     ("rt_detr_v2", "RTDetrV2ForObjectDetection"),
 ]

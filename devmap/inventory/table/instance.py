@@ -213,7 +213,9 @@ class _InstanceBuilder:
             self.tensors[f"{prefix}bias"] = Tensor(f"{prefix}bias", assembled.shape, assembled.dtype)
         for segment, child in module.children.items():
             for name in (
-                self._numbers(child, names, module, required=required) if segment == "*" else (segment,)
+                self._numbers(child, names, module, prefix, required=required)
+                if segment == "*"
+                else (segment,)
             ):
                 below = names.get(name)
                 owner = self._owner_of(prefix + name)
@@ -303,17 +305,20 @@ class _InstanceBuilder:
         chosen = zip(child.alternatives, child.which, strict=False)
         return any(each.is_computed and bool(self._value(condition, module)) for each, condition in chosen)
 
-    def _numbers(self, child: Child, names: _Names, module: Module, *, required: bool) -> Iterator[str]:
+    def _numbers(
+        self, child: Child, names: _Names, module: Module, prefix: str, *, required: bool
+    ) -> Iterator[str]:
         count = self._value(child.count, module) if child.count is not None and required else None
         stored = sorted((name for name in names if name.isdecimal()), key=int)
         if not isinstance(count, int) or count > _MANY or ((child.count or "").isdecimal() and count > 4):
             yield from stored
             return
-        if stored and (child.count or "").isdecimal():
-            # As many as in the table's builds, which need not be this model's number.
-            yield from stored
-            return
-        yield from map(str, range(count))
+        # A constant is the number in the table's builds, which need not be this model's: what is not stored
+        # has to be tied to be believed.
+        is_sure = not stored or not (child.count or "").isdecimal()
+        for name in map(str, range(count)):
+            if is_sure or name in names or self._is_tied(prefix + name):
+                yield name
         if child.count is not None and "layers" not in child.count:
             # Only a figure that counts layers says that more of them are not the model's.
             yield from (name for name in stored if int(name) >= count)
