@@ -144,11 +144,13 @@ def test_a_pass_that_hardly_waits_is_bound_by_compute(tmp_path: Path, plan_of: P
     assert model.devmap.stats().last_pass_bound_by is None
     model[0].register_forward_hook(lambda *_: time.sleep(0.05))
     with torch.no_grad():
-        for _ in range(2):
+        for _ in range(10):  # on a busy machine a pass may wait for a read after all
             model(_X)
-    stats = model.devmap.stats()
+            stats = model.devmap.stats()
+            assert stats.last_pass_seconds > 0.05
+            if stats.last_pass_bound_by == "compute":
+                break
     assert stats.last_pass_bound_by == "compute"
-    assert stats.last_pass_seconds > 0.05
     assert (stats.predicted_seconds, stats.bound_seconds) == (0.25, 0.125)
 
 

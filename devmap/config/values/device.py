@@ -77,7 +77,11 @@ class Device:
 
     def on(self, node: str | None) -> Device:
         """Return the device of the same name on a node; with None the device as its own node calls it."""
-        return self if node == self.node else Device(self.tier, self.index, self.backend, node)
+        if node == self.node:
+            return self
+        if node is None and not self.is_accelerator:
+            return CPU if self.tier is Tier.CPU else DISK  # planning compares these by identity first
+        return Device(self.tier, self.index, self.backend, node)
 
     def __str__(self) -> str:
         return str(self.plain)

@@ -464,15 +464,31 @@ def _solved(
             missing = sum(problem.resident_bytes[unit] for unit in solution.units[:1])
             return parts, (stage, max(missing, problem.limit(device.on(None)) // 50, 1))
         parts.append(_Part(own, problem, solution))
-        taken: dict[Device, int] = dict(solution.streaming.needs)
-        for home, at in zip(solution.homes, own, strict=True):
-            if not home.is_accelerator:
-                taken[home] = taken.get(home, 0) + whole.loads.weight[at] - whole.loads.buffers[at]
+        taken = _taken_below(problem, solution)
         for tier, nbytes in taken.items():
             room = left.get(tier.on(device.node))
             if room is not None:
                 left[tier.on(device.node)] = room - nbytes
     return parts, None
+
+
+def _taken_below(problem: PlacementProblem, solution: Solution) -> dict[Device, int]:
+    """Return what a stage takes of its node's host memory and disk, as its plan will count it.
+
+    What is streamed leaves its buffers, and what the workload keeps for it, where it is executed.
+    """
+    loads, executing = problem.loads, solution.streaming.execution_devices
+    found: dict[Device, int] = {}
+    for at, (home, on) in enumerate(zip(solution.homes, executing, strict=True)):
+        away = loads.buffers[at] if on != home else 0
+        if not home.is_accelerator:
+            found[home] = found.get(home, 0) + loads.weight[at] + loads.held[at] - away
+        if not on.is_accelerator:
+            found[on] = found.get(on, 0) + loads.run[at] + away
+    for device in {on for on in executing if not on.is_accelerator}:
+        slots = solution.streaming.slots.get(device)
+        found[device] += problem.activation_bytes + (0 if slots is None else slots.nbytes)
+    return found
 
 
 def _stage_problem(

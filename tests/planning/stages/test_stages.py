@@ -81,8 +81,35 @@ def cases(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
     }
 
 
-@settings(max_examples=250, deadline=None)
-@given(cases())
+@st.composite
+def worked_cases(draw: st.DrawFn) -> tuple[Inventory, dict[str, Any]]:
+    """Decoders with a workload, on accelerators that hold some of it and host memory for the rest."""
+    inventory = decoder(draw(st.integers(2, 8)))
+    share = st.integers(inventory.nbytes // 2, 6 * inventory.nbytes)
+    machine = cluster(*draw(st.lists(st.lists(share, min_size=1, max_size=2), min_size=1, max_size=3)))
+    workload: dict[str, Any] = {
+        "kind": draw(st.sampled_from(["inference", "training"])),
+        "batch_size": draw(st.integers(1, 6)),
+        "sequence_length": draw(st.integers(1, 24)),
+    }
+    if workload["kind"] == "training":
+        workload["optimizer"] = draw(st.sampled_from(["sgd", "adamw"]))
+        if draw(st.booleans()):
+            workload["trainable"] = ["lm_head"]
+    return inventory, {
+        "machine": machine,
+        "max_memory": budgets(machine, {"cpu": draw(share)} if draw(st.booleans()) else {}),
+        "workload": workload,
+        "offload": {"buffers": draw(st.booleans())},
+        "parallel": {
+            "schedule": draw(st.sampled_from(["gpipe", "1f1b"])),
+            "microbatches": draw(st.integers(1, 6)),
+        },
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(cases(), worked_cases()))
 def test_every_plan_keeps_its_promises_and_streams_from_its_own_node(
     case: tuple[Inventory, dict[str, Any]],
 ) -> None:
