@@ -125,7 +125,8 @@ class ResolutionError(DevmapError):
     `shortfall_bytes` is what is missing over all tiers together, `shortfall_by_device` the bytes that a
     device would need more, were it raised alone (plain keys; a device that no raise of its own helps is
     absent). `changes` are the cheapest edits that make it fit, each checked by planning with it, and
-    `overrides` holds for each of them what `--set` takes.
+    `overrides` holds for each of them what `--set` takes. `path` is the key of the config that is to blame,
+    where a single one is.
     """
 
     def __init__(
@@ -138,8 +139,10 @@ class ResolutionError(DevmapError):
         shortfall_by_device: Mapping[int | str, int] | None = None,
         changes: Sequence[str] = (),
         overrides: Sequence[Sequence[str]] = (),
+        path: tuple[str | int, ...] = (),
     ) -> None:
         super().__init__(message, help=help, problems=problems)
+        self.path = path
         self.shortfall_bytes = shortfall_bytes
         self.shortfall_by_device = dict(shortfall_by_device or {})
         self.changes = tuple(changes)

@@ -131,8 +131,10 @@ def _of_budget(known: Known, key: str) -> Iterator[str]:
         device = parse_device(key)
     except ValueError:
         return  # a finding says what is wrong with the key
-    use = known.plan.use_of(device)
-    if use is not None:
+    # a key without a node stands for the device of that name on every node
+    for use in (
+        use for use in known.plan.devices if device.plain in {use.device.plain, use.device.on(None).plain}
+    ):
         yield _use_line(use, known.plan)
         charges = [
             f"- {charge.what} {format_bytes(charge.nbytes)}"

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from devmap.config.model.machines import PRESETS
+from devmap.config.model.machines import PRESETS, preset
+from devmap.config.model.nodes import flattened, spread_keys
 from devmap.config.values.strategy import MEANINGS
 from devmap.lsp.schema import keys_at, words_at
 from devmap_validators.checks.policies import BUILT_IN_POLICIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from devmap.config.model.placement_config import MachineDevice
+    from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
     from devmap.lsp.cursor import Cursor
     from devmap.lsp.known import Known
@@ -58,7 +61,7 @@ def _all_at(known: Known, cursor: Cursor) -> Iterator[Proposal]:
         yield from _modules(known.inventory, cursor.word)
         return
     if path in {("max_memory",), ("headroom",), ("forbid",)}:
-        for device in _devices(known):
+        for device in (*_devices(known), *_devices_of_nodes(known)):
             yield Proposal(device, "key", "device")
     for key, description in keys_at(path).items():
         yield Proposal(key, "key", documentation=description)
@@ -72,23 +75,28 @@ def _values(known: Known, path: tuple[str, ...], *, is_list: bool) -> Iterator[P
     head = path[0] if path else ""
     if head == "device_map":
         if len(path) == 2:
-            yield from (Proposal(device, "word", "device") for device in _devices(known))
+            # over several nodes a module lies on a device of one of them
+            devices = _devices_of_nodes(known) or _devices(known)
+            yield from (Proposal(device, "word", "device") for device in devices)
         path = ("device_map",)  # every target of a map is what the whole map may be
     elif head in {"same_device", "forbid"} and is_list:
         yield from _modules(known.inventory, "")
     else:
-        yield from _named(known, head)
+        yield from _named(known, path)
     for word in words_at(path):
         yield Proposal(word, "word", documentation=MEANINGS.get(word, ""))
 
 
-def _named(known: Known, key: str) -> Iterator[Proposal]:
+def _named(known: Known, path: tuple[str, ...]) -> Iterator[Proposal]:
     """Names that no schema can list."""
+    key = path[0] if path else ""
     if key == "no_split_module_classes" and known.inventory is not None:
         yield from (
             Proposal(name, "class", "class") for name in sorted(set(known.inventory.modules.values()))
         )
-    elif key == "machine":
+    elif path in {("machine",), ("machine", "name")} or (
+        path[:2] == ("machine", "nodes") and path[3:] in {(), ("name",)}
+    ):
         yield from (Proposal(name, "word", "machine") for name in PRESETS)
     elif key == "policies":
         yield from (Proposal(name, "word", "policy that comes with devmap") for name in BUILT_IN_POLICIES)
@@ -113,6 +121,25 @@ def _modules(inventory: Inventory | None, word: str) -> Iterator[Proposal]:
 def _devices(known: Known) -> tuple[str, ...]:
     offered = () if known.config is None else tuple(str(one.plain) for one in known.config.max_memory or {})
     return offered or _DEVICES
+
+
+def _devices_of_nodes(known: Known) -> tuple[str, ...]:
+    """Return the devices of a config for several nodes that it offers, each with its node; else nothing."""
+    machine = known.config.machine if known.config is not None else None
+    if known.config is None or machine is None or not machine.nodes:
+        return ()
+    nodes = {
+        name: node if node.devices else node.model_copy(update={"devices": _devices_of_preset(node.name)})
+        for name, node in machine.nodes.items()
+    }
+    machine = flattened(machine.model_copy(update={"nodes": nodes}))
+    budgets = known.config.max_memory
+    return tuple(map(str, machine.devices if budgets is None else spread_keys(budgets, machine)[0]))
+
+
+def _devices_of_preset(name: str) -> Mapping[Device, MachineDevice]:
+    machine = preset(name)
+    return {} if machine is None else machine.devices
 
 
 def _without_profile(path: tuple[str, ...]) -> tuple[str, ...]:

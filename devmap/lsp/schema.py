@@ -5,6 +5,7 @@ Which keys may stand there, which words, and what they mean.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,9 @@ def _nodes_at(path: tuple[str, ...]) -> list[Node]:
                 below += _alternatives(node["properties"][key])
             elif isinstance(node.get("additionalProperties"), dict):
                 below += _alternatives(node["additionalProperties"])
+            for pattern, named in node.get("patternProperties", {}).items():
+                if re.search(pattern, key):
+                    below += _alternatives(named)
             if isinstance(node.get("items"), dict):
                 below += _alternatives(node["items"])
         nodes = below

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from devmap.config.model.placement_config import PlacementConfig
     from devmap.config.values.device import Device
+    from devmap.config.yaml.faults import DocumentPath
     from devmap.planning.stages.split import Line
 
 __all__ = ["no_split"]
@@ -57,6 +58,7 @@ def no_split(
         if len(found) < _MOST_CHANGES and change.kind not in found and fits(change.config):
             found[change.kind] = change
     first = next(iter(found.values()), None)
+    path: DocumentPath = ()
     if missing:
         what = (
             f"{format_bytes(missing)} are missing ({missing:,} bytes): the stages need "
@@ -64,7 +66,7 @@ def no_split(
             f"have room for {format_bytes(room)}"
         )
     else:
-        what = _stuck(line, stages, atoms)
+        what, path = _stuck(line, stages, atoms)
     return ResolutionError(
         f"no split over {line.stages} stages fits: {what}",
         help=f"try one with {' '.join(map(_option, first.overrides))}"
@@ -73,6 +75,7 @@ def no_split(
         shortfall_bytes=missing,
         changes=[change.sentence for change in found.values()],
         overrides=[change.overrides for change in found.values()],
+        path=path,
     )
 
 
@@ -80,20 +83,38 @@ def _option(override: str) -> str:
     return f"--set '{override}'" if set(override) & set('{}[]" ') else f"--set {override}"
 
 
-def _stuck(line: Line, stages: Sequence[Device], atoms: Sequence[str]) -> str:
-    """Return where the split in order stops."""
+def _stuck(line: Line, stages: Sequence[Device], atoms: Sequence[str]) -> tuple[str, DocumentPath]:
+    """Return where the split in order stops, and the key that is to blame where it is not the budgets."""
     start = 0
     spent: dict[str, int] = {}
     for stage in range(line.stages):
         end = line.reach(stage, start, None, spent)
+        if end == start and line.is_barred(stage, start):
+            return _without_module(line, stage, start, stages, atoms)
         if end == start:
             path = atoms[min(start, len(atoms) - 1)]
-            return f"stage {stage} ({device_name(stages[stage])}) has no room for '{path}'"
+            return f"stage {stage} ({device_name(stages[stage])}) has no room for '{path}'", ()
         node = line.group[stage]
         spent[node] = spent.get(node, 0) + line.spilled(stage, start, end)
         start = end
     left = f"'{atoms[start]}'" if start < len(atoms) else "the last module"
-    return f"the last stage ({device_name(stages[-1])}) ends before {left}"
+    return f"the last stage ({device_name(stages[-1])}) ends before {left}", ()
+
+
+def _without_module(
+    line: Line, stage: int, start: int, stages: Sequence[Device], atoms: Sequence[str]
+) -> tuple[str, DocumentPath]:
+    """Return why a stage may not begin with the module that is next: the one before it was full, or pins."""
+    path = f"'{atoms[start]}'"
+    was_full = start < line.count - (line.stages - stage)
+    if stage and was_full and not line.is_barred(stage - 1, start):
+        before = f"stage {stage - 1} ({device_name(stages[stage - 1])})"
+        return f"{before} has no room for {path}, which stage {stage} may not hold", ()
+    what = (
+        f"the map leaves no module for stage {stage} ({device_name(stages[stage])}): {path} would be its "
+        "first, and may not lie there"
+    )
+    return what, ("device_map",)
 
 
 def _changes(config: PlacementConfig, missing: int, nodes: int) -> Iterator[_Change]:

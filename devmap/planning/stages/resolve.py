@@ -181,11 +181,13 @@ def _strategy(config: PlacementConfig) -> Strategy | None:
         raise ResolutionError(
             "balanced_low_0 keeps device 0 of one machine light, and this config is for several nodes",
             help="write device_map: balanced, or pin fewer modules to the first stage by hand",
+            path=("device_map",),
         )
     if len(strategies) > 1:
         raise ResolutionError(
             f"device_map asks for {' and '.join(sorted(strategies))}, and a pipeline is split by one",
             help="pin modules to devices and leave all the rest to one strategy",
+            path=("device_map",),
         )
     return next(iter(strategies), None)
 

@@ -55,6 +55,10 @@ class Line:
                 found[stage].append(at)
         return found
 
+    def is_barred(self, stage: int, at: int) -> bool:
+        """Return whether a stage may not hold a module."""
+        return stage in self.barred.get(at, ())
+
     def reach(self, stage: int, start: int, limit: int | None, spent: Mapping[str, int]) -> int:
         """Return the furthest end of a stage that begins at `start`; `start` where it can take nothing.
 

@@ -278,6 +278,11 @@ def test_a_norm_that_is_registered_before_its_blocks_is_in_their_last_stage() ->
         ({"forbid": {"c/0": ["m0"]}}, "forbid names device c/0, which no node has"),
         ({"max_memory": {"a/0": 12, "b/0": 12}}, "16 B are missing"),
         ({"max_memory": {"a/0": 9, "b/0": 99}}, "stage 0 (device a/0) has no room for 'm0'"),
+        ({"device_map": "a/0"}, "the map leaves no module for stage 1 (device b/0): 'm3' would be its first"),
+        (
+            {"device_map": {"": "a/0", "m3": "b/0"}, "max_memory": {"a/0": 25, "b/0": 99}},
+            "stage 0 (device a/0) has no room for 'm2', which stage 1 may not hold",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(keys: dict[str, Any], message: str) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "assignment_of",
     "device_path",
     "devices_named",
+    "is_of_absent_node",
     "is_offered",
     "map_path",
     "no_split_classes",
@@ -99,6 +100,11 @@ def is_offered(context: Context, device: Device) -> bool:
     """Return whether weights may lie on a device, or on one of that name of some node."""
     offered = offered_devices(context) or frozenset()
     return any(own in offered for own in called(device, context.machine))
+
+
+def is_of_absent_node(context: Context, device: Device) -> bool:
+    """Return whether a device is of a node that the machine does not name, or that no machine has."""
+    return device.node is not None and (context.machine is None or device.node not in context.machine.nodes)
 
 
 def devices_named(context: Context) -> Iterator[tuple[Device, DocumentPath]]:

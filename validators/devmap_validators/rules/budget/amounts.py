@@ -185,6 +185,8 @@ def _empty_accelerator(context: Context) -> Iterator[Report]:
     plan, config = context.plan, context.document.config
     if plan is None or config is None:
         return
+    if plan.pipeline is not None:
+        return  # each accelerator has a stage; where its weights are on its node's cpu, DM403 says so
     lowest = min((use.device for use in plan.devices if use.device.is_accelerator), default=None)
     empty = [
         use.device

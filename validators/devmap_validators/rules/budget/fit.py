@@ -12,7 +12,7 @@ from devmap_validators.checks.wording import exact_bytes, over_budget
 from devmap_validators.rules.budget.amounts import DM406
 from devmap_validators.rules.cluster import RULES as CLUSTER_RULES
 from devmap_validators.rules.devices.dtypes import DM306
-from devmap_validators.rules.devices.offered import DM301, DM304
+from devmap_validators.rules.devices.offered import DM301, DM302, DM304
 from devmap_validators.rules.map.constraints import DM210
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _infeasible(context: Context) -> Iterator[Report]:
         label = f"this is {number} bytes; did you mean {number}GB?"
         yield Report(message, ("max_memory", key), help=hint, label=label)
         return
-    path = ("max_memory",) if config.max_memory is not None else ("device_map",)
+    path = error.path or (("max_memory",) if config.max_memory is not None else ("device_map",))
     yield Report(message, path, on_key=True, help=hint)
 
 
@@ -59,9 +59,12 @@ _FEWEST_BYTES = 4096
 
 def _is_named(context: Context) -> bool:
     """Return whether a rule that names the key to blame has an error of its own."""
+    has_nodes = context.machine is not None and context.machine.nodes
+    # over several nodes a budget of a device that no node has ends the planning, on one machine it does not
+    rules = (*_MORE_EXACT, DM302) if has_nodes else _MORE_EXACT
     return any(
         (report.severity or rule.severity) is Severity.ERROR
-        for rule in _MORE_EXACT
+        for rule in rules
         for report in rule.check(context)
     )
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap.config.values.device import device_name
+from devmap.config.model.nodes import called
+from devmap.config.values.device import Device, device_name
 from devmap.config.values.strategy import Strategy
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.config_map import devices_named, offered_devices
+from devmap_validators.checks.config_map import (
+    device_path,
+    devices_named,
+    is_of_absent_node,
+    map_path,
+    offered_devices,
+)
 from devmap_validators.checks.groups import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devmap.config.model.placement_config import MachineProfile
+    from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
 
 __all__ = ["RULES"]
@@ -34,14 +42,17 @@ def _absent_nodes(context: Context) -> Iterator[Report]:
         yield from _without_nodes(context)
         return
     names = ", ".join(machine.nodes)
-    for device, path in devices_named(context):
-        if device.node is not None and device.node not in machine.nodes:
+    for device, path in _named(context):
+        if is_of_absent_node(context, device):
             yield Report(
                 f"{device_name(device)} is of node '{device.node}', which machine.nodes does not name",
                 path,
                 on_key=path[:1] != ("device_map",),
+                severity=_severity_at(path),
                 help=f"the nodes are {names}",
             )
+    yield from _of_another_node(context)
+    yield from _without_node_in_map(context, machine)
     offered = offered_devices(context) or frozenset()
     for name in machine.nodes:
         if not any(device.node == name and device.is_accelerator for device in offered):
@@ -53,16 +64,64 @@ def _absent_nodes(context: Context) -> Iterator[Report]:
             )
 
 
+def _named(context: Context) -> Iterator[tuple[Device, DocumentPath]]:
+    """Yield every device that the config names, as a place for weights or for what stays free on it."""
+    config = context.document.config
+    yield from devices_named(context)
+    for device in config.headroom.devices if config is not None and config.headroom is not None else ():
+        yield device, device_path(context, ("headroom",), device)
+    for device in config.machine.devices if config is not None and config.machine is not None else ():
+        yield device, device_path(context, ("machine", "devices"), device)
+
+
+def _of_another_node(context: Context) -> Iterator[Report]:
+    """Yield devices of a node's own list that are written with the name of another."""
+    config = context.document.config
+    assert config is not None
+    for name, node in config.machine.nodes.items() if config.machine is not None else ():
+        for device in node.devices:
+            if device.node not in {None, name}:
+                yield Report(
+                    f"{device_name(device)} stands among the devices of node '{name}'",
+                    device_path(context, ("machine", "nodes", name, "devices"), device),
+                    on_key=True,
+                    help=f"write a node's own devices without a name: {device.on(None)}",
+                )
+
+
+def _severity_at(path: DocumentPath) -> Severity | None:
+    """Return a warning for what is kept free on a device that is not there: the plan is the same without."""
+    return Severity.WARNING if path[:1] == ("headroom",) else None
+
+
+def _without_node_in_map(context: Context, machine: MachineProfile) -> Iterator[Report]:
+    """Yield accelerators of the map without a node: budgets may be for all nodes, a module is on one."""
+    config = context.document.config
+    assert config is not None
+    for key, target in config.device_map.items():
+        if not isinstance(target, Device) or not target.is_accelerator or target.node is not None:
+            continue
+        own = called(target, machine)
+        if own:  # DM302 says so where no node has it
+            yield Report(
+                f"device {target.plain} is on {counted(len(own), 'node')}, and the map does not say which "
+                "is meant",
+                map_path(context, key),
+                help=f"write it with its node: {' or '.join(map(str, own[:3]))}",
+            )
+
+
 def _without_nodes(context: Context) -> Iterator[Report]:
     """Yield what only means something where there are nodes."""
     config = context.document.config
     assert config is not None
-    for device, path in devices_named(context):
+    for device, path in _named(context):
         if device.node is not None:
             yield Report(
                 f"{device_name(device)} is of node '{device.node}', and the config names no nodes",
                 path,
                 on_key=path[:1] != ("device_map",),
+                severity=_severity_at(path),
                 help=f"name the machines: machine: {{nodes: {{{device.node}: 8xh100}}}}",
             )
     if config.parallel is not None:

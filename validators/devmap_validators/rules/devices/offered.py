@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from devmap.config.model.nodes import called
+from devmap.config.model.nodes import called, spread_keys
 from devmap.config.values.device import Device, Tier, device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.config_map import (
     device_path,
     devices_named,
+    is_of_absent_node,
     is_offered,
     map_path,
     offered_devices,
@@ -31,6 +32,8 @@ def _device_without_budget(context: Context) -> Iterator[Report]:
         return
     for key, target in config.device_map.items():
         if isinstance(target, Device) and target.is_accelerator and not is_offered(context, target):
+            if is_of_absent_node(context, target):
+                continue  # DM704 says that there is no such node
             hint = (
                 f"offered: {devices_in_words(offered)}; add '{target}: SIZE' to "
                 "max_memory, or choose another device"
@@ -69,9 +72,9 @@ def _device_not_in_machine(context: Context) -> Iterator[Report]:
         return
     known = context.machine.devices
     for device, path in devices_named(context):
-        # A machine profile need not measure its disk.
-        if device.node is not None and device.node not in context.machine.nodes:
+        if is_of_absent_node(context, device):
             continue  # DM704 says that there is no such node
+        # A machine profile need not measure its disk.
         if device.tier != Tier.DISK and not any(own in known for own in called(device, context.machine)):
             name = f"the machine '{context.machine.name}'" if context.machine.name else "the machine"
             on_key = path[:1] != ("device_map",)
@@ -112,6 +115,8 @@ def _tier_not_offered(context: Context) -> Iterator[Report]:
         return
     for key, target in config.device_map.items():
         if isinstance(target, Device) and not target.is_accelerator and not is_offered(context, target):
+            if is_of_absent_node(context, target):
+                continue  # DM704 says that there is no such node
             or_folder = " or name offload.folder" if target.tier == Tier.DISK else ""
             hint = f"offered: {devices_in_words(offered)}; add '{target}: SIZE' to max_memory{or_folder}"
             yield Report(f"{target} is used but not offered", map_path(context, key), help=hint)
@@ -148,7 +153,9 @@ def _device_gap(context: Context) -> Iterator[Report]:
     config = context.document.config
     if config is None or config.max_memory is None:
         return
-    used = sorted(device for device in config.max_memory if device.is_accelerator)
+    # a key without a node offers the device of that name on each node, and numbers count within a node
+    offered, _ = spread_keys(config.max_memory, context.machine)
+    used = sorted((device for device in offered if device.is_accelerator), key=_by_node)
     for number, device in ((at, one) for _, own in groupby(used, _node) for at, one in enumerate(own)):
         if device.index != number:
             gap = (
@@ -159,6 +166,10 @@ def _device_gap(context: Context) -> Iterator[Report]:
             hint = "with CUDA_VISIBLE_DEVICES the visible ones are numbered from 0"
             yield Report(gap, device_path(context, ("max_memory",), device), on_key=True, help=hint)
             return
+
+
+def _by_node(device: Device) -> tuple[str, int]:
+    return device.node or "", device.index or 0
 
 
 def _node(device: Device) -> str | None:
@@ -193,6 +204,8 @@ def _no_accelerator(context: Context) -> Iterator[Report]:
     config, offered = context.document.config, offered_devices(context)
     if config is None or not offered or any(device.is_accelerator for device in offered):
         return
+    if context.machine is not None and context.machine.nodes:
+        return  # a stage needs an accelerator: DM704 says which nodes have none
     path = ("max_memory",) if config.max_memory is not None else ("machine",)
     message = (
         f"only {devices_in_words(offered)} {'is' if len(offered) == 1 else 'are'} "
@@ -265,7 +278,7 @@ def _headroom_without_device(context: Context) -> Iterator[Report]:
     if config is None or config.headroom is None or offered is None:
         return
     for device in config.headroom.devices:
-        if not is_offered(context, device):
+        if not is_offered(context, device) and not is_of_absent_node(context, device):
             path = device_path(context, ("headroom",), device)
             message = f"headroom for {device_name(device)}, which is not offered"
             yield Report(message, path, on_key=True, help=f"offered: {devices_in_words(offered)}")
