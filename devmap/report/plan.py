@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devmap.config.values.device import Device
     from devmap.inventory.model import Inventory
-    from devmap.plan.model import Charge, DeviceUse, Plan
+    from devmap.plan.model import Charge, DeviceUse, Pipeline, Plan
     from devmap.planning.savings import Saving
     from devmap.report.plan_runs import PlacementRun
 
@@ -163,11 +163,15 @@ def _tied(run: PlacementRun, inventory: Inventory) -> str:
 
 def _cuts(plan: Plan, width: int) -> Iterator[str]:
     """Yield where the activations change devices; of several nodes where they change nodes."""
-    pairs = [
-        (one.executes_on, other.executes_on, other.path)
-        for one, other in pairwise(plan.placements)
-        if one.executes_on != other.executes_on
-    ]
+    pairs = (
+        [
+            (one.executes_on, other.executes_on, other.path)
+            for one, other in pairwise(plan.placements)
+            if one.executes_on != other.executes_on
+        ]
+        if plan.pipeline is None
+        else list(_borders(plan, plan.pipeline))
+    )
     if not pairs:
         return
     count = f"{len(pairs):,} cut{'s' if len(pairs) > 1 else ''}"
@@ -182,6 +186,13 @@ def _cuts(plan: Plan, width: int) -> Iterator[str]:
     listed = f": {'; '.join([*cuts[:_MOST_CUTS], *more])}" if cuts else ""
     yield ""
     yield from wrap_words(f"{count}{listed}", width, hanging=2, whole=False)
+
+
+def _borders(plan: Plan, pipeline: Pipeline) -> Iterator[tuple[Device, Device, str]]:
+    """Yield the devices of neighbouring stages, and the module at which the later one begins."""
+    for one, other in pairwise(pipeline.stages):
+        start, _ = max(other.spans, key=lambda span: span[1] - span[0])
+        yield one.device, other.device, plan.placements[start].path
 
 
 def _charges(plan: Plan, width: int, *, color: bool) -> Iterator[str]:
