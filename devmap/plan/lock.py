@@ -141,10 +141,7 @@ def lock_of(plan: Plan) -> Lock:
         stages={}
         if plan.pipeline is None
         else {
-            plan.placements[at].path: stage.index
-            for stage in plan.pipeline.stages
-            for start, end in stage.spans
-            for at in range(start, end)
+            plan.placements[at].path: stage.index for stage in plan.pipeline.stages for at in stage.numbers
         },
     )
     return _with_digest(lock)

@@ -107,6 +107,11 @@ class Stage:
     """Of what it sends for one microbatch; None where the rates are not known."""
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of its placements in the plan, span after span."""
+        return tuple(at for start, end in self.spans for at in range(start, end))
+
+    @property
     def node(self) -> str:
         """The name of its node."""
         assert self.device.node is not None
@@ -136,10 +141,6 @@ class Pipeline:
     def tokens_per_second(self) -> float | None:
         """What a step's time comes to; None where it is not known."""
         return self.tokens / self.step_seconds if self.step_seconds else None
-
-    def stage_of(self, number: int) -> Stage:
-        """Return the stage of a placement, by its number in the plan."""
-        return next(stage for stage in self.stages for start, end in stage.spans if start <= number < end)
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,10 @@ class Plan:
     config_fingerprint: str = ""
     pipeline: Pipeline | None = None
     """Its stages, where it is for several nodes; every device then carries its node's name."""
+
+    def bytes_of(self, stage: Stage) -> int:
+        """Return the bytes that the modules of a stage own, wherever they live."""
+        return sum(self.placements[at].nbytes for at in stage.numbers)
 
     @property
     def streamed(self) -> tuple[Placement, ...]:

@@ -21,12 +21,7 @@ def stage_assignment(plan: Plan) -> Mapping[str, int]:
     """Return the stage of each module or tensor that the plan places, by its path; empty for one machine."""
     if plan.pipeline is None:
         return {}
-    found = {
-        plan.placements[at].path: stage.index
-        for stage in plan.pipeline.stages
-        for start, end in stage.spans
-        for at in range(start, end)
-    }
+    found = {plan.placements[at].path: stage.index for stage in plan.pipeline.stages for at in stage.numbers}
     return {placement.path: found[placement.path] for placement in plan.placements}
 
 
@@ -44,7 +39,7 @@ def plan_of_stage(plan: Plan, index: int) -> Plan:
         msg = f"there is no stage {index}: the plan has {count}"
         raise ValueError(msg)
     stage = plan.pipeline.stages[index]
-    placements = tuple(_local(plan.placements[at]) for start, end in stage.spans for at in range(start, end))
+    placements = tuple(_local(plan.placements[at]) for at in stage.numbers)
     device_map = {placement.path: placement.home.plain for placement in placements}
     ties = [tuple(name for name in group if covers(device_map, name) is not None) for group in plan.ties]
     return replace(

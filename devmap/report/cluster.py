@@ -70,7 +70,7 @@ def _pipeline_of(plan: Plan, option: str) -> Pipeline:
 
 
 def _paths(plan: Plan, stage: Stage) -> list[str]:
-    return [plan.placements[at].path for start, end in stage.spans for at in range(start, end)]
+    return [plan.placements[at].path for at in stage.numbers]
 
 
 def _layers(plan: Plan, inventory: Inventory, pipeline: Pipeline) -> list[int]:

@@ -169,7 +169,7 @@ def _moved_while_trained(
         stages = plan.pipeline.stages
         workload = stage_charges(
             asked, inventory, whole, parallel or Parallel(), stages=len(stages), dtype=plan.dtype
-        ).settled([[at for span in stage.spans for at in range(*span)] for stage in stages])
+        ).settled([stage.numbers for stage in stages])
     by_path = {placement.path: placement for placement in plan.placements}
     for kind in workload.by_kind:
         for at, nbytes in kind.by_atom.items():

@@ -11,10 +11,10 @@ from devmap.config.values.size import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devmap.plan.model import Pipeline, Plan, Stage
+    from devmap.plan.model import Pipeline, Plan
     from devmap.planning.problem.workload import WorkloadCharges
 
-__all__ = ["reasons_of", "unevenness"]
+__all__ = ["reasons_of"]
 
 
 def reasons_of(plan: Plan, workload: WorkloadCharges) -> tuple[str, ...]:
@@ -29,27 +29,6 @@ def reasons_of(plan: Plan, workload: WorkloadCharges) -> tuple[str, ...]:
     )
 
 
-def unevenness(plan: Plan) -> tuple[float, Stage]:
-    """Return by how much the slowest stage is above the mean, as a share, and that stage.
-
-    By time where the rates are known, else by the bytes on the accelerators.
-    """
-    pipeline = plan.pipeline
-    assert pipeline is not None
-    figures = [stage.seconds for stage in pipeline.stages]
-    if None in figures or not any(figures):
-        figures = [_taken(plan, stage) for stage in pipeline.stages]
-    numbers = [float(figure or 0) for figure in figures]
-    mean = sum(numbers) / len(numbers)
-    largest = max(numbers)
-    return (largest / mean - 1 if mean else 0.0), pipeline.stages[numbers.index(largest)]
-
-
-def _taken(plan: Plan, stage: Stage) -> int:
-    """Return the bytes that a stage's modules have, wherever they live."""
-    return sum(plan.placements[at].nbytes for start, end in stage.spans for at in range(start, end))
-
-
 _AIMS = {
     "fastest": "fastest: the slowest stage is as fast as any contiguous split makes it",
     "sequential": "sequential: each stage takes what its accelerator holds",
@@ -59,7 +38,7 @@ _AIMS = {
 
 
 def _aim(plan: Plan, pipeline: Pipeline) -> Iterator[str]:
-    sizes = [_taken(plan, stage) for stage in pipeline.stages]
+    sizes = [plan.bytes_of(stage) for stage in pipeline.stages]
     largest = pipeline.stages[sizes.index(max(sizes))]
     count = len(pipeline.stages)
     aim = _AIMS.get(plan.strategy, _AIMS["balanced"])
@@ -71,12 +50,7 @@ def _aim(plan: Plan, pipeline: Pipeline) -> Iterator[str]:
 
 def _streams(plan: Plan, pipeline: Pipeline) -> Iterator[str]:
     for stage in pipeline.stages:
-        moved = [
-            plan.placements[at]
-            for start, end in stage.spans
-            for at in range(start, end)
-            if plan.placements[at].is_streamed
-        ]
+        moved = [plan.placements[at] for at in stage.numbers if plan.placements[at].is_streamed]
         if moved:
             nbytes = sum(placement.home_bytes for placement in moved)
             homes = " and ".join(dict.fromkeys(str(placement.home) for placement in moved))

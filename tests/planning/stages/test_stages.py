@@ -13,6 +13,7 @@ from devmap.config.model.nodes import flattened
 from devmap.config.values.device import Tier, parse_device
 from devmap.errors import ResolutionError
 from devmap.inventory.model import Inventory, Tensor
+from devmap.plan.stage_plan import stage_assignment
 from devmap.planning.resolve import resolve
 from devmap.planning.result.verify import faults_of
 from devmap.planning.stages.cluster import on_every_node
@@ -262,8 +263,7 @@ def test_a_norm_that_is_registered_before_its_blocks_is_in_their_last_stage() ->
     machine = cluster([100_000], [100_000])
     plan = resolve(config(machine=machine, max_memory=budgets(machine, {})), moved)
     assert plan.pipeline is not None
-    number = [placement.path for placement in plan.placements].index("model.final_layer_norm")
-    assert plan.pipeline.stage_of(number).index == 1
+    assert stage_assignment(plan)["model.final_layer_norm"] == 1
 
 
 @pytest.mark.parametrize(

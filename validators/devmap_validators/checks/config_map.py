@@ -16,6 +16,7 @@ from devmap_validators.checks.assignment import Assignment, assign, bytes_on_dev
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from devmap.config.model.placement_config import MachineProfile
     from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
     from devmap.inventory.flat_index import PathInterval
@@ -29,6 +30,7 @@ __all__ = [
     "is_offered",
     "map_path",
     "no_split_classes",
+    "nodes_of",
     "offered_devices",
     "pinned_bytes",
     "quoted",
@@ -94,6 +96,12 @@ def offered_devices(context: Context) -> frozenset[Device] | None:
         kept = {device for device in context.machine.devices if device.tier != Tier.DISK}
         return frozenset({*kept, *disk})
     return None
+
+
+def nodes_of(context: Context) -> MachineProfile | None:
+    """Return the machine of a config for several nodes; None where it is for one machine, or unreadable."""
+    machine = context.machine
+    return machine if machine is not None and machine.nodes else None
 
 
 def is_offered(context: Context, device: Device) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.config_map import map_path
+from devmap_validators.checks.config_map import map_path, nodes_of
 from devmap_validators.checks.pins import pins_over_budget
 from devmap_validators.checks.wording import exact_bytes, over_budget
 from devmap_validators.rules.budget.amounts import DM406
@@ -59,7 +59,7 @@ _FEWEST_BYTES = 4096
 
 def _is_named(context: Context) -> bool:
     """Return whether a rule that names the key to blame has an error of its own."""
-    has_nodes = context.machine is not None and context.machine.nodes
+    has_nodes = nodes_of(context) is not None
     # over several nodes a budget of a device that no node has ends the planning, on one machine it does not
     rules = (*_MORE_EXACT, DM302) if has_nodes else _MORE_EXACT
     return any(

@@ -13,6 +13,7 @@ from devmap_validators.checks.config_map import (
     devices_named,
     is_of_absent_node,
     map_path,
+    nodes_of,
     offered_devices,
 )
 from devmap_validators.checks.groups import counted
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
     from devmap.findings.context import Context
 
 __all__ = ["RULES"]
-
-
-def nodes_of(context: Context) -> MachineProfile | None:
-    """Return the machine of a config for several nodes; None where it is for one machine, or unreadable."""
-    machine = context.machine
-    return machine if machine is not None and machine.nodes else None
 
 
 def _absent_nodes(context: Context) -> Iterator[Report]:

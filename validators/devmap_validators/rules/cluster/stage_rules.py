@@ -9,16 +9,21 @@ from devmap.config.values.device import device_name
 from devmap.config.values.strategy import WorkloadKind
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.assignment import split_blocks
-from devmap_validators.checks.config_map import anchors_of, assignment_of, map_path, no_split_classes
+from devmap_validators.checks.config_map import (
+    anchors_of,
+    assignment_of,
+    map_path,
+    no_split_classes,
+    nodes_of,
+)
 from devmap_validators.checks.groups import counted
 from devmap_validators.checks.wording import exact_bytes, split_block
-from devmap_validators.rules.cluster.node_rules import nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devmap.findings.context import Context
-    from devmap.plan.model import Pipeline, Plan, Stage
+    from devmap.plan.model import Pipeline, Plan
 
 __all__ = ["RULES"]
 
@@ -49,7 +54,7 @@ def _uneven(context: Context) -> Iterator[Report]:
     plan = context.plan
     if plan is None or plan.pipeline is None or plan.strategy in _EVEN:
         return
-    sizes = [_taken(plan, stage) for stage in plan.pipeline.stages]
+    sizes = [plan.bytes_of(stage) for stage in plan.pipeline.stages]
     mean = sum(sizes) / len(sizes)
     largest = max(sizes)
     if largest > mean * (1 + _UNEVEN) and _has_better_split(plan, plan.pipeline, int(largest * _WORTHWHILE)):
@@ -69,7 +74,7 @@ def _has_better_split(plan: Plan, pipeline: Pipeline, limit: int) -> bool:
     Each stage takes in turn what the limit and its device's budget have room for: if that does not reach the
     end, no contiguous split does (as in `devmap.planning.stages.split`).
     """
-    numbers = [at for stage in pipeline.stages for start, end in stage.spans for at in range(start, end)]
+    numbers = [at for stage in pipeline.stages for at in stage.numbers]
     sizes = [plan.placements[at].nbytes for at in numbers]
     at = 0
     for stage in pipeline.stages:
@@ -81,10 +86,6 @@ def _has_better_split(plan: Plan, pipeline: Pipeline, limit: int) -> bool:
             room -= sizes[at]
             at += 1
     return at == len(sizes)
-
-
-def _taken(plan: Plan, stage: Stage) -> int:
-    return sum(plan.placements[at].nbytes for start, end in stage.spans for at in range(start, end))
 
 
 def _trained_ties(context: Context) -> Iterator[Report]:

@@ -14,6 +14,7 @@ from devmap_validators.checks.config_map import (
     is_of_absent_node,
     is_offered,
     map_path,
+    nodes_of,
     offered_devices,
 )
 from devmap_validators.checks.wording import devices_in_words
@@ -204,7 +205,7 @@ def _no_accelerator(context: Context) -> Iterator[Report]:
     config, offered = context.document.config, offered_devices(context)
     if config is None or not offered or any(device.is_accelerator for device in offered):
         return
-    if context.machine is not None and context.machine.nodes:
+    if nodes_of(context) is not None:
         return  # a stage needs an accelerator: DM704 says which nodes have none
     path = ("max_memory",) if config.max_memory is not None else ("machine",)
     message = (

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.assignment import split_blocks
-from devmap_validators.checks.config_map import anchors_of, assignment_of, map_path, no_split_classes
+from devmap_validators.checks.config_map import (
+    anchors_of,
+    assignment_of,
+    map_path,
+    no_split_classes,
+    nodes_of,
+)
 from devmap_validators.checks.groups import counted, fold
 from devmap_validators.checks.wording import split_block
 
@@ -68,7 +74,7 @@ max_memory: {0: 2GB}
 
 def _straddling_class(context: Context) -> Iterator[Report]:
     assignment = assignment_of(context)
-    if assignment is None or (context.machine is not None and context.machine.nodes):
+    if assignment is None or nodes_of(context) is not None:
         return  # DM701 says it of stages
     by_keys: dict[tuple[str, ...], list[SplitBlock]] = {}
     for block in split_blocks(assignment, no_split_classes(context)):

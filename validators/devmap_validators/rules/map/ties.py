@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from devmap.config.values.device import device_name
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.assignment import run_bytes, split_ties
-from devmap_validators.checks.config_map import anchors_of, assignment_of, map_path
+from devmap_validators.checks.config_map import anchors_of, assignment_of, map_path, nodes_of
 from devmap_validators.checks.heads import head_of, is_head_and_embedding
 from devmap_validators.checks.wording import exact_bytes, split_tie
 
@@ -23,7 +23,7 @@ def _split_ties(context: Context) -> Iterator[Report]:
     assignment, inventory, config = assignment_of(context), context.inventory, context.document.config
     if assignment is None or inventory is None or config is None:
         return
-    if context.machine is not None and context.machine.nodes:
+    if nodes_of(context) is not None:
         return  # stages of several nodes each have a copy; DM703 says what that means in training
     for placed in split_ties(assignment):
         names = [name for name, _ in placed]
@@ -66,7 +66,7 @@ def _tied_head_apart(context: Context) -> Iterator[Report]:
     assignment, inventory, config = assignment_of(context), context.inventory, context.document.config
     if assignment is None or inventory is None or config is None:
         return
-    if context.machine is not None and context.machine.nodes:
+    if nodes_of(context) is not None:
         return  # stages of several nodes each have a copy; DM703 says what that means in training
     for placed in split_ties(assignment):
         names = [name for name, _ in placed]
