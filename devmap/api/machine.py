@@ -19,7 +19,7 @@ from devmap.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from devmap.config.model.placement_config import MachineProfile, PlacementConfig
 
-__all__ = ["machine_of", "needs_machine"]
+__all__ = ["has_nodes", "machine_of", "needs_machine"]
 
 
 def needs_machine(config: PlacementConfig) -> bool:
@@ -30,6 +30,16 @@ def needs_machine(config: PlacementConfig) -> bool:
     if config.max_memory is None:
         return True
     return any(isinstance(amount, Percent) for amount in config.max_memory.values())
+
+
+def has_nodes(config: PlacementConfig) -> bool:
+    """Return whether a config is for several nodes, which it or the machine's file may name.
+
+    Raises:
+        UsageError, ConfigError: as `machine_of`.
+    """
+    machine = machine_of(config, probe=False)
+    return machine is not None and bool(machine.nodes)
 
 
 def machine_of(config: PlacementConfig, *, probe: bool) -> MachineProfile | None:

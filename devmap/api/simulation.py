@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devmap.api.gate import refuse_errors
-from devmap.api.machine import machine_of
+from devmap.api.machine import has_nodes, machine_of
 from devmap.api.overview import ConfigOverview
 from devmap.api.sources import build_with_factory, headers_of, inventory_of
 from devmap.config.document import read_config
@@ -102,7 +102,7 @@ def simulated_overview(
             "a config with components has no one pass to simulate",
             help="simulate a config of one of them; `devmap plan` shows where all of them go",
         )
-    if config.machine is not None and config.machine.nodes:
+    if has_nodes(config):
         raise UsageError(
             "a pass of several nodes is not simulated in one process",
             help="`devmap plan` predicts a step; under torchrun `devmap run CONFIG --simulated` makes one",

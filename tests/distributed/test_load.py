@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,5 +59,21 @@ def test_one_process_alone_is_told_how_to_start(tmp_path: Path, monkeypatch: pyt
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "c.devmap.yaml"
     path.write_text(CONFIG, encoding="utf-8")
+    with pytest.raises(UsageError, match="torchrun did not start this one"):
+        devmap.load(path)
+
+
+def test_nodes_in_a_file_of_the_machine_are_nodes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    machine = CONFIG.partition("machine:\n")[2].partition("max_memory")[0]
+    (tmp_path / "two.yaml").write_text(dedent(machine), encoding="utf-8")
+    path = tmp_path / "c.devmap.yaml"
+    path.write_text(
+        "version: 1\nmodel: {checkpoint: model}\nmachine: ./two.yaml\nmax_memory: {0: 120KB}\n",
+        encoding="utf-8",
+    )
     with pytest.raises(UsageError, match="torchrun did not start this one"):
         devmap.load(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from devmap.api.gate import SEEN_TO, refuse_errors
 from devmap.api.locks.locking import Chosen, choose_plan, say_differences
+from devmap.api.machine import has_nodes
 from devmap.api.models.building import build, planned_from
 from devmap.api.models.progress import progress_bar
 from devmap.api.resolution import resolve
@@ -97,7 +98,7 @@ def load(
             allow_code=allow_code,
         )
 
-    if config.machine is not None and config.machine.nodes:
+    if has_nodes(config):
         # Processes of a cluster alone need torch.distributed.
         from devmap.api.models.stages import join_ranks, load_stage  # noqa: PLC0415
 

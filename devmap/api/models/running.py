@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from devmap.api.locks.locking import say_differences
+from devmap.api.machine import has_nodes
 from devmap.api.models.building import build
 from devmap.api.models.loading import load_built, prepared, shown
 from devmap.config.document import read_config
@@ -135,7 +136,7 @@ def run(
         return built, chosen
 
     member: Member | None = None
-    if config.machine is not None and config.machine.nodes:
+    if has_nodes(config):
         # Processes of a cluster alone need torch.distributed.
         from devmap.api.models.stages import join_ranks  # noqa: PLC0415
 
