@@ -1,13 +1,14 @@
 """What the reader and the models found wrong with a file.
 
-As reports of the rules of families DM0xx and DM1xx.
+As reports of the rules of families DM0xx and DM1xx, and as those rules.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from devmap.findings.model import Report, Severity
+from devmap.findings.model import Report, Rule, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from devmap.config.yaml.faults import Fault
     from devmap.findings.context import Context
 
-__all__ = ["fault_report", "fault_reports"]
+__all__ = ["fault_report", "fault_reports", "relayed"]
 
 
 def fault_reports(context: Context, code: str) -> Iterator[Report]:
@@ -36,4 +37,23 @@ def fault_report(fault: Fault) -> Report:
         edit=fault.edit,
         position=fault.position,
         severity=Severity(fault.severity),
+    )
+
+
+def relayed(code: str, name: str, summary: str, *, why: str, good: str, bad: str) -> Rule:
+    """Return the rule that reports a document's faults of this code, where and as the reader saw them.
+
+    It is an error that no comment suppresses: a config that cannot be read to its end is never known to be
+    right.
+    """
+    return Rule(
+        code=code,
+        name=name,
+        severity=Severity.ERROR,
+        summary=summary,
+        why=why,
+        good=good,
+        bad=bad,
+        check=partial(fault_reports, code=code),
+        suppressible=False,
     )

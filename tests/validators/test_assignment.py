@@ -12,7 +12,7 @@ from devmap.config.values.device import CPU, Device, parse_device
 from devmap.inventory.model import Inventory, Tensor, TensorKind
 from devmap_validators.checks.assignment import assign, bytes_on_devices, split_blocks, split_ties
 from devmap_validators.checks.device_map import device_map_findings
-from devmap_validators.checks.groups import fold
+from devmap_validators.checks.wording import fold
 from tests.effort import at_most
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmap_validators.checks.groups import fold
+from devmap_validators.checks.wording import fold
 
 if TYPE_CHECKING:
     from devmap.inventory.model import Inventory

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from devmap.inventory.stored.mapping import WeightMapping
-from devmap_validators.checks.groups import fold
+from devmap_validators.checks.wording import fold
 
 if TYPE_CHECKING:
     from devmap.inventory.model import Inventory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devmap.inventory.model import Inventory, Tensor
-from devmap_validators.checks.heads import head_of, is_head_and_embedding
+from devmap_validators.rules.map.ties import head_of, is_head_and_embedding
 
 
 def tied(modules: dict[str, str]) -> Inventory:

@@ -1,16 +1,19 @@
-"""What a config's device map says of its model, worked out once for all rules.
+"""What a config says of its model and devices, worked out once for all rules.
 
-And where its parts stand in the document.
+What its map puts where, which devices it offers and what they may hold; and where that stands in the
+document.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from devmap.config.model.nodes import called, spread_keys
+from devmap.config.model.nodes import called, known_device, spread_keys
 from devmap.config.values.device import DISK, Device, Tier, parse_device
+from devmap.config.values.size import Bytes, Percent
 from devmap_validators.checks.assignment import Assignment, assign, bytes_on_devices
 
 if TYPE_CHECKING:
@@ -24,10 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "anchors_of",
     "assignment_of",
+    "capacity",
     "device_path",
     "devices_named",
+    "headroom",
     "is_of_absent_node",
     "is_offered",
+    "machine_memory",
     "map_path",
     "no_split_classes",
     "nodes_of",
@@ -172,3 +178,50 @@ def runs_by_key(context: Context) -> Mapping[str, list[PathInterval]]:
             if run.path is not None:
                 found[expansion.anchors[run.path]].append(run)
     return found
+
+
+_DEFAULT_HEADROOM = Percent(Decimal(15))
+
+
+def machine_memory(context: Context, device: Device) -> int | None:
+    """Return the memory of a device of the machine that the config names, in bytes.
+
+    None where no machine says so.
+    """
+    found = known_device(context.machine, device)
+    return found.memory if found is not None else None
+
+
+def capacity(context: Context, device: Device) -> int | None:
+    """Return what `max_memory` gives a device, else all of its memory, in bytes.
+
+    None where nothing says, as for a disk that is a folder.
+    """
+    config = context.document.config
+    memory = machine_memory(context, device)
+    if config is None or config.max_memory is None:
+        return None if device.tier == Tier.DISK else memory
+    amount = config.max_memory.get(device, config.max_memory.get(device.on(None)))
+    if isinstance(amount, Percent):
+        return None if memory is None else amount.of(memory)
+    return amount
+
+
+def headroom(context: Context, device: Device) -> int:
+    """Return what stays free on a device, in bytes.
+
+    What the config says, else 15% of an accelerator whose budget is not given in bytes.
+    """
+    config = context.document.config
+    total = capacity(context, device)
+    if config is None or total is None:
+        return 0
+    said: Bytes | Percent | None = config.headroom.of(device) if config.headroom is not None else None
+    if said is None and device.is_accelerator:
+        in_bytes = config.max_memory is not None and not isinstance(
+            config.max_memory.get(device, config.max_memory.get(device.on(None))), Percent
+        )
+        said = None if in_bytes else _DEFAULT_HEADROOM
+    if said is None:
+        return 0
+    return said.of(total) if isinstance(said, Percent) else said

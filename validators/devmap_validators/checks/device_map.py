@@ -16,9 +16,16 @@ from devmap.config.values.words import shown
 from devmap.findings.model import Finding, Severity
 from devmap.inventory.stored_names import runtime_path
 from devmap_validators.checks.assignment import Assignment, assign, bytes_on_devices, split_blocks, split_ties
-from devmap_validators.checks.groups import counted, fold, fold_paths
 from devmap_validators.checks.suggestion import explain_miss, near_path
-from devmap_validators.checks.wording import devices_in_words, over_budget, split_block, split_tie
+from devmap_validators.checks.wording import (
+    counted,
+    devices_in_words,
+    fold,
+    fold_paths,
+    over_budget,
+    split_block,
+    split_tie,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

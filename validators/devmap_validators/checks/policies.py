@@ -36,9 +36,8 @@ from devmap.config.yaml.reader import read_yaml
 from devmap.config.yaml.source import LineColumn, Position, Source
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.linear_patterns import Steps
-from devmap_validators.checks.policy_names import unknown_names
 from devmap_validators.checks.policy_schemas import MOST_STEPS, CostlySchemaError, schema_faults, violations
-from devmap_validators.checks.policy_subjects import document_path, subject
+from devmap_validators.checks.policy_subjects import document_path, subject, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

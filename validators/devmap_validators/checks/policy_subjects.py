@@ -1,23 +1,29 @@
 """What the schemas of a policy see: the config, its plan or its lock as plain data.
 
-And the way back to the document.
+And the way back to the document, and which names a schema may use of them: a misspelt one would be kept by
+every config.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import types
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
+from pydantic import BaseModel
+
+from devmap.config.model.placement_config import PlacementConfig
 from devmap.config.values.device import Tier, parse_device
 from devmap.plan.fingerprint import config_fingerprint
-from devmap_validators.checks.capacity import machine_memory
+from devmap_validators.checks.config_map import machine_memory
 
 if TYPE_CHECKING:
-    from devmap.config.model.placement_config import PlacementConfig
     from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
     from devmap.plan.model import DeviceUse, Plan
 
-__all__ = ["document_path", "subject"]
+__all__ = ["document_path", "subject", "unknown_names"]
 
 
 def subject(over: str, context: Context) -> dict[str, object] | None:
@@ -46,11 +52,11 @@ def document_path(over: str, path: tuple[str | int, ...], context: Context) -> D
         return ()
     if over == "plan":
         in_devices = len(path) > 1 and path[0] in {"devices", "accelerators"}
-        return _walked(("max_memory", path[1]) if in_devices else ("device_map",), context)
-    return _walked(path, context)
+        return _written_part(("max_memory", path[1]) if in_devices else ("device_map",), context)
+    return _written_part(path, context)
 
 
-def _walked(path: tuple[str | int, ...], context: Context) -> DocumentPath:
+def _written_part(path: tuple[str | int, ...], context: Context) -> DocumentPath:
     node: object = context.document.data
     walked: list[str | int] = []
     for part in path:
@@ -118,3 +124,103 @@ def _lock(config: PlacementConfig, context: Context) -> dict[str, object]:
     now = context.plan.config_fingerprint if context.plan is not None else ""
     fresh = lock is not None and lock.config_fingerprint == (now or config_fingerprint(config))
     return {"present": lock is not None, "fresh": fresh, "edited": lock is not None and lock.is_hand_edited}
+
+
+Names = Mapping[str, Any]
+"""What may stand at a place, by name, each with what may stand below it; `*` is any name. Empty: nothing is
+known."""
+
+_DEVICE: Names = {
+    "capacity_bytes": {},
+    "weight_bytes": {},
+    "reserved_bytes": {},
+    "free_bytes": {},
+    "kept_free_percent": {},
+}
+_SUBJECTS: dict[str, Names] = {
+    "plan": {
+        "strategy": {},
+        "dtype": {},
+        "devices": {"*": _DEVICE},
+        "accelerators": {"*": _DEVICE},
+        "accelerator_bytes": {},
+        "cpu_bytes": {},
+        "disk_bytes": {},
+        "streamed_bytes": {},
+        "first_accelerator_is_lightest": {},
+    },
+    "lock": {"present": {}, "fresh": {}, "edited": {}},
+}
+_SAME_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+"""Keywords whose schemas judge the same value."""
+
+
+def unknown_names(schema: object, over: str) -> Iterator[tuple[tuple[str | int, ...], str, tuple[str, ...]]]:
+    """Yield each name that the subject does not have.
+
+    Its path in the schema, itself, and the names there are.
+
+    >>> device = {"properties": {"kept_free_procent": {}}}
+    >>> schema = {"properties": {"accelerators": {"additionalProperties": device}}}
+    >>> [name for _, name, _ in unknown_names(schema, "plan")]
+    ['kept_free_procent']
+    """
+    yield from _walked(schema, _config() if over == "config" else _SUBJECTS[over], ())
+
+
+Unknown = Iterator[tuple[tuple[str | int, ...], str, tuple[str, ...]]]
+
+
+def _walked(schema: object, names: Names, path: tuple[str | int, ...]) -> Unknown:
+    if not isinstance(schema, Mapping) or not names:
+        return
+    yield from _named_here(schema, names, path)
+    for part, below, where in _below(schema, names):
+        yield from _walked(part, below, (*path, *where))
+
+
+def _named_here(schema: Mapping[str, Any], names: Names, path: tuple[str | int, ...]) -> Unknown:
+    """Yield the names that this schema itself uses and its subject does not have."""
+    if "*" in names:
+        return
+    properties, required = schema.get("properties"), schema.get("required")
+    for name in properties if isinstance(properties, Mapping) else ():
+        if name not in names:
+            yield (*path, "properties", name), str(name), tuple(names)
+    for number, name in enumerate(required if isinstance(required, list) else ()):
+        if name not in names:
+            yield (*path, "required", number), str(name), tuple(names)
+
+
+def _below(schema: Mapping[str, Any], names: Names) -> Iterator[tuple[object, Names, tuple[str | int, ...]]]:
+    """Yield the schemas inside, with the names at their places and the way to them."""
+    for keyword in _SAME_PLACE:
+        value = schema.get(keyword)
+        if isinstance(value, list):
+            yield from ((part, names, (keyword, number)) for number, part in enumerate(value))
+        elif value is not None:
+            yield value, names, (keyword,)
+    properties = schema.get("properties")
+    for name, part in properties.items() if isinstance(properties, Mapping) else ():
+        yield part, names.get(name, names.get("*", {})), ("properties", name)
+    yield schema.get("additionalProperties"), names.get("*", {}), ("additionalProperties",)
+
+
+@cache
+def _config() -> Names:
+    return _of_model(PlacementConfig)
+
+
+def _of_model(model: type[BaseModel]) -> Names:
+    return {name: _of_type(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _of_type(annotation: object) -> Names:
+    """Return the names of the one model that a value may be; nothing is known of any other value."""
+    if get_origin(annotation) in {Union, types.UnionType}:
+        models = [
+            part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)
+        ]
+        return _of_model(models[0]) if len(models) == 1 else {}
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return _of_model(annotation) if is_model and isinstance(annotation, type) else {}

@@ -9,8 +9,13 @@ from devmap.config.values.device import device_name
 from devmap.config.values.size import Percent
 from devmap.config.values.strategy import Strategy, WorkloadKind
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.capacity import capacity, headroom, machine_memory
-from devmap_validators.checks.config_map import device_path, offered_devices
+from devmap_validators.checks.config_map import (
+    capacity,
+    device_path,
+    headroom,
+    machine_memory,
+    offered_devices,
+)
 from devmap_validators.checks.wording import devices_in_words, exact_bytes
 
 if TYPE_CHECKING:

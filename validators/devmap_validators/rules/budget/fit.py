@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.config_map import map_path, nodes_of
-from devmap_validators.checks.pins import pins_over_budget
+from devmap_validators.checks.config_map import capacity, headroom, map_path, nodes_of, pinned_bytes
 from devmap_validators.checks.wording import exact_bytes, over_budget
 from devmap_validators.rules.budget.amounts import DM406
 from devmap_validators.rules.cluster import RULES as CLUSTER_RULES
@@ -18,9 +18,38 @@ from devmap_validators.rules.map.constraints import DM210
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devmap.config.values.device import Device
     from devmap.findings.context import Context
 
 __all__ = ["RULES"]
+
+
+@dataclass(frozen=True, slots=True)
+class _OverfullDevice:
+    """A device, what the map pins on it and what it may hold after headroom, in bytes.
+
+    And the keys that pin it.
+    """
+
+    device: Device
+    used_bytes: int
+    budget_bytes: int
+    keys: tuple[str, ...]
+
+
+def _pins_over_budget(context: Context) -> Iterator[_OverfullDevice]:
+    """Yield the devices whose pinned weights are more than their budget, in tier order."""
+    config = context.document.config
+    if config is None or config.takes_turns:  # what is pinned is not there at once
+        return
+    for device, used in sorted(pinned_bytes(context).items()):
+        total = capacity(context, device)
+        if total is None:
+            continue
+        budget = max(0, total - headroom(context, device))
+        if used > budget:
+            keys = tuple(key for key, target in config.device_map.items() if target == device)
+            yield _OverfullDevice(device, used, budget, keys)
 
 
 def _infeasible(context: Context) -> Iterator[Report]:
@@ -94,7 +123,7 @@ max_memory: {0: 500MB, 1: 500MB}
 
 
 def _over_budget_map(context: Context) -> Iterator[Report]:
-    for pin in pins_over_budget(context):
+    for pin in _pins_over_budget(context):
         keys = ", ".join(f"'{key}'" if key else '""' for key in pin.keys[:3])
         there = f"put{'s' if len(pin.keys) == 1 else ''} it there"
         hint = f"{keys} {there}: move modules away, or raise max_memory of {device_name(pin.device)}"

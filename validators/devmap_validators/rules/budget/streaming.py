@@ -10,18 +10,18 @@ from devmap.config.values.strategy import Strategy
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.quantizing import largest_conversion
 from devmap_validators.checks.assignment import run_bytes
-from devmap_validators.checks.capacity import capacity, headroom
 from devmap_validators.checks.config_map import (
     assignment_of,
+    capacity,
     device_path,
+    headroom,
     is_offered,
     map_path,
     offered_devices,
     pinned_bytes,
     runs_by_key,
 )
-from devmap_validators.checks.groups import counted
-from devmap_validators.checks.wording import exact_bytes
+from devmap_validators.checks.wording import counted, exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from devmap_validators.checks.config_map import (
     nodes_of,
     offered_devices,
 )
-from devmap_validators.checks.groups import counted
+from devmap_validators.checks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

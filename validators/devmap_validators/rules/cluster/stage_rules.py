@@ -16,8 +16,7 @@ from devmap_validators.checks.config_map import (
     no_split_classes,
     nodes_of,
 )
-from devmap_validators.checks.groups import counted
-from devmap_validators.checks.wording import exact_bytes, split_block
+from devmap_validators.checks.wording import counted, exact_bytes, split_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.dtypes import element_bits, run_dtype
 from devmap_validators.checks.assignment import run_bytes
-from devmap_validators.checks.groups import counted
-from devmap_validators.checks.sources import placed_sources
-from devmap_validators.checks.stored import stored_dtypes
-from devmap_validators.checks.wording import exact_bytes
+from devmap_validators.checks.sources import placed_sources, stored_dtypes
+from devmap_validators.checks.wording import counted, exact_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

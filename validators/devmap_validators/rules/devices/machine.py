@@ -8,8 +8,7 @@ from devmap.config.model.nodes import known_device
 from devmap.config.values.device import Tier, device_name
 from devmap.config.values.size import Percent
 from devmap.findings.model import Report, Rule, Severity
-from devmap_validators.checks.capacity import machine_memory
-from devmap_validators.checks.config_map import device_path, devices_named
+from devmap_validators.checks.config_map import device_path, devices_named, machine_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

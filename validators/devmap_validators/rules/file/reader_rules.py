@@ -6,7 +6,7 @@ examples.
 
 from __future__ import annotations
 
-from devmap_validators.checks.relayed import relayed
+from devmap.findings.faults import relayed
 
 __all__ = ["READER_RULES"]
 

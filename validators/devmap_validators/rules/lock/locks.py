@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.fingerprint import fingerprint
 from devmap.plan.fingerprint import config_fingerprint
-from devmap_validators.checks.lock_words import lock_command, lock_path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devmap.config.yaml.faults import DocumentPath
     from devmap.findings.context import Context
 
 __all__ = ["RULES"]
+
+
+def _lock_command(context: Context) -> str:
+    """Return the command that writes the lock of a config, or of the profile that is laid over it."""
+    profile = "" if context.profile is None else f" --profile {shlex.quote(context.profile)}"
+    return f"devmap resolve {shlex.quote(context.document.source.name)}{profile} --lock"
+
+
+def _lock_path_in(context: Context, otherwise: DocumentPath = ()) -> DocumentPath:
+    """Return the profile whose lock it is: each has its own; without one `otherwise`."""
+    profiles = (context.document.data or {}).get("profiles")
+    known = context.profile is not None and isinstance(profiles, dict) and context.profile in profiles
+    return ("profiles", context.profile) if known and context.profile is not None else otherwise
 
 
 def _stale_lock(context: Context) -> Iterator[Report]:
@@ -23,10 +37,10 @@ def _stale_lock(context: Context) -> Iterator[Report]:
         return
     now = context.plan.config_fingerprint if context.plan is not None else ""
     if lock.config_fingerprint != (now or config_fingerprint(config)):
-        hint = f"{lock_command(context)}, and read its diff"
+        hint = f"{_lock_command(context)}, and read its diff"
         yield Report(
             "the lock was made from another state of this config",
-            lock_path_in(context),
+            _lock_path_in(context),
             on_key=True,
             help=hint,
         )
@@ -55,10 +69,10 @@ max_memory: {0: 2GB}
 
 def _edited_lock(context: Context) -> Iterator[Report]:
     if context.lock is not None and context.lock.is_hand_edited:
-        hint = f"say it in the config, as a key of device_map, and run {lock_command(context)}"
+        hint = f"say it in the config, as a key of device_map, and run {_lock_command(context)}"
         yield Report(
             "the lock was edited by hand: its content does not have its digest",
-            lock_path_in(context),
+            _lock_path_in(context),
             on_key=True,
             help=hint,
         )
@@ -93,10 +107,10 @@ def _foreign_lock(context: Context) -> Iterator[Report]:
     if lock is None or inventory is None:
         return
     if lock.inventory_fingerprint != fingerprint(inventory):
-        hint = f"{lock_command(context)} writes it for this model"
+        hint = f"{_lock_command(context)} writes it for this model"
         yield Report(
             "the lock was made for another model than this config names",
-            lock_path_in(context, ("model",)),
+            _lock_path_in(context, ("model",)),
             on_key=True,
             help=hint,
         )
@@ -126,8 +140,8 @@ max_memory: {0: 2GB}
 def _unreadable_lock(context: Context) -> Iterator[Report]:
     error = context.lock_error
     if error is not None:
-        hint = error.help or f"{lock_command(context)} writes it anew"
-        yield Report(error.message, lock_path_in(context), on_key=True, help=hint)
+        hint = error.help or f"{_lock_command(context)} writes it anew"
+        yield Report(error.message, _lock_path_in(context), on_key=True, help=hint)
 
 
 DM504 = Rule(
@@ -157,8 +171,8 @@ def _missing_lock(context: Context) -> Iterator[Report]:
         and context.lock_error is None
         and context.document.config is not None
     ):
-        hint = f"{lock_command(context)}, and check the file in"
-        yield Report("there is no lock beside this config", lock_path_in(context), on_key=True, help=hint)
+        hint = f"{_lock_command(context)}, and check the file in"
+        yield Report("there is no lock beside this config", _lock_path_in(context), on_key=True, help=hint)
 
 
 DM505 = Rule(
@@ -205,9 +219,9 @@ def _outdated_plan(context: Context) -> Iterator[Report]:
         )
         yield Report(
             message,
-            lock_path_in(context),
+            _lock_path_in(context),
             on_key=True,
-            help=f"devmap diff shows what moves; {lock_command(context)} takes it over",
+            help=f"devmap diff shows what moves; {_lock_command(context)} takes it over",
         )
 
 

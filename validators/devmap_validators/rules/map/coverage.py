@@ -13,8 +13,7 @@ from devmap_validators.checks.config_map import (
     no_split_classes,
     nodes_of,
 )
-from devmap_validators.checks.groups import counted, fold
-from devmap_validators.checks.wording import split_block
+from devmap_validators.checks.wording import counted, fold, split_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from devmap.config.yaml.edits import rename
 from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.stored_names import runtime_path
 from devmap_validators.checks.config_map import map_path, quoted, runs_by_key
-from devmap_validators.checks.groups import counted
 from devmap_validators.checks.suggestion import explain_miss, near_path, sure_path
+from devmap_validators.checks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,7 @@ from devmap.findings.model import Report, Rule, Severity
 from devmap.inventory.quantization import KNOWN_METHODS, LOADED_METHODS, WHOLE_METHODS
 from devmap_validators.checks.assignment import run_bytes
 from devmap_validators.checks.config_map import assignment_of
-from devmap_validators.checks.quantized import label_of, method_of
-from devmap_validators.checks.sources import place_of, placed_sources
+from devmap_validators.checks.sources import label_of, method_of, place_of, placed_sources
 from devmap_validators.checks.wording import exact_bytes
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from devmap.config.values.words import shown
 from devmap.errors import CheckpointError, QuantizationError
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.config_map import quoted
-from devmap_validators.checks.groups import counted
 from devmap_validators.checks.sources import place_of, placed_sources
+from devmap_validators.checks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

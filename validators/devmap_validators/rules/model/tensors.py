@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.config_map import quoted
-from devmap_validators.checks.groups import counted, fold
-from devmap_validators.checks.wording import exact_bytes
+from devmap_validators.checks.wording import counted, exact_bytes, fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
