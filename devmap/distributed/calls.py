@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import MutableMapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from devmap.errors import DevmapError, UsageError
 from devmap.runtime.inputs import CACHES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from devmap.distributed.parts import Part
     from devmap.distributed.values import Borders
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Arguments", "Given", "New", "PartCall", "PartCalls", "Recorded"]
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
+_LEAVES = frozenset(_PLAIN)
 
 
 _Key = tuple[tuple[Any, ...], tuple[int, ...]]
@@ -118,10 +118,9 @@ class PartCalls:
         """What this thread's microbatch crosses."""
         return borders_of_thread(self.usual)
 
-    @property
-    def recorded(self) -> dict[tuple[Any, ...], _Known]:
-        """What is known of the parts on these borders: each learns alone, in the order of its own calls."""
-        return self._recorded.setdefault(self.borders, {})
+    def recorded_on(self, borders: Borders) -> dict[tuple[Any, ...], _Known]:
+        """Return what is known of the parts on borders: each learns alone, in the order of its own calls."""
+        return self._recorded.setdefault(borders, {})
 
     def install(self) -> list[tuple[torch.nn.Module, str]]:
         """Stand where torch calls the parts and their hooks; return the attributes that were set."""
@@ -136,119 +135,164 @@ class PartCalls:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self.instead is not None:
                 return self.instead(part, inner, args, kwargs)
-            if part.module.training and part.stage == self.borders.wire.rank:
+            borders = self.borders
+            is_own = part.stage == borders.wire.rank
+            if is_own and part.module.training:
                 return inner(*args, **kwargs)  # activations that are computed again in a backward pass
             _refuse_collecting(part)
             given = Arguments(args, kwargs)
             kind = (number, *given.signature(part.layers))
-            for remote in given.remotes():
-                self.borders.need(remote.value, 1 << part.stage)
-            all_known = self.recorded.get(kind)
+            for each in given.objects:
+                if isinstance(each, Remote):
+                    borders.need(each.value, 1 << part.stage)
+            all_known = self.recorded_on(borders).get(kind)
             known: Recorded | None = None if all_known is None else all_known.at_any
             lengths: tuple[int, ...] = ()
             if known is None:
                 lengths = lengths_of(given.caches)
                 known = None if all_known is None else all_known.by_length.get(lengths)
-            key = None if known is not None else (kind, lengths)
-            first = self.borders.labels
-            if part.stage != self.borders.wire.rank:
-                output = self._stand_for(part, given, key, known)
+            first = borders.labels
+            call_here = _Call(borders, part, given)
+            if known is None:
+                known, output = self._call_first(call_here, inner, is_own=is_own, key=(kind, lengths))
+            elif is_own:
+                output = self._run(call_here, inner, known)
             else:
-                output = self._run(part, inner, given, key, known)
+                output = call_here.stand_for(known)
             if self.trace is not None:
-                told = known if known is not None else self.recorded[kind].by_length[lengths]
-                self.trace.append(PartCall(part, told, first))
+                self.trace.append(PartCall(part, known, first))
             return output
 
         return call
 
-    def _stand_for(self, part: Part, given: Arguments, key: _Key | None, known: Recorded | None) -> Any:
-        if known is None:
-            assert key is not None
-            told, theirs = self.borders.wire.from_one(None, part.stage)
-            if isinstance(told, _Failed):
-                raise UsageError(f"rank {part.stage}, '{part.path}': {told.message}")
+    def _call_first(
+        self, call: _Call, inner: Callable[..., Any], *, is_own: bool, key: _Key
+    ) -> tuple[Recorded, Any]:
+        """Make a call of a kind that is not known yet; return what it gives, as recorded and itself."""
+        part, wire = call.part, call.borders.wire
+        kind, lengths = key
+        if is_own:
+            known, output = self._run_first(call, inner, key)
+        else:
+            known, theirs = wire.from_one(None, part.stage)
+            if isinstance(known, _Failed):
+                raise UsageError(f"rank {part.stage}, '{part.path}': {known.message}")
             if theirs != key:
                 raise UsageError(
-                    f"ranks {self.borders.wire.rank} and {part.stage} call '{part.path}' with different "
-                    "arguments",
+                    f"ranks {wire.rank} and {part.stage} call '{part.path}' with different arguments",
                     help="call the model with the same arguments on every rank",
                 )
-            known = self._learn(key, told)
-        if known.caches:
-            why = f"the cache of '{part.path}', which is on stage {part.stage}"
-            replay(known.caches, given.caches, self.borders, why, part.stage)
+            output = call.stand_for(known)
+        self.recorded_on(call.borders).setdefault(kind, _Known({})).add(lengths, known)
+        return known, output
 
-        def made(each: Any) -> Any:
-            if isinstance(each, New):
-                return self.borders.held_by(part.stage, each.shape, each.dtype)
-            return given.objects[each.index]
-
-        for place, name, value in known.filled:
-            given.objects[place][name] = swapped(value, _is_recorded, made)
-        for place in known.written:
-            own = given.objects[place]
-            own.copy_(self.borders.wire.receive(own.shape, own.dtype, part.stage))
-        return swapped(known.output, _is_recorded, made)
-
-    def _learn(self, key: _Key, told: Recorded) -> Recorded:
-        kind, lengths = key
-        self.recorded.setdefault(kind, _Known({})).add(lengths, told)
-        return told
-
-    def _run(
-        self,
-        part: Part,
-        inner: Callable[..., Any],
-        given: Arguments,
-        key: _Key | None,
-        known: Recorded | None,
-    ) -> Any:
-        calls: list[CacheCall] = []
+    def _run_first(self, call: _Call, inner: Callable[..., Any], key: _Key) -> tuple[Recorded, Any]:
+        """Run a part, and tell the other ranks what it gives, or that it raised."""
+        part, given = call.part, call.given
         try:
             _refuse_cache(part, given)
-            with self.computing, given.real():
-                before = {id(each): _writes(each) for each in given.real_tensors}
-                before_own = given.writes()
-                if known is None:
-                    with cache_calls(given.caches) as calls:
-                        output = inner(*given.real_args, **given.real_kwargs)
-                else:
-                    output = inner(*given.real_args, **given.real_kwargs)
-                _refuse_written(part, given.real_tensors, before)
-            found = self._wrapped(part, output, given)
-            filled = tuple(given.filled(lambda each: self._wrapped(part, each, given)))
-            now = Recorded(
+            with self.computing, cache_calls(given.caches) as calls:
+                output, written = call.run(inner)
+            found = call.wrapped(output)
+            filled = given.filled(call.wrapped)
+            known = Recorded(
                 _shapes(found, given),
-                tuple((*at, _shapes(value, given)) for *at, value in filled),
+                tuple((place, name, _shapes(value, given)) for place, name, value in filled),
                 tuple(calls),
-                tuple(place for place, writes in given.writes().items() if writes != before_own[place]),
+                written,
             )
-            _refuse_unknown(part, now)
+            _refuse_unknown(part, known)
         except Exception as error:
-            if known is None:
-                text = error.message if isinstance(error, DevmapError) else f"{type(error).__name__}: {error}"
-                self.borders.wire.from_one((_Failed(text), None), part.stage)
+            text = error.message if isinstance(error, DevmapError) else f"{type(error).__name__}: {error}"
+            call.borders.wire.from_one((_Failed(text), None), part.stage)
             raise
-        if known is None:
-            assert key is not None
-            self.borders.wire.from_one((now, key), part.stage)
-            self._learn(key, now)
-        elif (
-            now.output != known.output or now.filled != known.filled or set(now.written) - set(known.written)
-        ):
+        call.borders.wire.from_one((known, key), part.stage)
+        call.hand_out(written)
+        return known, found
+
+    def _run(self, call: _Call, inner: Callable[..., Any], known: Recorded) -> Any:
+        """Run a part whose results the other ranks know.
+
+        Raises:
+            UsageError: it gives other ones this time.
+        """
+        given = call.given
+        with self.computing:
+            output, written = call.run(inner)
+        try:
+            found = call.as_known(known.output, output)
+            filled = given.filled(call.wrapped) if given.dicts else ()
+            shapes = tuple((place, name, _shapes(value, given)) for place, name, value in filled)
+            if shapes != known.filled or not set(written) <= set(known.written):
+                raise _OtherShapeError  # noqa: TRY301 - as `as_known` raises it
+        except _OtherShapeError:
             raise UsageError(
-                f"'{part.path}' gives other shapes than before for arguments of the same shapes, so that "
-                "other ranks cannot know them",
+                f"'{call.part.path}' gives other shapes than before for arguments of the same shapes, so "
+                "that other ranks cannot know them",
                 help="run this model on one machine",
-            )
-        others = self.borders.ranks(self.borders.all & ~self.borders.me)
-        for place in (known or now).written:
-            self.borders.wire.send(given.objects[place].clone(), others)
+            ) from None
+        call.hand_out(known.written)
         return found
 
-    def _wrapped(self, part: Part, output: Any, given: Arguments) -> Any:
+
+class _OtherShapeError(Exception):
+    """A part gives something else than was recorded of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of a part, on one rank."""
+
+    borders: Borders
+    part: Part
+    given: Arguments
+
+    def stand_for(self, known: Recorded) -> Any:
+        """Do what the part does, without its numbers, and return what it gives."""
+        given, stage = self.given, self.part.stage
+        if known.caches:
+            why = f"the cache of '{self.part.path}', which is on stage {stage}"
+            replay(known.caches, given.caches, self.borders, why, stage)
+        output = swapped(known.output, _is_recorded, self._made)
+        for place, name, value in known.filled:
+            given.objects[place][name] = swapped(value, _is_recorded, self._made)
+        for place in known.written:
+            own = given.objects[place]
+            own.copy_(self.borders.wire.receive(own.shape, own.dtype, stage))
+        return output
+
+    def _made(self, each: New | Given) -> Any:
+        if isinstance(each, New):
+            return self.borders.held_by(self.part.stage, each.shape, each.dtype)
+        return self.given.objects[each.index]
+
+    def run(self, inner: Callable[..., Any]) -> tuple[Any, tuple[int, ...]]:
+        """Run the part; return its output, and the places of the tensors of outer code's own that it wrote.
+
+        Raises:
+            UsageError: the part wrote into a tensor that other stages may have too.
+        """
+        given = self.given
+        args, kwargs = given.make_real()
+        taken = [(tensor, _writes(tensor)) for tensor in given.real_tensors]
+        own = [
+            (place, each, _writes(each))
+            for place, each in enumerate(given.objects)
+            if isinstance(each, torch.Tensor) and not isinstance(each, Remote)
+        ]
+        output = inner(*args, **kwargs)
+        for tensor, before in taken:
+            if _writes(tensor) != before:
+                raise UsageError(
+                    f"'{self.part.path}' writes into a tensor that it is given, which other stages may have "
+                    "too",
+                    help="run this model on one machine",
+                )
+        return output, tuple(place for place, each, before in own if _writes(each) != before)
+
+    def wrapped(self, output: Any) -> Any:
         """Return the output with each tensor as a remote; one that was handed through as it was given."""
+        given = self.given
 
         def wrap(tensor: torch.Tensor) -> torch.Tensor:
             known = given.by_real.get(id(tensor))
@@ -256,10 +300,55 @@ class PartCalls:
                 return known
             if any(tensor is each for each in given.objects):
                 return tensor
-            # As the others get it, so that outer code finds the same strides on every rank.
-            return self.borders.held_by(part.stage, tensor.shape, tensor.dtype, tensor.contiguous())
+            return self._held(tensor)
 
         return swapped(output, lambda each: isinstance(each, torch.Tensor) and not remote_of(each), wrap)
+
+    def _held(self, tensor: torch.Tensor) -> Remote:
+        # As the others get it, so that outer code finds the same strides on every rank.
+        return self.borders.held_by(self.part.stage, tensor.shape, tensor.dtype, tensor.contiguous())
+
+    def as_known(self, known: Any, output: Any) -> Any:
+        """Return what `wrapped` does, for an output that is as recorded.
+
+        One walk, since it is done for each part of each token.
+
+        Raises:
+            _OtherShapeError: the output is not as recorded.
+        """
+        kind = type(known)
+        if kind is New:
+            is_made = (
+                isinstance(output, torch.Tensor)
+                and output.shape == known.shape
+                and output.dtype == known.dtype
+                and id(output) not in self.given.by_real
+                and not isinstance(output, Remote)
+            )
+            if is_made:
+                return self._held(output)
+        elif kind is Given:
+            own = self.given.objects[known.index]
+            if own is output or self.given.by_real.get(id(output)) is own:
+                return own
+        elif isinstance(known, dict):
+            if type(output) is kind and list(output) == list(known):
+                inside = {name: self.as_known(value, output[name]) for name, value in known.items()}
+                return inside if kind is dict else kind(**inside)
+        elif isinstance(known, tuple | list):
+            if type(output) is kind and len(output) == len(known):
+                items = [self.as_known(*pair) for pair in zip(known, output, strict=True)]
+                return kind(*items) if hasattr(output, "_fields") else kind(items)
+        elif known == output:
+            return output
+        raise _OtherShapeError
+
+    def hand_out(self, written: tuple[int, ...]) -> None:
+        """Send what the part wrote into tensors of outer code's own to the other ranks."""
+        if written:
+            others = self.borders.ranks(self.borders.all & ~self.borders.me)
+            for place in written:
+                self.borders.wire.send(self.given.objects[place].clone(), others)
 
 
 class Arguments:
@@ -273,76 +362,74 @@ class Arguments:
         self.objects: list[Any] = []
         """Tensors, dicts that the part may fill, and objects that it may hand through, in order."""
         self._signature: list[Any] = []
-        self._dicts: list[int] = []
-        for each in args:
-            self._look(each)
-        for name, each in kwargs.items():
-            self._signature.append(name)
-            self._look(each)
+        self.dicts: list[int] = []
+        """The places of dicts among the objects that the part may fill."""
+        self._look(args)
+        self._signature.extend(kwargs)
+        self._look(kwargs.values())
         self.by_real: dict[int, Remote] = {}
         self.real_tensors: list[torch.Tensor] = []
         self._before: dict[int, dict[Any, tuple[Any, Any]]] = {}
+        self._filling: set[int] = set()
+        """The dicts that have numbers in place of remotes, by `id`."""
 
-    def _look(self, obj: Any) -> None:
-        if isinstance(obj, torch.Tensor):
-            self._signature.append((tuple(obj.shape), obj.dtype))
-            self.objects.append(obj)
-        elif isinstance(obj, _PLAIN):
-            self._signature.append(obj)
-        elif isinstance(obj, tuple | list):
-            self._signature.append(len(obj))
-            for item in obj:
-                self._look(item)
-        elif isinstance(obj, MutableMapping):
-            if not hasattr(obj, "to_tuple"):  # a model output is made anew, not filled
-                self._dicts.append(len(self.objects))
-            self.objects.append(obj)
-            self._signature.append(tuple(map(str, obj)))
-            for value in obj.values():
-                self._look(value)
-        else:
-            self._signature.append(type(obj).__qualname__)
-            found = [each for each in caches_in(obj) if all(each is not known for known in self.caches)]
-            self.caches += found
-            self.objects += found or [obj]
+    def _look(self, items: Iterable[Any]) -> None:
+        for each in items:
+            if type(each) in _LEAVES:
+                self._signature.append(each)
+            elif isinstance(each, torch.Tensor):
+                self._signature.append((each.shape, each.dtype))
+                self.objects.append(each)
+            elif isinstance(each, _PLAIN):
+                self._signature.append(each)
+            elif isinstance(each, tuple | list):
+                self._signature.append(len(each))
+                self._look(each)
+            elif isinstance(each, MutableMapping):
+                if not hasattr(each, "to_tuple"):  # a model output is made anew, not filled
+                    self.dicts.append(len(self.objects))
+                self.objects.append(each)
+                self._signature.append(tuple(map(str, each)))
+                self._look(each.values())
+            else:
+                self._signature.append(type(each).__qualname__)
+                found = [one for one in caches_in(each) if all(one is not known for known in self.caches)]
+                self.caches += found
+                self.objects += found or [each]
 
     def signature(self, layers: Sequence[int]) -> tuple[Any, ...]:
         """Return what decides the shapes of the results, the same on all ranks."""
         return (*self._signature, *(flags_of(each, layers) for each in self.caches))
 
-    def remotes(self) -> list[Remote]:
-        """Return the remotes among the arguments."""
-        return [each for each in self.objects if isinstance(each, Remote)]
-
-    @contextmanager
-    def real(self) -> Iterator[None]:
-        """Make `real_args` and `real_kwargs`; dicts hold the tensors themselves meanwhile."""
-        for index in self._dicts:
+    def make_real(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with numbers in place of remotes; dicts hold these until `filled`."""
+        for index in self.dicts:
             held = self.objects[index]
             table = self._before[index] = {}
             for name, value in list(held.items()):
-                real = swapped(value, remote_of, self._take)
+                real = self._real(value)
                 table[name] = (value, real)
                 held[name] = real
-        dicts = {id(self.objects[index]) for index in self._dicts}
-
-        def wanted(each: Any) -> bool:
-            return id(each) in dicts or isinstance(each, Remote)
-
-        def swap(each: Any) -> Any:
-            return self._take(each) if isinstance(each, Remote) else each
-
-        self.real_args = swapped(self.args, wanted, swap)
-        self.real_kwargs = {name: swapped(each, wanted, swap) for name, each in self.kwargs.items()}
-        yield
-
-    def writes(self) -> dict[int, int]:
-        """Return how often each tensor of outer code's own was written into, by its place."""
-        return {
-            place: _writes(each)
-            for place, each in enumerate(self.objects)
-            if isinstance(each, torch.Tensor) and not isinstance(each, Remote)
+        self._filling = {id(self.objects[index]) for index in self.dicts}
+        args = tuple([each if type(each) in _LEAVES else self._real(each) for each in self.args])
+        kwargs = {
+            name: each if type(each) in _LEAVES else self._real(each) for name, each in self.kwargs.items()
         }
+        return args, kwargs
+
+    def _real(self, obj: Any) -> Any:
+        """Return the object with numbers in place of remotes, itself where it has none."""
+        if isinstance(obj, Remote):
+            return self._take(obj)
+        if isinstance(obj, tuple | list | dict):
+            return swapped(obj, self._is_swapped, self._swap)
+        return obj
+
+    def _is_swapped(self, obj: Any) -> bool:
+        return isinstance(obj, Remote) or id(obj) in self._filling
+
+    def _swap(self, obj: Any) -> Any:
+        return self._take(obj) if isinstance(obj, Remote) else obj
 
     def _take(self, remote: Remote) -> torch.Tensor:
         real = remote.value.real
@@ -354,7 +441,7 @@ class Arguments:
     def filled(self, wrap: Callable[[Any], Any]) -> list[tuple[int, Any, Any]]:
         """Give the dicts back their remotes; return what the part put into them, wrapped."""
         found = []
-        for index in self._dicts:
+        for index in self.dicts:
             held = self.objects[index]
             before = self._before[index]
             for name, value in list(held.items()):
@@ -449,19 +536,6 @@ def _refuse_cache(part: Part, given: Arguments) -> None:
                 f"'{part.path}' keeps a {type(each).__name__}, a cache that only its own model knows",
                 help="call the model with use_cache=False, or run it on one machine",
             )
-
-
-def _refuse_written(part: Part, tensors: Sequence[torch.Tensor], before: Mapping[int, int]) -> None:
-    """Refuse a part that wrote into its input: other stages may have that too, and would not see it.
-
-    Raises:
-        UsageError: naming the part.
-    """
-    if any(_writes(each) != before[id(each)] for each in tensors):
-        raise UsageError(
-            f"'{part.path}' writes into a tensor that it is given, which other stages may have too",
-            help="run this model on one machine",
-        )
 
 
 def _writes(tensor: torch.Tensor) -> int:

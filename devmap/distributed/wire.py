@@ -6,6 +6,7 @@ code, so each knows without asking what the others send.
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["Traffic", "Wire", "another_group"]
 
 T = TypeVar("T")
+
+_MOST_UNDER_WAY = 256
+"""Sends that may be on their way at once."""
+_MOST_BYTES_UNDER_WAY = 256 << 20
+"""Bytes of tensors that may be on their way at once, if they are more than one."""
 
 
 @dataclass
@@ -45,18 +51,17 @@ class Wire:
     watch: Watch | None = None
     """What finds ranks that fail while others wait for them; None where nobody looks."""
     traffic: Traffic = field(default_factory=Traffic)
-    _under_way: list[tuple[dist.Work, torch.Tensor]] = field(default_factory=list)
+    rank: int = field(init=False)
+    """This rank, in the group."""
+    size: int = field(init=False)
+    """How many ranks the group has."""
+    _under_way: deque[tuple[dist.Work, torch.Tensor]] = field(default_factory=deque)
     """Sends, with the tensors that must live until they are done."""
+    _bytes_under_way: int = 0
 
-    @property
-    def rank(self) -> int:
-        """This rank, in the group."""
-        return dist.get_rank(self.group)
-
-    @property
-    def size(self) -> int:
-        """How many ranks the group has."""
-        return dist.get_world_size(self.group)
+    def __post_init__(self) -> None:
+        self.rank = dist.get_rank(self.group)
+        self.size = dist.get_world_size(self.group)
 
     @classmethod
     def over(cls, group: dist.ProcessGroup | None = None, *, watch: Watch | None = None) -> Wire:
@@ -93,6 +98,7 @@ class Wire:
             work = dist.isend(ready, group=self.group, group_dst=rank)
             assert work is not None
             self._under_way.append((work, ready))
+            self._bytes_under_way += ready.nbytes
             self.traffic.sent += 1
             self.traffic.sent_bytes += ready.nbytes
 
@@ -120,14 +126,26 @@ class Wire:
         return found
 
     def _reap(self) -> None:
-        if len(self._under_way) > 64:
-            self._under_way = [each for each in self._under_way if not each[0].is_completed()]
+        """Let go of what was sent long ago, so that a long generation does not keep all that it sent.
+
+        The receivers of the oldest tensors come to them without this rank's help, since every rank runs the
+        same code: the rank that is farthest behind waits for nothing but what is sent already. Gloo only
+        says of a send that it is done when it is waited for.
+        """
+        while len(self._under_way) > _MOST_UNDER_WAY or (
+            len(self._under_way) > 1 and self._bytes_under_way > _MOST_BYTES_UNDER_WAY
+        ):
+            self._finish_oldest()
+
+    def _finish_oldest(self) -> None:
+        work, tensor = self._under_way.popleft()
+        self._bytes_under_way -= tensor.nbytes
+        self._wait(work.wait)
 
     def settle(self) -> None:
         """Wait until everything that was sent is taken over by the receivers."""
-        for work, _ in self._under_way:
-            self._wait(work.wait)
-        self._under_way.clear()
+        while self._under_way:
+            self._finish_oldest()
 
 
 def another_group(group: dist.ProcessGroup, backend: str | None = None) -> dist.ProcessGroup:
