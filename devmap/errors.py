@@ -65,8 +65,10 @@ class DevmapError(Exception):
     """The base of all errors of devmap.
 
     `message` is the sentence, `help` what to do next (may be empty), `problems` the single faults where there
-    are several.
+    are several. `path` is the key of the config that is to blame, where a single one is.
     """
+
+    path: tuple[str | int, ...] = ()
 
     # The word users see.
     def __init__(self, message: str, *, help: str = "", problems: Sequence[Problem] = ()) -> None:  # noqa: A002
@@ -125,8 +127,7 @@ class ResolutionError(DevmapError):
     `shortfall_bytes` is what is missing over all tiers together, `shortfall_by_device` the bytes that a
     device would need more, were it raised alone (plain keys; a device that no raise of its own helps is
     absent). `changes` are the cheapest edits that make it fit, each checked by planning with it, and
-    `overrides` holds for each of them what `--set` takes. `path` is the key of the config that is to blame,
-    where a single one is.
+    `overrides` holds for each of them what `--set` takes.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from devmap.config.yaml.decoding import Limits
 from devmap.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from devmap.config.model.placement_config import MachineProfile, PlacementConfig
+    from devmap.config.model.placement_config import MachineProfile, NodeProfile, PlacementConfig
 
 __all__ = ["has_nodes", "machine_of", "needs_machine"]
 
@@ -65,13 +65,20 @@ def machine_of(config: PlacementConfig, *, probe: bool) -> MachineProfile | None
 
 def _cluster(machine: MachineProfile, config: PlacementConfig) -> MachineProfile:
     """Return a machine of several nodes with the devices of them all, each under its node's name."""
-    nodes = {
-        name: node
-        if node.devices
-        else node.model_copy(update={"devices": _named(node.name, config).devices} if node.name else {})
-        for name, node in machine.nodes.items()
-    }
+    nodes = {name: _with_devices(name, node, config) for name, node in machine.nodes.items()}
     return flattened(machine.model_copy(update={"nodes": nodes}))
+
+
+def _with_devices(name: str, node: NodeProfile, config: PlacementConfig) -> NodeProfile:
+    """Return a node with the devices that its preset or file stands for."""
+    if node.devices or not node.name:
+        return node
+    try:
+        return node.model_copy(update={"devices": _named(node.name, config).devices})
+    except (UsageError, ConfigError) as error:
+        if config.machine is not None and name in config.machine.nodes:
+            error.path = ("machine", "nodes", name)
+        raise
 
 
 def _named(name: str, config: PlacementConfig) -> MachineProfile:

@@ -376,12 +376,11 @@ def _barred(question: _Question) -> dict[int, frozenset[int]]:
             )
         if max(allowed) < reached:
             message = (
-                f"the stages are not contiguous: '{path}' is pinned to "
-                f"{device_name(stages[max(allowed)])}, and '{before}', which runs before it, to "
-                f"{device_name(stages[reached])}"
+                f"'{path}' is pinned to {device_name(stages[max(allowed)])}, and '{before}', which runs "
+                f"before it, to {device_name(stages[reached])}, a later stage"
             )
             raise ResolutionError(
-                message,
+                "the stages are not contiguous: pins send modules back to an earlier stage",
                 help="let the pins follow the order in which the modules run",
                 problems=[MapProblem("DM707", message, _key_of(question, path))],
             )

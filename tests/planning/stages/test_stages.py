@@ -273,7 +273,7 @@ def test_a_norm_that_is_registered_before_its_blocks_is_in_their_last_stage() ->
         ({"parallel": {"tensor": 2}}, "parallel.tensor is 2"),
         ({"device_map": "balanced_low_0"}, "balanced_low_0 keeps device 0 of one machine light"),
         ({"device_map": "fastest"}, "needs the rates of every offered device"),
-        ({"device_map": {"": "auto", "m0": "b/0", "m3": "a/0"}}, "the stages are not contiguous: 'm3'"),
+        ({"device_map": {"": "auto", "m0": "b/0", "m3": "a/0"}}, "the stages are not contiguous: pins send"),
         ({"device_map": {"": "auto", "m0": "c/0"}}, "device c/0, which is not offered"),
         ({"forbid": {"c/0": ["m0"]}}, "forbid names device c/0, which no node has"),
         ({"max_memory": {"a/0": 12, "b/0": 12}}, "16 B are missing"),

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from devmap.config.values.device import device_name
+from devmap.config.values.duration import format_duration
 from devmap.config.values.strategy import WorkloadKind
 from devmap.findings.model import Report, Rule, Severity
 from devmap_validators.checks.assignment import split_blocks
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devmap.findings.context import Context
-    from devmap.plan.model import Pipeline, Plan
+    from devmap.plan.model import Pipeline, Plan, Stage
 
 __all__ = ["RULES"]
 
@@ -60,11 +61,27 @@ def _uneven(context: Context) -> Iterator[Report]:
         stage = plan.pipeline.stages[sizes.index(largest)]
         yield Report(
             f"stage {stage.index} ({device_name(stage.device)}) has {exact_bytes(largest)}, "
-            f"{largest / mean - 1:.0%} above the mean of {exact_bytes(int(mean))}: the others wait for it",
+            f"{largest / mean - 1:.0%} above the mean of {exact_bytes(int(mean))}: the others wait for it"
+            f"{_in_seconds(plan.pipeline, stage)}",
             ("device_map",),
             on_key=True,
             help="device_map: balanced makes the largest stage as small as whole blocks allow",
         )
+
+
+def _in_seconds(pipeline: Pipeline, stage: Stage) -> str:
+    """Return what a microbatch takes in a stage, in the others, and at its border; empty without rates."""
+    seconds = [one.seconds for one in pipeline.stages if one.seconds is not None]
+    if stage.seconds is None or len(seconds) < len(pipeline.stages):
+        return ""
+    mean = format_duration(sum(seconds) / len(seconds))
+    times = f". A microbatch takes {format_duration(stage.seconds)} there, {mean} on average"
+    is_last = stage.index == len(pipeline.stages) - 1
+    sender = pipeline.stages[stage.index - is_last]
+    if sender.transfer_seconds is None:
+        return times
+    side = "before" if is_last else "behind"
+    return f"{times}, and {format_duration(sender.transfer_seconds)} over the border {side} it"
 
 
 def _has_better_split(plan: Plan, pipeline: Pipeline, limit: int) -> bool:
@@ -183,7 +200,8 @@ RULES = (
         summary="The largest stage is more than a tenth above the mean",
         why=(
             "A pipeline is as fast as its slowest stage. What the others have less than it they wait "
-            "for, in each microbatch. Nothing is said where whole blocks, in their order and within the "
+            "for, in each microbatch; where the rates are known the finding says the time, beside that "
+            "of the border. Nothing is said where whole blocks, in their order and within the "
             "budgets, allow no smaller largest stage."
         ),
         good=f"{_BASE}device_map: balanced\n",

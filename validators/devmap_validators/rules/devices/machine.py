@@ -106,11 +106,10 @@ def _unknown_machine(context: Context) -> Iterator[Report]:
     error = context.machine_error
     if error is None:
         return
-    yield Report(
-        error.message, ("machine",), help=error.help or "name a preset, or a file that devmap doctor wrote"
-    )
+    path = error.path or ("machine",)
+    yield Report(error.message, path, help=error.help or "name a preset, or a file that devmap doctor wrote")
     for problem in error.problems:
-        yield Report(problem.message, ("machine",))
+        yield Report(problem.message, path)
 
 
 DM310 = Rule(
