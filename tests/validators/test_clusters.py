@@ -162,3 +162,13 @@ def test_a_policy_names_devices_of_nodes(folder: Path) -> None:
     text = GOOD["budgets and headroom by node"]
     assert said(folder, f"{text}policies: [./own.yaml]\n") == [("OWN001", "b/1")]
     assert said(folder, f"{text}policies: [inference]\n") == []
+
+
+@pytest.mark.parametrize("node", ["1xh1000", "{name: 1xh1000}"])
+def test_an_unknown_preset_is_named_at_its_own_node(tmp_path: Path, node: str) -> None:
+    shutil.copy(PACK / "example.manifest.yaml", tmp_path)
+    path = tmp_path / "x.devmap.yaml"
+    path.write_text(f"{MODEL}machine:\n  nodes:\n    a: 1xh100\n    b: {node}\n")
+    found = devmap.validate(path).findings
+    assert [(one.code, one.path) for one in found] == [("DM310", ("machine", "nodes", "b"))]
+    assert "'1xh1000' is neither" in found[0].message
